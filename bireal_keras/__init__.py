@@ -1,0 +1,33 @@
+"""Bi-Real Net and its kin: 1-bit CNNs from Keras training to bit-packed inference.
+
+Importing this package imports neither TensorFlow nor Keras, so that
+`bireal_keras.runtime` starts quickly on a device that has only LiteRT. The parts that
+need Keras (`quantizers`, `blocks`, `zoo`, `export`, ...) are imported on first use.
+
+Larq and Larq Compute Engine work with legacy Keras (tf-keras) only, and TensorFlow
+decides which Keras it loads when it is imported. This package therefore asks for legacy
+Keras as early as it can: here. See `bireal_keras._keras` for what happens when it is
+too late.
+"""
+
+import importlib
+import os
+import sys
+from types import ModuleType
+
+__version__ = "0.1.0"
+
+if "tensorflow" not in sys.modules:
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+
+_SUBMODULES = ("blocks", "data", "export", "quantizers", "runtime", "training", "zoo")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_SUBMODULES])

@@ -1,0 +1,74 @@
+"""What the console commands share: flags, help and errors a person can read.
+
+A command is a module with absl flags, a docstring and a `main`:
+
+    def run() -> None:
+        _cli.run("bireal-classify", main, module=__name__, doc=__doc__)
+"""
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from absl import app, flags, logging
+
+USAGE_ERROR = 2
+FAILURE = 1
+
+
+def run(
+    command: str, main: Callable[[list[str]], int | None], *, module: str, doc: str | None
+) -> NoReturn:
+    """Parses the flags of `module`, calls `main` and exits.
+
+    Exit status: what `main` returns (None is 0), 1 after an exception, 2 when the command
+    line does not parse. An exception becomes one line on stderr; `--verbosity=1` adds the
+    traceback.
+
+    Args:
+        command: name shown in messages.
+        main: takes the positional arguments.
+        module: `__name__` of the module that defines the flags.
+        doc: printed by `--help` above the flags.
+    """
+
+    def parse(argv: list[str]) -> list[str]:
+        # absl's own --help lists the flags of __main__, which for an installed command is
+        # a generated script without any, and exits with 1.
+        if {"-h", "-help", "--help", "-?"} & set(argv[1:]):
+            print(f"{(doc or '').strip()}\n\nflags:\n{_flag_help(module)}")
+            sys.exit(0)
+        try:
+            return flags.FLAGS(argv)
+        except flags.Error as error:
+            _fail(command, f"{str(error).rstrip('.')}. See {command} --help.", USAGE_ERROR)
+
+    def guarded(argv: list[str]) -> int:
+        try:
+            return main(argv[1:]) or 0
+        except KeyboardInterrupt:
+            _fail(command, "interrupted.", 130)
+        except app.UsageError as error:
+            _fail(command, f"{str(error).rstrip('.')}. See {command} --help.", USAGE_ERROR)
+        except Exception as error:
+            if logging.get_verbosity() >= logging.DEBUG:
+                traceback.print_exc()
+            _fail(command, str(error) or type(error).__name__, FAILURE)
+
+    sys.exit(app.run(guarded, flags_parser=parse))
+
+
+def _flag_help(module: str) -> str:
+    known = flags.FLAGS.flags_by_module_dict()
+    own = [flag for flag in known.get(module, []) if flag.help is not None]
+    lines = [flags.FLAGS.module_help(module).strip()] if own else []
+    lines.append(
+        "  --verbosity: 1 shows where in the program an error came from.\n    (default: 0)"
+    )
+    return "\n".join(lines)
+
+
+def _fail(command: str, message: str, status: int) -> NoReturn:
+    print(f"{command}: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,43 @@
+"""The one door to TensorFlow, legacy Keras and Larq.
+
+Every module that needs them imports them from here, so that a Python environment they
+cannot work in is reported once, in one place, with the remedy:
+
+    from bireal_keras._keras import keras, lq, tf
+"""
+
+_INSTALL = "pip install 'bireal-keras[tensorflow]'"
+
+try:
+    import tensorflow as tf
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"This part of bireal_keras needs TensorFlow, which is not installed: {_INSTALL}. "
+        "(bireal_keras.runtime works without it.)"
+    ) from error
+
+try:
+    import tf_keras
+except ImportError as error:
+    raise ImportError(
+        "bireal_keras needs legacy Keras, the package tf-keras of the same minor version "
+        f"as TensorFlow {tf.__version__}, and it could not be imported: {_INSTALL}."
+    ) from error
+
+if tf.keras.Model is not tf_keras.Model:
+    raise ImportError(
+        f"TensorFlow {tf.__version__} was imported with Keras 3 before bireal_keras, but "
+        "Larq works with legacy Keras only. Either import bireal_keras before tensorflow, "
+        "or set the environment variable TF_USE_LEGACY_KERAS=1 before Python starts."
+    )
+
+try:
+    import larq as lq
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"This part of bireal_keras needs Larq, which is not installed: {_INSTALL}."
+    ) from error
+
+keras = tf.keras
+
+__all__ = ["keras", "lq", "tf"]

