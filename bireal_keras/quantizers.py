@@ -16,11 +16,24 @@ as: `"bireal_keras>ApproxSign"` and `"bireal_keras>MagnitudeAwareSign"`. Larq's 
     )
 """
 
+from numbers import Real
 from typing import Any
 
 from bireal_keras._keras import keras, lq, tf
 
 _FLIP_RATIO = "flip_ratio"
+
+
+def _register(cls: type) -> type:
+    """Registers a class with Keras as `"bireal_keras>Name"`.
+
+    The HDF5 format stores, and looks up, the bare class name instead, under which it would
+    find Larq's class: so the bare name has to differ, too.
+    """
+    keras.utils.register_keras_serializable(package="bireal_keras")(cls)
+    cls.__name__ = f"BiReal{cls.__name__}"
+    keras.utils.get_custom_objects()[cls.__name__] = cls
+    return cls
 
 
 class _BinaryQuantizer(lq.quantizers.Quantizer):
@@ -38,17 +51,20 @@ class _BinaryQuantizer(lq.quantizers.Quantizer):
 
     def __init__(self, *, metrics: list[str] | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        unknown = sorted(set(metrics or ()) - {_FLIP_RATIO})
-        if unknown:
-            raise ValueError(f"`metrics` may contain {_FLIP_RATIO!r} only. Received: {unknown}.")
+        if metrics is not None and not set(metrics) <= {_FLIP_RATIO}:
+            raise ValueError(
+                f"`metrics` must be None, [] or [{_FLIP_RATIO!r}]. Received: metrics={metrics!r}."
+            )
         self._metric_names = metrics
-        self._flip_ratio = None
+        self._scope_at_construction = set(lq.context.get_training_metrics())
+        self._flip_ratio: keras.metrics.Metric | None = None
 
     def build(self, input_shape: tf.TensorShape) -> None:
         input_shape = tf.TensorShape(input_shape)
         names = self._metric_names
         if names is None:
-            names = lq.context.get_training_metrics()
+            # A model without input shape is built later, maybe after the scope has ended.
+            names = self._scope_at_construction | lq.context.get_training_metrics()
         if _FLIP_RATIO in names and input_shape.is_fully_defined():
             self._flip_ratio = lq.metrics.FlipRatio(name=f"{_FLIP_RATIO}/{self.name}")
             self._flip_ratio.build(input_shape)
@@ -57,7 +73,8 @@ class _BinaryQuantizer(lq.quantizers.Quantizer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         outputs = self._binarize(inputs)
         if self._flip_ratio is not None:
-            self.add_metric(self._flip_ratio(outputs))
+            # Of the signs: FlipRatio keeps integers, and scaled outputs would all become 0.
+            self.add_metric(self._flip_ratio(lq.math.sign(inputs)))
         return outputs
 
     def _binarize(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -81,7 +98,7 @@ def _approx_sign(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
     return lq.math.sign(x), grad
 
 
-@keras.utils.register_keras_serializable(package="bireal_keras")
+@_register
 class ApproxSign(_BinaryQuantizer):
     r"""Sign with the gradient of a piecewise quadratic: Bi-Real Net's activation quantizer.
 
@@ -108,7 +125,7 @@ class ApproxSign(_BinaryQuantizer):
         return _approx_sign(inputs)
 
 
-@keras.utils.register_keras_serializable(package="bireal_keras")
+@_register
 class MagnitudeAwareSign(_BinaryQuantizer):
     r"""Sign scaled by each filter's mean magnitude: Bi-Real Net's weight quantizer.
 
@@ -150,10 +167,12 @@ class MagnitudeAwareSign(_BinaryQuantizer):
         metrics: list[str] | None = None,
         **kwargs: Any,
     ):
-        if clip_value is not None and not clip_value > 0:
+        if clip_value is not None and not (
+            isinstance(clip_value, Real) and not isinstance(clip_value, bool) and clip_value > 0
+        ):
             raise ValueError(
                 "`clip_value` must be a positive number or None. "
-                f"Received: clip_value={clip_value}."
+                f"Received: clip_value={clip_value!r}."
             )
         super().__init__(metrics=metrics, **kwargs)
         self.clip_value = clip_value
