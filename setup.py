@@ -99,6 +99,7 @@ setup(
             extra_compile_args=[
                 "-std=c++17",
                 "-O3",
+                "-g0",
                 "-Wall",
                 "-Wextra",
                 "-Werror",

@@ -1,1 +1,189 @@
-extern "C" __attribute__((visibility("default"))) void* tflite_plugin_create_delegate() { return nullptr; }
+// The delegate's C interface: what an interpreter finds when it loads the library.
+//
+// `tflite_plugin_create_delegate` and `tflite_plugin_destroy_delegate` are the external-delegate
+// convention of TensorFlow Lite, understood by load_delegate() in Python, by
+// TfLiteExternalDelegateCreate in C and by benchmark_model --external_delegate_path.
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "delegate/kernels/kernels.h"
+#include "delegate/partition.h"
+#include "delegate/step.h"
+#include "delegate/tflite_abi.h"
+#include "delegate/thread_pool.h"
+
+namespace bireal {
+namespace {
+
+constexpr int kMaxThreads = 64;
+
+struct Options {
+  int num_threads = 1;
+  const BconvKernel* kernel = FindBconvKernel(nullptr);
+  bool verbose = false;
+};
+
+bool ParseInt(const char* text, int min, int max, int* value) {
+  char* end = nullptr;
+  errno = 0;
+  const long parsed = std::strtol(text, &end, 10);
+  if (end == text || *end != '\0' || errno != 0 || parsed < min || parsed > max) return false;
+  *value = static_cast<int>(parsed);
+  return true;
+}
+
+// Returns what is wrong with the option, or an empty string.
+std::string SetOption(const char* key, const char* value, Options* options) {
+  const std::string received = std::string(" Received: ") + key + "=" + value + ".";
+  if (std::strcmp(key, "num_threads") == 0) {
+    if (ParseInt(value, 1, kMaxThreads, &options->num_threads)) return "";
+    return "`num_threads` must be an integer from 1 to " + std::to_string(kMaxThreads) + "." +
+           received;
+  }
+  if (std::strcmp(key, "kernel") == 0) {
+    options->kernel = FindBconvKernel(value);
+    if (options->kernel != nullptr) return "";
+    return std::string("`kernel` must be one of: ") + BconvKernelNames() +
+           ", and one that this CPU can run." + received;
+  }
+  if (std::strcmp(key, "verbose") == 0) {
+    int verbose = 0;
+    if (ParseInt(value, 0, 1, &verbose)) {
+      options->verbose = verbose != 0;
+      return "";
+    }
+    return "`verbose` must be 0 or 1." + received;
+  }
+  return "an option must be one of: num_threads, kernel, verbose." + received;
+}
+
+struct Delegate {
+  explicit Delegate(const Options& options);
+
+  TfLiteDelegate c_struct = {};
+  Options options;
+  ThreadPool pool;
+};
+
+Delegate& FromC(TfLiteDelegate* delegate) { return *static_cast<Delegate*>(delegate->data); }
+
+// Runs `body`, which may throw, on behalf of the interpreter, which is C.
+template <typename Body>
+TfLiteStatus Guarded(TfLiteContext* context, const Body& body) {
+  try {
+    body();
+    return kTfLiteOk;
+  } catch (const std::exception& error) {
+    context->ReportError(context, "bireal delegate: %s", error.what());
+    return kTfLiteError;
+  }
+}
+
+void* InitKernel(TfLiteContext* context, const char* buffer, size_t) {
+  const auto& params = *reinterpret_cast<const TfLiteDelegateParams*>(buffer);
+  Delegate& delegate = FromC(params.delegate);
+  Partition* partition = nullptr;
+  Guarded(context, [&] {
+    partition = new Partition(context, params, *delegate.options.kernel, delegate.pool);
+  });
+  return partition;  // Null after an error, which the next call reports as a failure.
+}
+
+void FreeKernel(TfLiteContext*, void* partition) { delete static_cast<Partition*>(partition); }
+
+TfLiteStatus PrepareKernel(TfLiteContext* context, TfLiteNode* node) {
+  auto* partition = static_cast<Partition*>(node->user_data);
+  if (partition == nullptr) return kTfLiteError;
+  return Guarded(context, [&] { partition->Prepare(context); });
+}
+
+TfLiteStatus InvokeKernel(TfLiteContext* context, TfLiteNode* node) {
+  auto* partition = static_cast<Partition*>(node->user_data);
+  if (partition == nullptr) return kTfLiteError;
+  return Guarded(context, [&] { partition->Invoke(context); });
+}
+
+// Claims every LCE op of the graph.
+void ClaimNodes(TfLiteContext* context, TfLiteDelegate* c_delegate) {
+  const Delegate& delegate = FromC(c_delegate);
+  TfLiteIntArray* plan = nullptr;
+  if (context->GetExecutionPlan(context, &plan) != kTfLiteOk) {
+    throw ModelError("the graph has no execution plan");
+  }
+  // In the layout of a TfLiteIntArray: the size, then the elements.
+  std::vector<int> nodes = {0};
+  for (int i = 0; i < plan->size; ++i) {
+    TfLiteNode* node = nullptr;
+    TfLiteRegistration* registration = nullptr;
+    if (context->GetNodeAndRegistration(context, plan->data[i], &node, &registration) !=
+        kTfLiteOk) {
+      throw ModelError("the graph lacks a node of its execution plan");
+    }
+    if (IsLceOp(*registration)) nodes.push_back(plan->data[i]);
+  }
+  nodes[0] = static_cast<int>(nodes.size()) - 1;
+  if (delegate.options.verbose) {
+    std::fprintf(stderr, "bireal delegate: %d of %d nodes, kernel %s, %d threads\n", nodes[0],
+                 plan->size, delegate.options.kernel->name, delegate.pool.num_threads());
+  }
+
+  TfLiteRegistration registration = {};
+  registration.init = InitKernel;
+  registration.free = FreeKernel;
+  registration.prepare = PrepareKernel;
+  registration.invoke = InvokeKernel;
+  registration.custom_name = "BirealDelegate";
+  registration.version = 1;
+  if (context->ReplaceNodeSubsetsWithDelegateKernels(
+          context, registration, reinterpret_cast<const TfLiteIntArray*>(nodes.data()),
+          c_delegate) != kTfLiteOk) {
+    throw ModelError("the interpreter did not hand over the LCE ops");
+  }
+}
+
+TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* delegate) {
+  return Guarded(context, [&] { ClaimNodes(context, delegate); });
+}
+
+Delegate::Delegate(const Options& chosen) : options(chosen), pool(chosen.num_threads) {
+  c_struct.data = this;
+  c_struct.Prepare = PrepareDelegate;
+  // Without this flag the interpreter prepares every op before it asks a delegate, and stops
+  // at the first LCE op as unresolved.
+  c_struct.flags = kTfLiteDelegateFlagsAllowDynamicTensors;
+}
+
+}  // namespace
+}  // namespace bireal
+
+#define BIREAL_EXPORT extern "C" __attribute__((visibility("default")))
+
+BIREAL_EXPORT TfLiteDelegate* tflite_plugin_create_delegate(char** keys, char** values,
+                                                            size_t num_options,
+                                                            void (*report_error)(const char*)) {
+  std::string error;
+  try {
+    bireal::Options options;
+    // Python passes the number as a C int, which leaves the upper half of the register
+    // undefined.
+    const int count = static_cast<int>(num_options);
+    for (int i = 0; i < count && error.empty(); ++i) {
+      error = bireal::SetOption(keys[i], values[i], &options);
+    }
+    if (error.empty()) return &(new bireal::Delegate(options))->c_struct;
+  } catch (const std::exception& exception) {
+    error = exception.what();
+  }
+  if (report_error != nullptr) report_error(("bireal delegate: " + error).c_str());
+  return nullptr;
+}
+
+BIREAL_EXPORT void tflite_plugin_destroy_delegate(TfLiteDelegate* delegate) {
+  if (delegate != nullptr) delete &bireal::FromC(delegate);
+}

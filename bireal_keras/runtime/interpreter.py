@@ -1,0 +1,182 @@
+"""A LiteRT interpreter with the delegate in place."""
+
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+_LIBRARY = Path(__file__).with_name("libbireal_delegate.so")
+
+# Stock interpreters, in the order we look for them.
+_LITERT_MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
+
+
+def _litert() -> ModuleType:
+    for name in _LITERT_MODULES:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not name.startswith(error.name):
+                raise  # Found, but something it needs is missing.
+    raise ImportError(
+        "No LiteRT interpreter is installed: pip install ai-edge-litert (or tflite-runtime)."
+    )
+
+
+def delegate_path() -> str:
+    """Path of the delegate's shared library, for `load_delegate` of any interpreter, for
+    `benchmark_model --external_delegate_path=`, or for C++.
+
+    Raises:
+        FileNotFoundError: the package was installed without it.
+    """
+    if not _LIBRARY.is_file():
+        raise FileNotFoundError(
+            f"The delegate's library is missing: {_LIBRARY}. Install bireal-keras from a wheel "
+            "for this platform, or from source with a C++ compiler."
+        )
+    return str(_LIBRARY)
+
+
+def load_delegate(
+    *, num_threads: int = 1, kernel: str | None = None, verbose: bool = False
+) -> Any:
+    """Loads the delegate for people who drive LiteRT themselves.
+
+        from ai_edge_litert.interpreter import Interpreter
+        interpreter = Interpreter(path, experimental_delegates=[runtime.load_delegate()])
+
+    Args:
+        num_threads: threads of the binary ops, 1 to 64. LiteRT has a setting of its own for
+            the others.
+        kernel: forces one implementation of the binary convolution, by name; None takes the
+            best one for this CPU.
+        verbose: prints on stderr what the delegate takes over.
+
+    Returns:
+        The delegate object of the installed LiteRT.
+
+    Raises:
+        ValueError: an option is out of its range.
+        ImportError: no LiteRT is installed.
+        FileNotFoundError: the library is missing.
+    """
+    options: dict[str, Any] = {"num_threads": num_threads, "verbose": int(verbose)}
+    if kernel is not None:
+        options["kernel"] = kernel
+    return _load_delegate(options)
+
+
+def _load_delegate(options: Mapping[str, Any]) -> Any:
+    litert, path = _litert(), delegate_path()
+    try:
+        return litert.load_delegate(path, dict(options))
+    except ValueError as error:
+        raise ValueError(_last_line(error)) from error
+
+
+class Interpreter:
+    """Runs one model with one input and one output.
+
+    Args:
+        model: path of a .tflite file, or its bytes.
+        num_threads: threads of the binary and of the other ops, 1 to 64.
+        kernel: see `load_delegate`.
+
+    Attributes:
+        input_shape: (batch, height, width, channels) as the file has it.
+        input_dtype, output_dtype: NumPy dtypes.
+        output_shape: as the file has it, (batch, classes) for a classifier.
+
+    Raises:
+        ValueError: the file is no TFLite model, is malformed, or has more than one input or
+            output; or an option is out of its range.
+        OSError: the file cannot be read.
+        ImportError: no LiteRT is installed.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        *,
+        num_threads: int = 1,
+        kernel: str | None = None,
+    ):
+        if isinstance(model, (bytes, bytearray, memoryview)):
+            name, content = "the model", bytes(model)
+        else:
+            name, content = os.fspath(model), Path(model).read_bytes()
+        # The interpreter does not keep its delegate alive.
+        self._delegate = load_delegate(num_threads=num_threads, kernel=kernel)
+        try:
+            self._interpreter = _litert().Interpreter(
+                model_content=content,
+                experimental_delegates=[self._delegate],
+                num_threads=num_threads,
+            )
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{name}: {_last_line(error)}") from error
+
+        inputs = self._interpreter.get_input_details()
+        outputs = self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ValueError(
+                f"{name}: must have one input and one output. "
+                f"Received: {len(inputs)} and {len(outputs)}."
+            )
+        self._input, self._output = inputs[0]["index"], outputs[0]["index"]
+        self.input_shape = tuple(int(size) for size in inputs[0]["shape"])
+        self.output_shape = tuple(int(size) for size in outputs[0]["shape"])
+        self.input_dtype = np.dtype(inputs[0]["dtype"])
+        self.output_dtype = np.dtype(outputs[0]["dtype"])
+
+    def predict(self, batch: np.ndarray) -> np.ndarray:
+        """Runs the model on any number of inputs.
+
+        Args:
+            batch: (n, *input_shape[1:]) of `input_dtype`; Python and NumPy floats are cast.
+
+        Returns:
+            (n, *output_shape[1:]) of `output_dtype`.
+
+        Raises:
+            ValueError: another shape, or values that would lose more than precision.
+        """
+        batch = np.asarray(batch)
+        if batch.dtype != self.input_dtype:
+            if not np.can_cast(batch.dtype, self.input_dtype, casting="same_kind"):
+                raise ValueError(
+                    f"`batch` must be {self.input_dtype}. Received: dtype {batch.dtype}."
+                )
+            batch = batch.astype(self.input_dtype)
+        size, *shape = self.input_shape
+        if batch.ndim != len(self.input_shape) or list(batch.shape[1:]) != shape:
+            raise ValueError(
+                f"`batch` must have the shape (n, {', '.join(map(str, shape))}). "
+                f"Received: {batch.shape}."
+            )
+
+        outputs = np.empty((len(batch), *self.output_shape[1:]), self.output_dtype)
+        # The file's own batch size, usually 1: what was allocated at load time is used as it
+        # is, and a result never depends on its neighbours.
+        for start in range(0, len(batch), size):
+            inputs = batch[start : start + size]
+            count = len(inputs)
+            if count < size:
+                padding = np.zeros((size - count, *shape), batch.dtype)
+                inputs = np.concatenate([inputs, padding])
+            self._interpreter.set_tensor(self._input, inputs)
+            self._interpreter.invoke()
+            outputs[start : start + count] = self._interpreter.get_tensor(self._output)[:count]
+        return outputs
+
+
+def _last_line(error: Exception) -> str:
+    """LiteRT's messages start with what it did and end with why it failed."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

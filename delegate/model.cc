@@ -1,0 +1,151 @@
+#include "delegate/model.h"
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+
+#include "delegate/step.h"
+
+namespace bireal {
+
+void Fail(const char* format, ...) {
+  char message[512];
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(message, sizeof(message), format, arguments);
+  va_end(arguments);
+  throw ModelError(message);
+}
+
+const char* TypeName(TfLiteType type) {
+  switch (type) {
+    case kTfLiteFloat32:
+      return "FLOAT32";
+    case kTfLiteInt32:
+      return "INT32";
+    case kTfLiteBool:
+      return "BOOL";
+    case kTfLiteInt8:
+      return "INT8";
+    default:
+      return "another type";
+  }
+}
+
+const TfLiteTensor& TensorAt(const TfLiteContext& context, int index, const char* what) {
+  if (index < 0 || static_cast<size_t>(index) >= context.tensors_size) {
+    Fail("%s: tensor %d does not exist; the graph has %zu tensors", what, index,
+         context.tensors_size);
+  }
+  return context.tensors[index];
+}
+
+void RequireType(const TfLiteTensor& tensor, std::initializer_list<TfLiteType> types,
+                 const char* what) {
+  if (std::find(types.begin(), types.end(), tensor.type) != types.end()) return;
+  char accepted[64] = "";
+  for (TfLiteType type : types) {
+    const size_t length = std::char_traits<char>::length(accepted);
+    std::snprintf(accepted + length, sizeof(accepted) - length, "%s%s", length ? ", " : "",
+                  TypeName(type));
+  }
+  Fail("%s: type %s (%d) is not supported; accepted: %s", what, TypeName(tensor.type),
+       static_cast<int>(tensor.type), accepted);
+}
+
+void RequireShape(const TfLiteTensor& tensor, size_t element_size, const char* what) {
+  if (tensor.dims == nullptr || tensor.dims->size < 1) Fail("%s: has no dimensions", what);
+  size_t bytes = element_size;
+  for (int i = 0; i < tensor.dims->size; ++i) {
+    const int dim = tensor.dims->data[i];
+    if (dim < 1) Fail("%s: dimension %d is %d, must be positive", what, i, dim);
+    if (__builtin_mul_overflow(bytes, static_cast<size_t>(dim), &bytes)) {
+      Fail("%s: has more elements than memory can hold", what);
+    }
+  }
+  if (tensor.bytes != bytes) {
+    Fail("%s: has %zu bytes, its shape needs %zu", what, tensor.bytes, bytes);
+  }
+}
+
+void RequireRank(const TfLiteTensor& tensor, int rank, size_t element_size, const char* what) {
+  if (tensor.dims == nullptr || tensor.dims->size != rank) {
+    Fail("%s: has %d dimensions, must have %d", what, tensor.dims ? tensor.dims->size : 0, rank);
+  }
+  RequireShape(tensor, element_size, what);
+}
+
+void RequireConstant(const TfLiteTensor& tensor, const char* what) {
+  if (tensor.allocation_type != kTfLiteMmapRo || tensor.data == nullptr) {
+    Fail("%s: must be a constant stored in the model", what);
+  }
+}
+
+int Product(int a, int b, const char* what) {
+  int product = 0;
+  if (__builtin_mul_overflow(a, b, &product)) Fail("%s: %d x %d is too large", what, a, b);
+  return product;
+}
+
+TfLiteIntArray* MakeShape(std::initializer_list<int> dims) {
+  void* memory = std::malloc(sizeof(TfLiteIntArray) + dims.size() * sizeof(int));
+  if (memory == nullptr) throw std::bad_alloc();
+  auto* shape = static_cast<TfLiteIntArray*>(memory);
+  shape->size = static_cast<int>(dims.size());
+  std::copy(dims.begin(), dims.end(), shape->data);
+  return shape;
+}
+
+TfLiteIntArray* MakeShapeLike(const TfLiteTensor& tensor, int last_dim) {
+  const int rank = tensor.dims->size;
+  void* memory = std::malloc(sizeof(TfLiteIntArray) + rank * sizeof(int));
+  if (memory == nullptr) throw std::bad_alloc();
+  auto* shape = static_cast<TfLiteIntArray*>(memory);
+  shape->size = rank;
+  std::copy(tensor.dims->data, tensor.dims->data + rank, shape->data);
+  shape->data[rank - 1] = last_dim;
+  return shape;
+}
+
+int Option(const FlexMap& options, const char* name, int min, int max) {
+  int64_t value = 0;
+  if (!options.GetInt(name, &value)) Fail("option `%s` is missing or not an integer", name);
+  if (value < min || value > max) {
+    Fail("option `%s` must be in [%d, %d]. Received: %lld", name, min, max,
+         static_cast<long long>(value));
+  }
+  return static_cast<int>(value);
+}
+
+namespace {
+
+void ResolveAxis(Padding::Kind padding, const char* axis, int64_t in, int64_t filter,
+                 int64_t stride, int64_t dilation, int* out, int* pad_before) {
+  const int64_t extent = (filter - 1) * dilation + 1;
+  if (extent > INT32_MAX) Fail("the dilated filter's %s is too large", axis);
+  const int64_t covered = padding == Padding::kSame ? in : in - extent + 1;
+  if (covered < 1) {
+    Fail("a filter of %s %lld does not fit an input of %lld without padding", axis,
+         static_cast<long long>(extent), static_cast<long long>(in));
+  }
+  const int64_t size = (covered + stride - 1) / stride;
+  // One past the last coordinate that any tap looks at, padding included.
+  const int64_t end = (size - 1) * stride + extent;
+  if (end > INT32_MAX) Fail("the padded input's %s is too large", axis);
+  *out = static_cast<int>(size);
+  *pad_before =
+      padding == Padding::kSame ? static_cast<int>(std::max<int64_t>(0, end - in) / 2) : 0;
+}
+
+}  // namespace
+
+void ResolveWindow(Padding::Kind padding, Window* window) {
+  ResolveAxis(padding, "height", window->in_h, window->filter_h, window->stride_h,
+              window->dilation_h, &window->out_h, &window->pad_top);
+  ResolveAxis(padding, "width", window->in_w, window->filter_w, window->stride_w,
+              window->dilation_w, &window->out_w, &window->pad_left);
+}
+
+}  // namespace bireal

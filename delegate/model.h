@@ -1,0 +1,60 @@
+// Checked access to what a model file says: tensors, shapes, options.
+#ifndef BIREAL_DELEGATE_MODEL_H_
+#define BIREAL_DELEGATE_MODEL_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+
+#include "delegate/flexbuffer.h"
+#include "delegate/kernels/kernels.h"
+#include "delegate/tflite_abi.h"
+
+namespace bireal {
+
+// Throws ModelError with a printf-formatted message.
+[[noreturn]] void Fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
+
+const char* TypeName(TfLiteType type);
+
+// The tensor of that index. Throws when there is none; `what` names it in the message, here
+// and below.
+const TfLiteTensor& TensorAt(const TfLiteContext& context, int index, const char* what);
+
+// Throws unless the tensor is of one of the types.
+void RequireType(const TfLiteTensor& tensor, std::initializer_list<TfLiteType> types,
+                 const char* what);
+
+// Throws unless the tensor has at least one dimension, all positive, and as many bytes as they
+// need at `element_size` bytes each.
+void RequireShape(const TfLiteTensor& tensor, size_t element_size, const char* what);
+
+// The same, and throws unless the tensor has `rank` dimensions.
+void RequireRank(const TfLiteTensor& tensor, int rank, size_t element_size, const char* what);
+
+// Throws unless the tensor's values are stored in the model.
+void RequireConstant(const TfLiteTensor& tensor, const char* what);
+
+// a * b, throws where that exceeds 2^31 - 1.
+int Product(int a, int b, const char* what);
+
+// A shape for TfLiteContext::ResizeTensor, which takes ownership.
+TfLiteIntArray* MakeShape(std::initializer_list<int> dims);
+// The tensor's shape with another last dimension.
+TfLiteIntArray* MakeShapeLike(const TfLiteTensor& tensor, int last_dim);
+
+// The integer option of that name. Throws when it is missing or not in [min, max].
+int Option(const FlexMap& options, const char* name, int min, int max);
+
+// The geometry of a "SAME" or "VALID" filter, by TensorFlow's rules.
+struct Padding {
+  enum Kind { kSame = 0, kValid = 1 };
+};
+
+// Fills in out_h, out_w, pad_top and pad_left. Throws when nothing is left of the image, or
+// when the sizes are beyond what 32-bit coordinates can address.
+void ResolveWindow(Padding::Kind padding, Window* window);
+
+}  // namespace bireal
+
+#endif  // BIREAL_DELEGATE_MODEL_H_

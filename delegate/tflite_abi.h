@@ -1,0 +1,148 @@
+// The part of TensorFlow Lite's C ABI that a delegate talks to.
+//
+// No wheel and no distribution package ships these headers, and a delegate needs only a few
+// structs: everything it calls it reaches through function pointers in TfLiteContext. The
+// layouts below follow tensorflow/lite/core/c/common.h, which has appended fields over the
+// years and moved none of these; the static_asserts at the end pin them down, and the tests
+// load the library into every interpreter that we claim to support.
+#ifndef BIREAL_DELEGATE_TFLITE_ABI_H_
+#define BIREAL_DELEGATE_TFLITE_ABI_H_
+
+#include <cstddef>
+#include <cstdint>
+
+extern "C" {
+
+enum TfLiteStatus : int { kTfLiteOk = 0, kTfLiteError = 1 };
+
+enum TfLiteType : int {
+  kTfLiteNoType = 0,
+  kTfLiteFloat32 = 1,
+  kTfLiteInt32 = 2,
+  kTfLiteBool = 6,
+  kTfLiteInt8 = 9,
+};
+
+enum TfLiteAllocationType : int { kTfLiteMmapRo = 1 };
+
+constexpr int kTfLiteOptionalTensor = -1;
+constexpr int32_t kTfLiteBuiltinCustom = 32;
+constexpr int64_t kTfLiteDelegateFlagsAllowDynamicTensors = 1;
+
+struct TfLiteContext;
+struct TfLiteDelegate;
+struct TfLiteNode;
+
+struct TfLiteIntArray {
+  int size;
+  int data[];  // A GNU extension in C++, and the ABI.
+};
+
+struct TfLiteQuantizationParams {
+  float scale;
+  int32_t zero_point;
+};
+
+struct TfLiteQuantization {
+  int type;
+  void* params;
+};
+
+struct TfLiteTensor {
+  TfLiteType type;
+  void* data;
+  TfLiteIntArray* dims;
+  TfLiteQuantizationParams params;
+  TfLiteAllocationType allocation_type;
+  size_t bytes;
+  const void* allocation;
+  const char* name;
+  TfLiteDelegate* delegate;
+  int buffer_handle;
+  bool data_is_stale;
+  bool is_variable;
+  TfLiteQuantization quantization;
+  void* sparsity;
+  const TfLiteIntArray* dims_signature;
+};
+
+struct TfLiteNode {
+  TfLiteIntArray* inputs;
+  TfLiteIntArray* outputs;
+  TfLiteIntArray* intermediates;
+  TfLiteIntArray* temporaries;
+  void* user_data;
+  void* builtin_data;
+  const void* custom_initial_data;
+  int custom_initial_data_size;
+  TfLiteDelegate* delegate;
+  bool might_have_side_effect;
+};
+
+struct TfLiteRegistration {
+  void* (*init)(TfLiteContext*, const char* buffer, size_t length);
+  void (*free)(TfLiteContext*, void* user_data);
+  TfLiteStatus (*prepare)(TfLiteContext*, TfLiteNode*);
+  TfLiteStatus (*invoke)(TfLiteContext*, TfLiteNode*);
+  const char* (*profiling_string)(const TfLiteContext*, const TfLiteNode*);
+  int32_t builtin_code;
+  const char* custom_name;
+  int version;
+  void* registration_external;
+  void* async_kernel;
+  uint64_t inplace_operator;
+};
+
+struct TfLiteContext {
+  size_t tensors_size;
+  TfLiteStatus (*GetExecutionPlan)(TfLiteContext*, TfLiteIntArray** execution_plan);
+  TfLiteTensor* tensors;
+  void* impl;
+  // Takes ownership of `new_size`, which must come from malloc.
+  TfLiteStatus (*ResizeTensor)(TfLiteContext*, TfLiteTensor*, TfLiteIntArray* new_size);
+  void (*ReportError)(TfLiteContext*, const char* format, ...);
+  void* add_tensors;
+  TfLiteStatus (*GetNodeAndRegistration)(TfLiteContext*, int node_index, TfLiteNode**,
+                                         TfLiteRegistration**);
+  TfLiteStatus (*ReplaceNodeSubsetsWithDelegateKernels)(TfLiteContext*, TfLiteRegistration,
+                                                        const TfLiteIntArray* nodes_to_replace,
+                                                        TfLiteDelegate*);
+  int recommended_num_threads;
+  void* unused[15];
+};
+
+struct TfLiteDelegate {
+  void* data;
+  TfLiteStatus (*Prepare)(TfLiteContext*, TfLiteDelegate*);
+  void* copy_from_buffer_handle;
+  void* copy_to_buffer_handle;
+  void* free_buffer_handle;
+  int64_t flags;
+  void* opaque_delegate_builder;
+};
+
+// What a delegate kernel's `init` receives as its buffer.
+struct TfLiteDelegateParams {
+  TfLiteDelegate* delegate;
+  TfLiteIntArray* nodes_to_replace;
+  TfLiteIntArray* input_tensors;
+  TfLiteIntArray* output_tensors;
+};
+
+}  // extern "C"
+
+#if UINTPTR_MAX == UINT64_MAX
+static_assert(sizeof(TfLiteTensor) == 112, "TfLiteTensor");
+static_assert(offsetof(TfLiteTensor, bytes) == 40, "TfLiteTensor::bytes");
+static_assert(sizeof(TfLiteNode) == 80, "TfLiteNode");
+static_assert(offsetof(TfLiteNode, custom_initial_data_size) == 56, "TfLiteNode");
+static_assert(sizeof(TfLiteRegistration) == 88, "TfLiteRegistration");
+static_assert(sizeof(TfLiteContext) == 200, "TfLiteContext");
+static_assert(offsetof(TfLiteContext, GetExecutionPlan) == 8, "TfLiteContext");
+static_assert(offsetof(TfLiteContext, ReplaceNodeSubsetsWithDelegateKernels) == 64,
+              "TfLiteContext");
+static_assert(sizeof(TfLiteDelegate) == 56, "TfLiteDelegate");
+static_assert(offsetof(TfLiteDelegate, flags) == 40, "TfLiteDelegate::flags");
+#endif
+
+#endif  // BIREAL_DELEGATE_TFLITE_ABI_H_
