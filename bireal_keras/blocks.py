@@ -34,7 +34,12 @@ def binary_conv(*, pad_values: float = 0.0) -> ConvFactory:
     Args:
         pad_values: what the border is padded with. 0 is the paper's choice; +1 lets a
             runtime fold more into the convolution.
+
+    Raises:
+        ValueError: another `pad_values`, which no 1-bit runtime could follow.
     """
+    if pad_values not in (0, 1):
+        raise ValueError(f"`pad_values` must be 0 or 1. Received: pad_values={pad_values!r}.")
 
     def conv(x: tf.Tensor, filters: int, kernel_size: int, strides: int, name: str) -> tf.Tensor:
         return lq.layers.QuantConv2D(
@@ -56,19 +61,7 @@ def binary_conv(*, pad_values: float = 0.0) -> ConvFactory:
 
 
 def real_conv(activation: str) -> ConvFactory:
-    """Real-valued convolutions behind a real activation.
-
-    Args:
-        activation: a key of `ACTIVATIONS`.
-
-    Raises:
-        ValueError: an activation of another name.
-    """
-    if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"`activation` must be one of {sorted(ACTIVATIONS)}. "
-            f"Received: activation={activation!r}."
-        )
+    """Real-valued convolutions behind a `RealActivation` of that name."""
 
     def conv(x: tf.Tensor, filters: int, kernel_size: int, strides: int, name: str) -> tf.Tensor:
         x = RealActivation(activation, name=f"{name}_{activation}")(x)
@@ -79,9 +72,18 @@ def real_conv(activation: str) -> ConvFactory:
 
 @keras.utils.register_keras_serializable(package="bireal_keras")
 class RealActivation(keras.layers.Layer):
-    """Applies `ACTIVATIONS[activation]` elementwise; any shape, any floating-point dtype."""
+    """Applies `ACTIVATIONS[activation]` elementwise; any shape, any floating-point dtype.
+
+    Raises:
+        ValueError: there is no such activation.
+    """
 
     def __init__(self, activation: str, **kwargs: Any):
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"`activation` must be one of {sorted(ACTIVATIONS)}. "
+                f"Received: activation={activation!r}."
+            )
         super().__init__(**kwargs)
         self.activation = activation
 
@@ -147,7 +149,12 @@ def shortcut_block(
 
     Returns:
         (batch, ceil(height / strides), ceil(width / strides), filters).
+
+    Raises:
+        ValueError: other strides, which would leave out pixels of the shortcut.
     """
+    if strides not in (1, 2):
+        raise ValueError(f"`strides` must be 1 or 2. Received: strides={strides!r}.")
     shortcut = x
     if strides != 1 or x.shape[-1] != filters:
         if strides != 1:

@@ -1,5 +1,6 @@
 """Bi-Real Nets, ready to build: `bireal_keras.zoo.BiRealNet18()`."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -35,9 +36,10 @@ def create_model(name: str, **kwargs: Any) -> keras.Model:
     if name not in _MODELS:
         raise ValueError(f"`name` must be one of {list_models()}. Received: name={name!r}.")
     try:
-        return _MODELS[name](**kwargs)
+        inspect.signature(_MODELS[name]).bind(**kwargs)
     except TypeError as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(f"{name}: {error}.") from error
+    return _MODELS[name](**kwargs)
 
 
 __all__ = [*_MODELS, "create_model", "list_models"]

@@ -36,22 +36,22 @@ def input_layer(
                 f"keras.Input. Received: input_tensor={input_tensor!r}."
             )
         actual = tuple(input_tensor.shape[1:])
-        if input_shape is not None and tuple(input_shape) != actual:
+        if input_shape not in (None, actual, list(actual)):
             raise ValueError(
                 "`input_shape` must equal the shape of `input_tensor`, "
-                f"{actual}. Received: input_shape={tuple(input_shape)}."
+                f"{actual}. Received: input_shape={input_shape!r}."
             )
         input_shape = actual
     elif input_shape is None:
         size = default_size if include_top else None
         input_shape = (size, size, 3)
 
-    input_shape = tuple(input_shape)
-    if len(input_shape) != 3 or input_shape[-1] != 3:
+    if not _is_image_shape(input_shape):
         raise ValueError(
             "`input_shape` must be (height, width, 3): channels last, three of them "
-            f"(repeat a grey channel). Received: input_shape={input_shape}."
+            f"(repeat a grey channel). Received: input_shape={input_shape!r}."
         )
+    input_shape = tuple(input_shape)
     for size in input_shape[:2]:
         if size is None:
             if include_top:
@@ -65,6 +65,15 @@ def input_layer(
                 f"pool to nothing. Received: input_shape={input_shape}."
             )
     return input_tensor if input_tensor is not None else keras.Input(input_shape)
+
+
+def _is_image_shape(shape: object) -> bool:
+    return (
+        isinstance(shape, (tuple, list, tf.TensorShape))
+        and len(shape) == 3
+        and shape[-1] == 3
+        and all(size is None or isinstance(size, (int, np.integer)) for size in shape[:2])
+    )
 
 
 def check_positive_int(**arguments: int) -> None:
@@ -81,16 +90,16 @@ def load_weights(model: keras.Model, weights: str | os.PathLike[str]) -> None:
         ValueError: the file does not exist, cannot be read, or its arrays have other
             shapes than the model's, which then keeps the weights it had.
     """
-    path = os.fspath(weights)
-    if not os.path.isfile(path):
+    if not isinstance(weights, (str, os.PathLike)) or not os.path.isfile(weights):
         raise ValueError(
-            "`weights` must be None or the path of an HDF5 weights file. "
-            f"Received: weights={path!r}, which is no file."
+            "`weights` must be None or the path of a weights file. "
+            f"Received: weights={weights!r}, which is no file."
         )
+    path = os.fspath(weights)
     before = model.get_weights()
     try:
         model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+    except Exception as error:  # a damaged HDF5 file can raise nearly anything
         model.set_weights(before)
         reason = " ".join(str(error).split())
         raise ValueError(
