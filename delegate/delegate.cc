@@ -80,7 +80,7 @@ TfLiteStatus Guarded(TfLiteContext* context, const Body& body) {
     body();
     return kTfLiteOk;
   } catch (const std::exception& error) {
-    context->ReportError(context, "bireal delegate: %s", error.what());
+    context->ReportError(context, "bireal delegate: %s\n", error.what());
     return kTfLiteError;
   }
 }

@@ -2,21 +2,22 @@
 
 #include <unordered_map>
 
+#include "delegate/denormals.h"
 #include "delegate/model.h"
 
 namespace bireal {
 namespace {
 
 // The interpreter's own memory, checked to be what the step was prepared for.
-void* TensorData(const TfLiteContext& context, int index, size_t bytes) {
+void* TensorData(const TfLiteContext& context, const Step& step, int index, size_t bytes) {
   const TfLiteTensor& tensor = context.tensors[index];
   if (tensor.data == nullptr || tensor.bytes != bytes) {
-    Fail("tensor %d has %zu bytes, was prepared with %zu", index,
+    Fail("%s: tensor %d has %zu bytes, was prepared with %zu", step.name().c_str(), index,
          tensor.data == nullptr ? size_t{0} : tensor.bytes, bytes);
   }
   const bool has_words = tensor.type == kTfLiteFloat32 || tensor.type == kTfLiteInt32;
   if (has_words && reinterpret_cast<uintptr_t>(tensor.data) % alignof(uint32_t) != 0) {
-    Fail("tensor %d is not aligned to 4 bytes", index);
+    Fail("%s: tensor %d is not aligned to 4 bytes", step.name().c_str(), index);
   }
   return tensor.data;
 }
@@ -34,12 +35,7 @@ Partition::Partition(TfLiteContext* context, const TfLiteDelegateParams& params,
       Fail("node %d does not exist", index);
     }
     PlannedStep planned;
-    planned.name = std::string(registration->custom_name) + " (node " + std::to_string(index) + ")";
-    try {
-      planned.step = MakeStep(*context, *node, registration->custom_name, kernel);
-    } catch (const ModelError& error) {
-      throw ModelError(planned.name + ": " + error.what());
-    }
+    planned.step = MakeStep(*context, index, *node, registration->custom_name, kernel);
     internal_[planned.step->output()] = true;
     steps_.push_back(std::move(planned));
   }
@@ -49,13 +45,7 @@ Partition::Partition(TfLiteContext* context, const TfLiteDelegateParams& params,
 }
 
 void Partition::Prepare(TfLiteContext* context) {
-  for (PlannedStep& planned : steps_) {
-    try {
-      planned.step->Prepare(context, pool_);
-    } catch (const ModelError& error) {
-      throw ModelError(planned.name + ": " + error.what());
-    }
-  }
+  for (const PlannedStep& planned : steps_) planned.step->Prepare(context, pool_);
 
   buffers_.clear();
   std::unordered_map<int, void*> buffer_of;
@@ -66,8 +56,7 @@ void Partition::Prepare(TfLiteContext* context) {
     if (internal_[input]) {
       const auto buffer = buffer_of.find(input);
       if (buffer == buffer_of.end()) {
-        throw ModelError(planned.name + ": reads tensor " + std::to_string(input) +
-                         " before it is written");
+        Fail("%s: reads tensor %d before it is written", planned.step->name().c_str(), input);
       }
       planned.input = buffer->second;
     }
@@ -76,29 +65,25 @@ void Partition::Prepare(TfLiteContext* context) {
       buffers_.emplace_back(new char[planned.step->output_bytes()]);
       planned.output = buffers_.back().get();
       if (!buffer_of.emplace(output, planned.output).second) {
-        throw ModelError(planned.name + ": writes tensor " + std::to_string(output) +
-                         ", which another op writes too");
+        Fail("%s: writes tensor %d, as another op does", planned.step->name().c_str(), output);
       }
     }
     // A later step that resized a tensor of an earlier one would show here.
     if (context->tensors[input].bytes != planned.step->input_bytes() ||
         context->tensors[output].bytes != planned.step->output_bytes()) {
-      throw ModelError(planned.name + ": another op changes the shape of its tensors");
+      Fail("%s: another op changes the shape of its tensors", planned.step->name().c_str());
     }
   }
 }
 
 void Partition::Invoke(TfLiteContext* context) {
+  const FlushDenormals flush_denormals;
   for (const PlannedStep& planned : steps_) {
     const Step& step = *planned.step;
     const void* input = planned.input;
     void* output = planned.output;
-    try {
-      if (input == nullptr) input = TensorData(*context, step.input(), step.input_bytes());
-      if (output == nullptr) output = TensorData(*context, step.output(), step.output_bytes());
-    } catch (const ModelError& error) {
-      throw ModelError(planned.name + ": " + error.what());
-    }
+    if (input == nullptr) input = TensorData(*context, step, step.input(), step.input_bytes());
+    if (output == nullptr) output = TensorData(*context, step, step.output(), step.output_bytes());
     step.Run(input, output, pool_);
   }
 }

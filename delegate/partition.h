@@ -3,7 +3,6 @@
 #define BIREAL_DELEGATE_PARTITION_H_
 
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "delegate/kernels/kernels.h"
@@ -15,7 +14,7 @@ namespace bireal {
 
 class Partition {
  public:
-  // Throws ModelError; its message starts with the op and the node.
+  // Throws ModelError.
   Partition(TfLiteContext* context, const TfLiteDelegateParams& params, const BconvKernel& kernel,
             ThreadPool& pool);
 
@@ -28,7 +27,6 @@ class Partition {
  private:
   struct PlannedStep {
     std::unique_ptr<Step> step;
-    std::string name;  // "LceBconv2d (node 12)"
     // Where the partition keeps the input and the output, if only its own steps see them;
     // null when they belong to the interpreter.
     void* input = nullptr;

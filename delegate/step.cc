@@ -422,9 +422,39 @@ FlexMap ParseOptions(const TfLiteNode& node) {
   return options;
 }
 
+std::unique_ptr<Step> MakeUnnamedStep(const TfLiteContext& context, const TfLiteNode& node,
+                                      const char* op, const BconvKernel& kernel) {
+  const bool is_bconv = std::strcmp(op, "LceBconv2d") == 0;
+  RequireCounts(node, is_bconv ? 5 : 1, 1);
+  const int input = node.inputs->data[0];
+  const int output = node.outputs->data[0];
+  TensorAt(context, input, "input");
+  TensorAt(context, output, "output");
+  if (is_bconv) return std::make_unique<BconvStep>(node, ParseOptions(node), kernel);
+  if (std::strcmp(op, "LceBMaxPool2d") == 0) {
+    return std::make_unique<MaxPoolStep>(input, output, ParseOptions(node));
+  }
+  if (std::strcmp(op, "LceQuantize") == 0) return std::make_unique<QuantizeStep>(input, output);
+  return std::make_unique<DequantizeStep>(input, output);
+}
+
+// Runs `body` and puts `name` before the message of a ModelError.
+template <typename Body>
+void Named(const std::string& name, const Body& body) {
+  try {
+    body();
+  } catch (const ModelError& error) {
+    throw ModelError(name + ": " + error.what());
+  }
+}
+
 }  // namespace
 
 void Step::Prepare(TfLiteContext* context, const ThreadPool& pool) {
+  Named(name_, [&] { PrepareUnnamed(context, pool); });
+}
+
+void Step::PrepareUnnamed(TfLiteContext* context, const ThreadPool& pool) {
   const TfLiteTensor& input = TensorAt(*context, input_, "input");
   const TfLiteTensor& output = TensorAt(*context, output_, "output");
   if (input_ == output_) Fail("output: is its own input, tensor %d", input_);
@@ -447,20 +477,13 @@ bool IsLceOp(const TfLiteRegistration& registration) {
   return false;
 }
 
-std::unique_ptr<Step> MakeStep(const TfLiteContext& context, const TfLiteNode& node, const char* op,
-                               const BconvKernel& kernel) {
-  const bool is_bconv = std::strcmp(op, "LceBconv2d") == 0;
-  RequireCounts(node, is_bconv ? 5 : 1, 1);
-  const int input = node.inputs->data[0];
-  const int output = node.outputs->data[0];
-  TensorAt(context, input, "input");
-  TensorAt(context, output, "output");
-  if (is_bconv) return std::make_unique<BconvStep>(node, ParseOptions(node), kernel);
-  if (std::strcmp(op, "LceBMaxPool2d") == 0) {
-    return std::make_unique<MaxPoolStep>(input, output, ParseOptions(node));
-  }
-  if (std::strcmp(op, "LceQuantize") == 0) return std::make_unique<QuantizeStep>(input, output);
-  return std::make_unique<DequantizeStep>(input, output);
+std::unique_ptr<Step> MakeStep(const TfLiteContext& context, int index, const TfLiteNode& node,
+                               const char* op, const BconvKernel& kernel) {
+  const std::string name = std::string(op) + " (node " + std::to_string(index) + ")";
+  std::unique_ptr<Step> step;
+  Named(name, [&] { step = MakeUnnamedStep(context, node, op, kernel); });
+  step->name_ = name;
+  return step;
 }
 
 }  // namespace bireal

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <memory>
 #include <stdexcept>
+#include <string>
 
 #include "delegate/kernels/kernels.h"
 #include "delegate/tflite_abi.h"
@@ -12,8 +13,8 @@
 
 namespace bireal {
 
-// The model is malformed, or asks for what no LCE op can do. `what()` says which part of the
-// op it is about, what was received and what is accepted.
+// The model is malformed, or asks for what no LCE op can do. `what()` says which op it is about,
+// which part of it, what was received and what is accepted.
 class ModelError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -23,6 +24,9 @@ class Step {
  public:
   Step(int input, int output) : input_(input), output_(output) {}
   virtual ~Step() = default;
+
+  // "LceBconv2d (node 12)": what a message about it starts with.
+  const std::string& name() const { return name_; }
 
   // Indices of the tensors it reads and writes.
   int input() const { return input_; }
@@ -45,6 +49,12 @@ class Step {
                                   const TfLiteTensor& output, const ThreadPool& pool) = 0;
 
  private:
+  void PrepareUnnamed(TfLiteContext* context, const ThreadPool& pool);
+
+  friend std::unique_ptr<Step> MakeStep(const TfLiteContext&, int, const TfLiteNode&, const char*,
+                                        const BconvKernel&);
+
+  std::string name_;
   int input_;
   int output_;
   size_t input_bytes_ = 0;
@@ -53,10 +63,10 @@ class Step {
 
 bool IsLceOp(const TfLiteRegistration& registration);
 
-// The step for a node of an LCE op. Throws ModelError when its options or its lists of inputs
-// and outputs are malformed.
-std::unique_ptr<Step> MakeStep(const TfLiteContext& context, const TfLiteNode& node, const char* op,
-                               const BconvKernel& kernel);
+// The step for node `index`, of the LCE op of that name. Throws ModelError when its options or
+// its lists of inputs and outputs are malformed.
+std::unique_ptr<Step> MakeStep(const TfLiteContext& context, int index, const TfLiteNode& node,
+                               const char* op, const BconvKernel& kernel);
 
 }  // namespace bireal
 

@@ -1,36 +1,10 @@
 #include "delegate/thread_pool.h"
 
-#include <cstdint>
 #include <system_error>
 
-#if defined(__SSE__)
-#include <xmmintrin.h>
-#endif
+#include "delegate/denormals.h"
 
 namespace bireal {
-namespace {
-
-// The interpreter computes with denormals flushed to zero, results and operands both. A
-// worker must do the same, or the sign of -1e-45 depends on the thread that sees it.
-void FlushDenormals() {
-#if defined(__SSE__)
-  constexpr unsigned int kFlushToZero = 0x8000;
-  constexpr unsigned int kDenormalsAreZero = 0x0040;
-  _mm_setcsr(_mm_getcsr() | kFlushToZero | kDenormalsAreZero);
-#elif defined(__aarch64__)
-  constexpr uint64_t kFlushToZero = uint64_t{1} << 24;
-  uint64_t fpcr;
-  asm volatile("mrs %0, fpcr" : "=r"(fpcr));
-  asm volatile("msr fpcr, %0" : : "r"(fpcr | kFlushToZero));
-#elif defined(__arm__) && defined(__ARM_FP)
-  constexpr uint32_t kFlushToZero = uint32_t{1} << 24;
-  uint32_t fpscr;
-  asm volatile("vmrs %0, fpscr" : "=r"(fpscr));
-  asm volatile("vmsr fpscr, %0" : : "r"(fpscr | kFlushToZero));
-#endif
-}
-
-}  // namespace
 
 ThreadPool::ThreadPool(int num_threads) {
   try {
@@ -56,7 +30,7 @@ void ThreadPool::TakeIndices(int thread) {
 }
 
 void ThreadPool::Work(int thread) {
-  FlushDenormals();
+  const FlushDenormals flush_denormals;
   int seen = 0;
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {

@@ -11,6 +11,9 @@ import numpy as np
 
 _LIBRARY = Path(__file__).with_name("libbireal_delegate.so")
 
+# What the delegate's own messages start with.
+_REPORT_PREFIX = "bireal delegate: "
+
 # Stock interpreters, in the order we look for them.
 _LITERT_MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 
@@ -42,9 +45,7 @@ def delegate_path() -> str:
     return str(_LIBRARY)
 
 
-def load_delegate(
-    *, num_threads: int = 1, kernel: str | None = None, verbose: bool = False
-) -> Any:
+def load_delegate(*, num_threads: int = 1, kernel: str | None = None, verbose: bool = False) -> Any:
     """Loads the delegate for people who drive LiteRT themselves.
 
         from ai_edge_litert.interpreter import Interpreter
@@ -76,7 +77,7 @@ def _load_delegate(options: Mapping[str, Any]) -> Any:
     try:
         return litert.load_delegate(path, dict(options))
     except ValueError as error:
-        raise ValueError(_last_line(error)) from error
+        raise ValueError(_reason(error)) from error
 
 
 class Interpreter:
@@ -110,6 +111,8 @@ class Interpreter:
             name, content = "the model", bytes(model)
         else:
             name, content = os.fspath(model), Path(model).read_bytes()
+        if not content:
+            raise ValueError(f"{name}: is empty.")
         # The interpreter does not keep its delegate alive.
         self._delegate = load_delegate(num_threads=num_threads, kernel=kernel)
         try:
@@ -120,7 +123,7 @@ class Interpreter:
             )
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ValueError(f"{name}: {_last_line(error)}") from error
+            raise ValueError(f"{name}: {_reason(error)}") from error
 
         inputs = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()
@@ -176,7 +179,10 @@ class Interpreter:
         return outputs
 
 
-def _last_line(error: Exception) -> str:
-    """LiteRT's messages start with what it did and end with why it failed."""
+def _reason(error: Exception) -> str:
+    """The one line of LiteRT's message that says why."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    for line in lines:
+        if line.startswith(_REPORT_PREFIX):
+            return line.removeprefix(_REPORT_PREFIX)
     return lines[-1] if lines else type(error).__name__
