@@ -1,0 +1,58 @@
+# Every target works alone and first in a fresh clone. It takes Python 3.10 to 3.12, make and a
+# C++ compiler. Another Python than `python3`: make test PYTHON=python3.11
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DELEGATE := $(wildcard delegate/*.cc delegate/*.h delegate/kernels/*.cc delegate/kernels/*.h)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test lint format lock clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(VENV)/built ## train on real digits, export, run bit-packed, compare
+	$(BIN)/python benchmarks/demo.py
+
+test: lint $(VENV)/built ## every check and every test
+	$(BIN)/pytest
+
+lint: $(VENV)/built ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(DELEGATE)
+	$(BIN)/mypy
+
+format: $(VENV)/built ## rewrite the sources in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(DELEGATE)
+
+# Pins that still fit stay; delete requirements.lock first to take the newest of everything.
+lock: ## write requirements.lock anew from setup.py
+	$(PYTHON) -m venv _build/lock
+	_build/lock/bin/pip install --quiet uv
+	_build/lock/bin/uv pip compile --quiet --universal --python-version 3.10 --extra dev \
+	    --custom-compile-command "make lock" --output-file requirements.lock setup.py
+
+clean: ## remove .venv and all that was built or cached; runs/ stays
+	rm -rf $(VENV) _build dist *.egg-info bireal_keras/runtime/*.so
+	rm -rf .pytest_cache .ruff_cache .mypy_cache
+
+# pip leaves alone what is installed already; the delegate is compiled again if need be.
+$(VENV)/built: $(VENV)/installed setup.py pyproject.toml $(DELEGATE)
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
+	    { echo "make: Python 3.10, 3.11 or 3.12 is needed, and $(PYTHON) is" \
+	        "$$($(PYTHON) --version 2>&1). Another one: make PYTHON=python3.11" >&2; exit 1; }
+	@command -v $(CXX) > /dev/null || \
+	    { echo "make: a C++ compiler is needed, and there is no $(CXX): apt install g++" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned requirements into $(VENV), once; TensorFlow is large."
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	@touch $@
