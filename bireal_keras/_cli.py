@@ -36,7 +36,8 @@ def run(
     def parse(argv: list[str]) -> list[str]:
         # absl's own --help lists the flags of __main__, which for an installed command is
         # a generated script without any, and exits with 1.
-        if {"-h", "-help", "--help", "-?"} & set(argv[1:]):
+        options = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
+        if {"-h", "-help", "--help", "-?"} & set(options):
             print(f"{(doc or '').strip()}\n\nflags:\n{_flag_help(module)}")
             sys.exit(0)
         try:
@@ -60,6 +61,8 @@ def run(
 
 
 def _flag_help(module: str) -> str:
+    if module == "__main__":  # python -m: absl knows the module by the command's name.
+        module = sys.argv[0]
     known = flags.FLAGS.flags_by_module_dict()
     own = [flag for flag in known.get(module, []) if flag.help is not None]
     lines = [flags.FLAGS.module_help(module).strip()] if own else []
