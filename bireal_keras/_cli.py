@@ -6,6 +6,7 @@ A command is a module with absl flags, a docstring and a `main`:
         _cli.run("bireal-classify", main, module=__name__, doc=__doc__)
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -38,7 +39,7 @@ def run(
         # a generated script without any, and exits with 1.
         options = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
         if {"-h", "-help", "--help", "-?"} & set(options):
-            print(f"{(doc or '').strip()}\n\nflags:\n{_flag_help(module)}")
+            print(f"{(doc or '').strip()}\n\nflags:\n{_flag_help(module)}", flush=True)
             sys.exit(0)
         try:
             return flags.FLAGS(argv)
@@ -47,7 +48,11 @@ def run(
 
     def guarded(argv: list[str]) -> int:
         try:
-            return main(argv[1:]) or 0
+            status = main(argv[1:]) or 0
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            raise
         except KeyboardInterrupt:
             _fail(command, "interrupted.", 130)
         except app.UsageError as error:
@@ -57,7 +62,13 @@ def run(
                 traceback.print_exc()
             _fail(command, str(error) or type(error).__name__, FAILURE)
 
-    sys.exit(app.run(guarded, flags_parser=parse))
+    try:
+        sys.exit(app.run(guarded, flags_parser=parse))
+    except BrokenPipeError:
+        # Whoever reads the output, `head` say, has seen enough. Python would complain once
+        # more when it flushes on exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILURE)
 
 
 def _flag_help(module: str) -> str:

@@ -39,14 +39,19 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="module")
-def sheep(tmp_path_factory):
-    """Runs the command: arguments -> (exit status, standard output, standard error)."""
+def script(tmp_path_factory):
     path = tmp_path_factory.mktemp("bin") / "sheep.py"
     path.write_text(SCRIPT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def sheep(script):
+    """Runs the command: arguments -> (exit status, standard output, standard error)."""
 
     def run(*args):
         result = subprocess.run(
-            [sys.executable, path, *args], capture_output=True, text=True, timeout=60
+            [sys.executable, script, *args], capture_output=True, text=True, timeout=60
         )
         return result.returncode, result.stdout, result.stderr
 
@@ -113,3 +118,15 @@ def test_verbosity_adds_the_traceback(sheep):
     assert (status, out) == (1, "")
     assert err.startswith("Traceback (most recent call last):\n")
     assert err.endswith("sheep: no wolf allowed\n")
+
+
+@pytest.mark.parametrize("argument", ["--help", "dolly"])
+def test_a_reader_that_leaves_early_is_no_error(script, argument):
+    """As in `sheep --help | head -1`."""
+    process = subprocess.Popen(
+        [sys.executable, script, argument], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 1

@@ -1,0 +1,269 @@
+"""The package as a whole: what importing it does, what is installed, what the commands say."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import bireal_keras
+from bireal_keras import runtime
+
+COMMANDS = [
+    entry_point
+    for entry_point in metadata.distribution("bireal-keras").entry_points
+    if entry_point.group == "console_scripts"
+]
+
+
+def python(code, **environment):
+    """Runs code in a fresh Python that has not decided about Keras: status, output, errors."""
+    inherited = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**inherited, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+    )
+    return result.returncode, result.stdout.strip(), result.stderr.strip()
+
+
+class TestLegacyKeras:
+    def test_imported_before_tensorflow_it_chooses_legacy_keras(self):
+        status, out, err = python(
+            "import bireal_keras\n"
+            "import tensorflow as tf\n"
+            "print(tf.keras.Model.__module__.split('.')[0])\n"
+            "print(bireal_keras.zoo.BiRealNet18(width=1, num_classes=2).name)\n",
+            TF_USE_LEGACY_KERAS="0",
+        )
+        assert status == 0, err
+        assert out.split() == ["tf_keras", "BiRealNet18"]
+
+    def test_tensorflow_first_under_keras_3_says_what_to_do(self):
+        status, out, err = python(
+            "import tensorflow as tf\n"
+            "import bireal_keras\n"
+            "import bireal_keras.runtime\n"
+            "print(tf.keras.Model.__module__.split('.')[0])\n"
+            "try:\n"
+            "    bireal_keras.zoo\n"
+            "except ImportError as error:\n"
+            "    print(error)\n"
+        )
+        assert status == 0, err
+        package, message = out.splitlines()
+        assert package == "keras"
+        assert "imported with Keras 3 before bireal_keras" in message
+        assert "import bireal_keras before tensorflow" in message
+        assert "TF_USE_LEGACY_KERAS=1 before Python starts" in message
+
+    def test_tensorflow_first_under_legacy_keras_is_fine(self):
+        status, out, err = python(
+            "import tensorflow as tf\n"
+            "import bireal_keras\n"
+            "print(bireal_keras.zoo.list_models()[0])\n",
+            TF_USE_LEGACY_KERAS="1",
+        )
+        assert status == 0, err
+        assert out == "BiRealNet18"
+
+
+# Makes the import of packages fail as if they were not installed.
+HIDE = """
+import sys, types
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {hidden!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Hide())
+"""
+
+# The little of TensorFlow and tf-keras that is looked at before Larq is imported.
+PRETEND = """
+keras = types.SimpleNamespace(Model=object)
+sys.modules["tensorflow"] = types.SimpleNamespace(__version__="2.21.0", keras=keras)
+"""
+
+
+class TestMissingPackages:
+    def message(self, code):
+        status, out, err = python(
+            f"{code}\n"
+            "import bireal_keras\n"
+            "try:\n"
+            "    bireal_keras.quantizers\n"
+            "except ImportError as error:\n"
+            "    print(error)\n"
+        )
+        assert status == 0, err
+        return out
+
+    def test_tensorflow(self):
+        message = self.message(HIDE.format(hidden=["tensorflow"]))
+        assert "needs TensorFlow, which is not installed" in message
+        assert "pip install 'bireal-keras[tensorflow]'" in message
+        assert "bireal_keras.runtime works without it" in message
+
+    def test_tf_keras(self):
+        message = self.message(HIDE.format(hidden=["tf_keras"]) + PRETEND)
+        assert "tf-keras of the same minor version as TensorFlow 2.21.0" in message
+        assert "pip install 'bireal-keras[tensorflow]'" in message
+
+    def test_larq(self):
+        pretend = PRETEND + 'sys.modules["tf_keras"] = keras\n'
+        message = self.message(HIDE.format(hidden=["larq"]) + pretend)
+        assert "needs Larq, which is not installed" in message
+        assert "pip install 'bireal-keras[tensorflow]'" in message
+
+
+@pytest.mark.parametrize(
+    "module", sorted(path.stem for path in Path(runtime.__file__).parent.glob("*.py"))
+)
+def test_the_runtime_needs_no_tensorflow(module):
+    status, _, err = python(
+        HIDE.format(hidden=["tensorflow", "tf_keras", "keras", "larq", "larq_compute_engine"])
+        + f"import bireal_keras.runtime.{module}\n"
+        "assert not {'tensorflow', 'tf_keras', 'keras', 'larq'} & set(sys.modules)\n"
+    )
+    assert status == 0, err
+
+
+class TestTopLevel:
+    def test_lists_its_parts(self):
+        for name in ("export", "runtime", "zoo", "__version__"):
+            assert name in dir(bireal_keras)
+
+    @pytest.mark.parametrize("name", bireal_keras._SUBMODULES)
+    def test_parts_are_imported_on_first_use(self, name):
+        assert getattr(bireal_keras, name) is importlib.import_module(f"bireal_keras.{name}")
+
+    def test_unknown_attribute(self):
+        with pytest.raises(AttributeError, match="'bireal_keras' has no attribute 'nonsense'"):
+            _ = bireal_keras.nonsense
+
+
+class TestInstallation:
+    def test_version_stands_in_one_place(self, repository):
+        assert metadata.version("bireal-keras") == bireal_keras.__version__
+        for name in ("setup.py", "pyproject.toml", "Makefile", "BUILD"):
+            assert bireal_keras.__version__ not in (repository / name).read_text(), name
+
+    def test_every_module_is_packaged(self, repository, tmp_path):
+        subprocess.run(
+            [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib", tmp_path],
+            cwd=repository,
+            check=True,
+            capture_output=True,
+        )
+        installed = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
+        expected = {"bireal_keras/py.typed"}
+        for folder, package in (
+            ("bireal_keras", "bireal_keras"),
+            ("zoo", "bireal_keras/zoo"),
+            ("export", "bireal_keras/export"),
+        ):
+            for path in (repository / folder).rglob("*.py"):
+                expected.add(f"{package}/{path.relative_to(repository / folder)}")
+        assert len(expected) > 20
+        assert installed == expected
+
+    def test_device_install_is_light(self):
+        """What `pip install bireal-keras` brings has no training in it."""
+        names = {
+            canonicalize_name(requirement.name)
+            for requirement in map(Requirement, metadata.requires("bireal-keras"))
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        }
+        assert names == {"absl-py", "ai-edge-litert", "numpy", "pillow"}
+
+
+def pins(path, environment):
+    """{name: version} of a lock file's lines for an environment."""
+    versions = {}
+    for line in path.read_text().splitlines():
+        if line.strip().startswith("#"):
+            continue
+        # Nothing but names, versions and markers: no address, no path, no option.
+        assert re.fullmatch(r"[a-z0-9][a-z0-9._-]*==[a-z0-9.+!]+( ; .+)?", line), line
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            name = canonicalize_name(requirement.name)
+            assert name not in versions, f"{name} is pinned twice for {environment}"
+            [specifier] = requirement.specifier
+            versions[name] = specifier.version
+    return versions
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12"])
+@pytest.mark.parametrize(
+    "machine", [("linux", "Linux", "x86_64"), ("darwin", "Darwin", "arm64")], ids=str
+)
+def test_lock_file_satisfies_setup(repository, version, machine):
+    environment = {
+        **default_environment(),
+        "python_version": version,
+        "python_full_version": f"{version}.4",
+        "extra": "dev",
+        **dict(zip(("sys_platform", "platform_system", "platform_machine"), machine)),
+    }
+    locked = pins(repository / "requirements.lock", environment)
+    wanted = [
+        requirement
+        for requirement in map(Requirement, metadata.requires("bireal-keras"))
+        if requirement.marker is None or requirement.marker.evaluate(environment)
+    ]
+    assert {"tensorflow", "pytest", "numpy"} <= {requirement.name for requirement in wanted}
+    for requirement in wanted:
+        assert locked[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+
+
+class TestCommands:
+    def test_are_the_four(self):
+        assert {command.name for command in COMMANDS} == {
+            "bireal-train",
+            "bireal-export",
+            "bireal-classify",
+            "bireal-bench",
+        }
+
+    @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+    def test_help_is_complete(self, command):
+        """Lists every flag of its module with a text, runs without any other argument."""
+        executable = os.path.join(os.path.dirname(sys.executable), command.name)
+        result = subprocess.run([executable, "--help"], capture_output=True, text=True, timeout=60)
+        assert (result.returncode, result.stderr) == (0, "")
+        summary = result.stdout.split("\n\n")[0]
+        assert summary.endswith(".")
+
+        status, flags, err = python(
+            "from absl import flags\n"
+            f"import {command.module}\n"
+            f"for flag in flags.FLAGS.flags_by_module_dict()[{command.module!r}]:\n"
+            "    print(flag.name, flag.boolean, bool(flag.help))\n"
+        )
+        assert status == 0, err
+        assert flags
+        for line in flags.splitlines():
+            name, boolean, has_help = line.split()
+            assert has_help == "True", name
+            shown = f"--[no]{name}:" if boolean == "True" else f"--{name}:"
+            assert f"  {shown} " in result.stdout, name
+        assert "  --verbosity: " in result.stdout
+
+    @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+    def test_unknown_flag_is_one_line(self, command):
+        executable = os.path.join(os.path.dirname(sys.executable), command.name)
+        result = subprocess.run([executable, "--nonsense"], capture_output=True, text=True)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert re.fullmatch(
+            rf"{command.name}: .*'nonsense'.* See {command.name} --help\.\n", result.stderr
+        )
