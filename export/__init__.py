@@ -1,0 +1,30 @@
+"""From a Keras model to one `.tflite` file that a person can trust.
+
+    report = bireal_keras.export.convert(model, "birealnet18.tflite")
+    print(report)
+
+Importing this package imports neither TensorFlow nor Larq Compute Engine; its first use
+does.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bireal_keras.export.converter import convert
+    from bireal_keras.export.report import Report
+
+__all__ = ["Report", "convert"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily, so that `bireal-export` answers --help at once and reports a missing
+    # TensorFlow as it reports every other error.
+    if name == "convert":
+        from bireal_keras.export.converter import convert
+
+        return convert
+    if name == "Report":
+        from bireal_keras.export.report import Report
+
+        return Report
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,108 @@
+"""Converts a trained Keras model to a .tflite file with bit-packed convolutions.
+
+    bireal-export --model_dir=runs/br18
+    bireal-export --model=birealnet18.h5 --output=birealnet18.tflite --labels=labels.txt
+
+The file is checked against the Keras model before it is written; one that does not agree
+is not written. What became of the model is printed.
+
+Load models of people you trust. Python code inside .keras and .h5 files is refused, but a
+SavedModel is a program by design.
+"""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import app, flags
+
+from bireal_keras import _cli
+from bireal_keras.export import _native_log
+
+if TYPE_CHECKING:
+    from bireal_keras._keras import keras
+
+_MODEL_DIR = flags.DEFINE_string(
+    "model_dir", None, "Folder that bireal-train wrote; model.keras and labels.txt are taken."
+)
+_MODEL = flags.DEFINE_string(
+    "model", None, "Instead of --model_dir: a .keras or .h5 file or a SavedModel folder."
+)
+_OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "File to write or replace. Default: model.tflite in --model_dir, or beside --model under "
+    "its name.",
+)
+_LABELS = flags.DEFINE_string(
+    "labels",
+    None,
+    "Text file with the class names, one a line, to put into the .tflite file. Default: "
+    "labels.txt in --model_dir, if it is there.",
+)
+
+
+def run() -> None:
+    """Entry point of the console command."""
+    _cli.run("bireal-export", main, module=__name__, doc=__doc__)
+
+
+def main(argv: list[str]) -> None:
+    if argv:
+        raise app.UsageError(f"Unexpected argument {argv[0]!r}")
+    model_path, output, labels_path = _paths()
+    labels = None if labels_path is None else _read_lines(labels_path)
+
+    log = logging.getLogger("bireal_keras.export")
+    log.addHandler(logging.StreamHandler())
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+    log.info("loading %s", model_path)
+    # TensorFlow's greeting and Keras's warnings would bury the report.
+    with _native_log.captured():
+        from bireal_keras.export import convert
+
+        model = _load(model_path)
+    print(convert(model, output, labels=labels))
+
+
+def _paths() -> tuple[Path, Path, Path | None]:
+    """Of the model, of the output and of the labels, None without any."""
+    labels = Path(_LABELS.value) if _LABELS.value else None
+    if _MODEL_DIR.value and not _MODEL.value:
+        folder = Path(_MODEL_DIR.value)
+        model = folder / "model.keras"
+        if labels is None and (folder / "labels.txt").is_file():
+            labels = folder / "labels.txt"
+    elif _MODEL.value and not _MODEL_DIR.value:
+        model = Path(_MODEL.value)
+    else:
+        raise app.UsageError("Give either --model_dir or --model")
+    if not model.exists():
+        raise ValueError(f"There is no {model}.")
+    output = Path(_OUTPUT.value) if _OUTPUT.value else model.with_suffix(".tflite")
+    return model, output, labels
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text: {error}") from error
+
+
+def _load(path: Path) -> "keras.Model":
+    # Keras's own safe mode, which load_model applies to .keras files only: without it an .h5
+    # file may bring Python code that runs. There is no public name for it.
+    from tf_keras.src.saving.serialization_lib import SafeModeScope
+
+    # Registers the layers that the file may name.
+    import bireal_keras.blocks  # noqa: F401
+    from bireal_keras._keras import keras
+
+    try:
+        with SafeModeScope(safe_mode=True):
+            return keras.models.load_model(path, compile=False)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be loaded: {error}") from error

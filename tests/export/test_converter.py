@@ -1,0 +1,339 @@
+"""From a Keras model to a checked file, and every reason not to write one."""
+
+import dataclasses
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from export_helpers import (
+    CLASSES,
+    SIZE,
+    birealnet,
+    birealnet_features,
+    build,
+    edit,
+    larq_conv,
+    operators,
+)
+
+from bireal_keras import export, zoo
+from bireal_keras._keras import keras, tf
+from bireal_keras.runtime.labels import read_labels
+
+lce = pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
+
+
+@pytest.fixture(scope="module")
+def model():
+    """For the tests that never come to convert it."""
+    return build(birealnet)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.tflite"
+
+
+def test_operators_of_a_birealnet(small):
+    bconv = [("LceQuantize", "INT32"), ("LceBconv2d", "FLOAT32"), ("ADD", "FLOAT32")]
+    assert sorted(operators(small.content)) == sorted(
+        3 * bconv
+        + 2 * [("CONV_2D", "FLOAT32")]
+        + [("AVERAGE_POOL_2D", "FLOAT32"), ("MEAN", "FLOAT32")]
+        + [("FULLY_CONNECTED", "FLOAT32"), ("SOFTMAX", "FLOAT32")]
+    )
+
+
+def test_report(small):
+    report = small.report
+    assert report.path == str(small.path)
+    assert report.size_bytes == small.path.stat().st_size
+    assert report.float_size_bytes == sum(w.nbytes for w in small.model.get_weights())
+    assert (report.binary_convolutions, report.intended_binary_convolutions) == (3, 3)
+    assert report.float_convolutions == 2
+    assert report.samples == 32
+    assert report.close_samples >= 24
+    assert report.top1_agreement >= 0.75
+    assert json.loads(json.dumps(dataclasses.asdict(report)))["binary_convolutions"] == 3
+
+    text = str(report)
+    assert f"{report.size_bytes:,} bytes" in text
+    assert "3 bit-packed (3 with 1-bit quantizers in Keras), 2 in float32" in text
+    assert f"32 samples: {report.close_samples} equal up to rounding" in text
+
+
+def test_file_gives_what_keras_gives(small):
+    """Without the converter's own check: other images, other code."""
+    images = np.random.default_rng(7).normal(size=(32, SIZE, SIZE, 3)).astype(np.float32)
+    images *= np.linspace(0, 2, 32)[:, None, None, None]
+    expected = np.log(small.model(images, training=False))
+    interpreter = lce.testing.Interpreter(small.content, use_reference_bconv=True)
+    actual = np.log(interpreter.predict(images))
+    close = np.abs(actual - expected).max(axis=1) < 1e-4
+    assert close.mean() > 0.75
+    assert expected.std(axis=0).min() > 0.01
+
+
+def test_labels_travel_inside_the_file(small):
+    assert read_labels(small.path) == small.labels
+
+
+def test_stock_interpreter_opens_a_file_with_labels(small):
+    details = Interpreter(model_path=str(small.path)).get_input_details()
+    assert [tuple(d["shape"]) for d in details] == [(1, SIZE, SIZE, 3)]
+
+
+def test_same_model_gives_the_same_bytes(small, path):
+    path.write_bytes(b"an older file, to be replaced")
+    export.convert(small.model, path, labels=small.labels)
+    assert path.read_bytes() == small.content
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_feature_extractor(path):
+    report = export.convert(build(birealnet_features), path)
+    assert report.binary_convolutions == 3
+    assert report.top1_agreement is None
+    assert "top-1" not in str(report)
+    assert read_labels(path) is None
+
+
+def test_zoo_model_with_untrained_weights(path):
+    model = zoo.BiRealNet18(input_shape=(32, 32, 3), num_classes=10, width=8)
+    report = export.convert(model, path)
+    # 3 shortcuts and the stem.
+    assert (report.binary_convolutions, report.float_convolutions) == (16, 4)
+    assert report.size_bytes < report.float_size_bytes / 5
+
+
+def test_packed_output_inverts_filters(path):
+    """conv -> BN -> sign -> conv without zero padding: the file compares with thresholds."""
+
+    def layers(x):
+        x = larq_conv(40, padding="valid", name="first")(x)
+        x = keras.layers.BatchNormalization()(x)
+        x = larq_conv(8, padding="valid", name="second")(x)
+        return keras.layers.BatchNormalization()(x)
+
+    report = export.convert(build(layers), path)
+    assert report.binary_convolutions == report.intended_binary_convolutions == 2
+    assert operators(path.read_bytes()) == [
+        ("LceQuantize", "INT32"),
+        ("LceBconv2d", "INT32"),
+        ("LceBconv2d", "FLOAT32"),
+    ]
+
+
+def test_samples_of_the_caller(small, path):
+    samples = np.random.default_rng(3).normal(size=(9, SIZE, SIZE, 3))
+    assert export.convert(small.model, path, samples=samples).samples == 9
+
+
+def test_nested_model(path):
+    def layers(x):
+        inner = keras.Sequential([keras.Input(x.shape[1:]), larq_conv(8, name="inner_conv")])
+        return larq_conv(4, name="outer_conv")(inner(x))
+
+    # The small integers in between are either equal or, at 0, equally +1.
+    assert export.convert(build(layers, (8, 8, 4)), path).intended_binary_convolutions == 2
+
+
+def dead_filter(x):
+    x = larq_conv(16, name="alive")(x)
+    return larq_conv(8, name="dead", kernel_quantizer="magnitude_aware_sign")(x)
+
+
+def kill_filter(model):
+    kernel = model.get_layer("dead").kernel
+    kernel.latent_variable.assign(kernel.latent_variable.numpy() * (np.arange(8) != 3))
+
+
+@pytest.mark.parametrize(
+    ("layers", "spoil", "names"),
+    [
+        (dead_filter, kill_filter, "1 of 2 .*: dead"),
+        (lambda x: larq_conv(8, name="padded", pad_values=-1.0)(x), None, "1 of 1 .*: padded"),
+        (lambda x: larq_conv(8, name="half", input_quantizer="ste_heaviside")(x), None, ": half"),
+    ],
+    ids=["dead filter", "pad_values", "heaviside"],
+)
+def test_convolution_that_stays_float_is_named(layers, spoil, names, path):
+    model = build(layers)
+    if spoil is not None:
+        spoil(model)
+    path.write_bytes(b"older file")
+    with pytest.raises(ValueError, match=names + r"\. LCE packs .* dead filter .*pad_values"):
+        export.convert(model, path)
+    assert path.read_bytes() == b"older file"
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_larq_model_without_binary_layers(path):
+    """Weights alone in 1 bit are meant to stay float: no error."""
+    model = build(lambda x: larq_conv(8, input_quantizer=None)(x))
+    report = export.convert(model, path)
+    assert (report.binary_convolutions, report.intended_binary_convolutions) == (0, 0)
+    assert report.float_convolutions == 1
+
+
+def test_wrong_file_is_not_written(model, path, monkeypatch):
+    convert_saved_model = lce.convert_saved_model
+
+    def with_an_error(folder):
+        def change(data):
+            data.view(np.float32)[:] += 0.1
+
+        # What the first 1-bit convolution adds.
+        return edit(convert_saved_model(folder), "LceBconv2d", 3, change)
+
+    monkeypatch.setattr(lce, "convert_saved_model", with_an_error)
+    path.write_bytes(b"older file")
+    with pytest.raises(ValueError, match="does not compute what the Keras model does: 0 of 32"):
+        export.convert(model, path)
+    assert path.read_bytes() == b"older file"
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_failing_write_leaves_nothing_behind(small, path, monkeypatch):
+    def replace(source, target):
+        assert os.path.getsize(source) == len(small.content)
+        raise OSError("disk on fire")
+
+    monkeypatch.setattr(os, "replace", replace)
+    path.write_bytes(b"older file")
+    with pytest.raises(OSError, match="disk on fire"):
+        export.convert(small.model, path, labels=small.labels)
+    assert path.read_bytes() == b"older file"
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_reason_of_lce_is_passed_on(path):
+    def layers(x):
+        return keras.layers.Lambda(lambda v: tf.math.bessel_i0e(v))(x)
+
+    with pytest.raises(ValueError, match=r"does not run on LCE's reference kernel.*BesselI0e"):
+        export.convert(build(layers), path)
+    assert not path.exists()
+
+
+def test_reference_kernel_refuses_odd_channels(path):
+    model = build(lambda x: larq_conv(8, name="odd")(x), (8, 8, 15))
+    with pytest.raises(ValueError, match="even number of input channels"):
+        export.convert(model, path)
+    assert not path.exists()
+
+
+def test_exception_of_the_converter_is_passed_on(model, path, monkeypatch):
+    def fail(folder):
+        os.write(2, b"loc(unknown): error: no such thing\nsome noise\n")
+        raise Exception("it failed")
+
+    monkeypatch.setattr(lce, "convert_saved_model", fail)
+    with pytest.raises(ValueError, match=r"LCE cannot convert small: it failed loc.*no such thing"):
+        export.convert(model, path)
+    assert not path.exists()
+
+
+def test_console_stays_clean(model, path, capfd):
+    export.convert(model, path)
+    assert capfd.readouterr() == ("", "")
+
+
+def keras3_model():
+    # Not on top: the first to import TensorFlow decides on its Keras.
+    import keras as keras3
+
+    return keras3.Sequential([keras3.Input((8, 8, 3))])
+
+
+def two_inputs():
+    inputs = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
+    return keras.Model(inputs, keras.layers.Add()(inputs))
+
+
+def two_outputs():
+    inputs = keras.Input((8, 8, 3))
+    return keras.Model(inputs, [keras.layers.ReLU()(inputs), keras.layers.Softmax()(inputs)])
+
+
+def mixed_precision():
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        return build(birealnet)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+
+
+def from_input(*args, **kwargs):
+    inputs = keras.Input(*args, **kwargs)
+    return keras.Model(inputs, keras.layers.Rescaling(2.0)(inputs))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: "model.keras", r"legacy Keras.* Received: builtins\.str\.$"),
+        (keras3_model, "Keras 3.*TF_USE_LEGACY_KERAS=1"),
+        (lambda: keras.Sequential([keras.layers.ReLU()], name="s"), "keras.Input.* s, which is"),
+        (two_inputs, "one input and one output. Received: 2 and 1"),
+        (two_outputs, "one input and one output. Received: 1 and 2"),
+        (mixed_precision, "'float32'.* another precision: .*block1_conv"),
+        (lambda: from_input((None, None, 3)), r"fixed size.*float32 \(None, None, None, 3\)"),
+        (lambda: from_input((8,)), r"fixed size.*Received: float32 \(None, 8\)"),
+        (lambda: from_input(batch_shape=(4, 8, 8, 3)), r"number at a time.*\(4, 8, 8, 3\)"),
+        (lambda: from_input((8, 8, 3), dtype="uint8"), "Received: uint8"),
+    ],
+)
+def test_unfit_models(make, message, path):
+    with pytest.raises(ValueError, match="`model` must .*" + message):
+        export.convert(make(), path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["cat"] * (CLASSES - 1), f"{CLASSES - 1} labels for {CLASSES} classes"),
+        (["cat"] * (CLASSES - 1) + [""], "names of one line each, none empty. Received: ''"),
+        ("abcde", "must be a list of names"),
+    ],
+)
+def test_unfit_labels(labels, message, model, path):
+    with pytest.raises(ValueError, match="`labels` .*" + message):
+        export.convert(model, path, labels=labels)
+    assert not path.exists()
+
+
+def test_labels_for_features(path):
+    model = build(birealnet_features)
+    with pytest.raises(ValueError, match=r"`labels` need .*1 labels for \(None, 6, 6, 40\)"):
+        export.convert(model, path, labels=["cat"])
+
+
+@pytest.mark.parametrize("shape", [(7, SIZE, SIZE, 3), (8, SIZE, SIZE, 1), (SIZE, SIZE, 3)])
+def test_unfit_samples(shape, model, path):
+    with pytest.raises(ValueError, match=r"`samples` must be at least 8 images of \(12, 12, 3\)"):
+        export.convert(model, path, samples=np.zeros(shape))
+
+
+def test_unfit_path(model, tmp_path):
+    for path in (tmp_path, tmp_path / "none" / "model.tflite"):
+        with pytest.raises(ValueError, match="`path` must be a file in an existing folder"):
+            export.convert(model, path)
+
+
+def test_missing_lce(monkeypatch):
+    monkeypatch.setitem(sys.modules, "larq_compute_engine", None)
+    monkeypatch.delitem(sys.modules, "bireal_keras.export._lce", raising=False)
+    with pytest.raises(ImportError, match="no wheel for Linux on Arm"):
+        import bireal_keras.export._lce  # noqa: F401
+
+
+def test_names_of_the_package():
+    assert set(export.__all__) == {"Report", "convert"}
+    assert export.Report.__module__ == "bireal_keras.export.report"
+    with pytest.raises(AttributeError, match="no attribute 'quantize'"):
+        export.quantize  # noqa: B018

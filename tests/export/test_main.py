@@ -1,0 +1,132 @@
+"""bireal-export as a person runs it."""
+
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from export_helpers import build, larq_conv
+
+from bireal_keras._keras import keras
+from bireal_keras.runtime.labels import read_labels
+
+COMMAND = Path(sysconfig.get_path("scripts")) / "bireal-export"
+
+
+def export(*arguments):
+    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=300)
+
+
+def fails(status, message, *arguments):
+    result = export(*arguments)
+    *progress, error = result.stderr.splitlines()
+    assert result.returncode == status
+    assert re.fullmatch(f"bireal-export: {message}", error), result.stderr
+    assert all(line.startswith(("loading ", "converting ", "checking ")) for line in progress)
+    assert result.stdout == ""
+
+
+@pytest.fixture
+def model_dir(small, tmp_path):
+    """A folder as bireal-train leaves it."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    small.model.save(folder / "model.keras")
+    (folder / "labels.txt").write_text("\n".join(small.labels))
+    return folder
+
+
+def test_model_dir(small, model_dir):
+    result = export(f"--model_dir={model_dir}")
+    assert result.returncode == 0
+    path = model_dir / "model.tflite"
+    # Same names, same weights: the same bytes as from the model in memory.
+    assert path.read_bytes() == small.content
+    assert result.stdout == str(small.report).replace(str(small.path), str(path)) + "\n"
+    assert result.stderr.splitlines() == [
+        f"loading {model_dir / 'model.keras'}",
+        "converting small",
+        "checking it against Keras on 32 samples",
+    ]
+
+
+def test_saved_model_output_and_labels(tmp_path):
+    def layers(x):
+        x = keras.layers.GlobalAveragePooling2D()(larq_conv(8)(x))
+        return keras.layers.Dense(5)(x)
+
+    folder = tmp_path / "saved"
+    build(layers, (6, 6, 4)).save(folder, save_format="tf")
+    labels = tmp_path / "names.txt"
+    labels.write_text("a\nb\nc\nd\né\n", encoding="utf-8")
+    output = tmp_path / "out.tflite"
+    result = export(f"--model={folder}/", f"--output={output}", f"--labels={labels}")
+    assert result.returncode == 0, result.stderr
+    assert "1 bit-packed (1 with 1-bit quantizers in Keras), 0 in float32" in result.stdout
+    assert read_labels(output) == ["a", "b", "c", "d", "é"]
+    assert not (tmp_path / "saved.tflite").exists()
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_python_code_in_a_model_does_not_run(tmp_path):
+    def layers(x):
+        return keras.layers.Lambda(lambda v: print("Python code ran") or v)(x)
+
+    path = tmp_path / "model.h5"
+    build(layers).save(path)
+    fails(1, f"{path} cannot be loaded: .*Lambda layer.*disallowed.*", f"--model={path}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Give either --model_dir or --model. See bireal-export --help."),
+        (["--model=a", "--model_dir=b"], "Give either --model_dir or --model. See .*"),
+        (["--model=a", "b.tflite"], "Unexpected argument 'b.tflite'. See .*"),
+        (["--modle=a"], "Unknown command line flag 'modle'. Did you mean: model.*"),
+    ],
+)
+def test_usage_errors(arguments, message):
+    fails(2, message, *arguments)
+
+
+def test_missing_model(tmp_path):
+    fails(1, f"There is no {tmp_path}/model.keras.", f"--model_dir={tmp_path}")
+
+
+def test_labels_that_are_no_text(tmp_path):
+    (tmp_path / "model.keras").touch()
+    (tmp_path / "labels.txt").write_bytes(b"\xff\xfe")
+    fails(1, r".*labels\.txt is no UTF-8 text: .*", f"--model_dir={tmp_path}")
+
+
+def test_help_needs_no_tensorflow(tmp_path):
+    for name in ("tensorflow", "larq", "larq_compute_engine"):
+        (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('{name} was imported')")
+    result = subprocess.run(
+        [sys.executable, COMMAND, "--help"],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(tmp_path)},
+    )
+    assert result.returncode == 0
+    for flag in ("--model_dir", "--model", "--output", "--labels"):
+        assert f"  {flag}: " in result.stdout
+
+
+def test_python_without_tensorflow(tmp_path):
+    """As on a device, where only the runtime is installed."""
+    (tmp_path / "tensorflow.py").write_text("raise ModuleNotFoundError('no tensorflow')")
+    (tmp_path / "model.keras").touch()
+    result = subprocess.run(
+        [sys.executable, COMMAND, f"--model={tmp_path}/model.keras"],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(tmp_path)},
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("bireal-export: ")
+    assert "needs TensorFlow, which is not installed: pip install" in result.stderr
+    assert "Traceback" not in result.stderr
