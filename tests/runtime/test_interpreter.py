@@ -83,7 +83,7 @@ def test_an_error_of_the_delegate_is_one_line_about_the_file(case, tmp_path):
 
 
 def test_bad_settings(model):
-    with pytest.raises(ValueError, match="`num_threads` must be .* Received: num_threads=0"):
+    with pytest.raises(ValueError, match=r"`num_threads` must be .* Received: num_threads=0"):
         runtime.Interpreter(model, num_threads=0)
     with pytest.raises(ValueError, match="`kernel` must be one of"):
         runtime.Interpreter(model, kernel="quick")
