@@ -25,7 +25,7 @@ constexpr int kMaxThreads = 64;
 
 struct Options {
   int num_threads = 1;
-  const BconvKernel* kernel = FindBconvKernel(nullptr);
+  const Kernels* kernels = FindKernels(nullptr);
   bool verbose = false;
 };
 
@@ -47,9 +47,9 @@ std::string SetOption(const char* key, const char* value, Options* options) {
            received;
   }
   if (std::strcmp(key, "kernel") == 0) {
-    options->kernel = FindBconvKernel(value);
-    if (options->kernel != nullptr) return "";
-    return std::string("`kernel` must be one of: ") + BconvKernelNames() +
+    options->kernels = FindKernels(value);
+    if (options->kernels != nullptr) return "";
+    return std::string("`kernel` must be one of: ") + KernelNames() +
            ", and one that this CPU can run." + received;
   }
   if (std::strcmp(key, "verbose") == 0) {
@@ -90,7 +90,7 @@ void* InitKernel(TfLiteContext* context, const char* buffer, size_t) {
   Delegate& delegate = FromC(params.delegate);
   Partition* partition = nullptr;
   Guarded(context, [&] {
-    partition = new Partition(context, params, *delegate.options.kernel, delegate.pool);
+    partition = new Partition(context, params, *delegate.options.kernels, delegate.pool);
   });
   return partition;  // Null after an error, which the next call reports as a failure.
 }
@@ -130,7 +130,7 @@ void ClaimNodes(TfLiteContext* context, TfLiteDelegate* c_delegate) {
   nodes[0] = static_cast<int>(nodes.size()) - 1;
   if (delegate.options.verbose) {
     std::fprintf(stderr, "bireal delegate: %d of %d nodes, kernel %s, %d threads\n", nodes[0],
-                 plan->size, delegate.options.kernel->name, delegate.pool.num_threads());
+                 plan->size, delegate.options.kernels->name, delegate.pool.num_threads());
   }
 
   TfLiteRegistration registration = {};

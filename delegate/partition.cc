@@ -25,7 +25,7 @@ void* TensorData(const TfLiteContext& context, const Step& step, int index, size
 }  // namespace
 
 Partition::Partition(TfLiteContext* context, const TfLiteDelegateParams& params,
-                     const BconvKernel& kernel, ThreadPool& pool)
+                     const Kernels& kernels, ThreadPool& pool)
     : pool_(pool), internal_(context->tensors_size, false) {
   for (int i = 0; i < params.nodes_to_replace->size; ++i) {
     const int index = params.nodes_to_replace->data[i];
@@ -35,7 +35,7 @@ Partition::Partition(TfLiteContext* context, const TfLiteDelegateParams& params,
       Fail("node %d does not exist", index);
     }
     PlannedStep planned;
-    planned.step = MakeStep(*context, index, *node, registration->custom_name, kernel);
+    planned.step = MakeStep(*context, index, *node, registration->custom_name, kernels);
     internal_[planned.step->output()] = true;
     steps_.push_back(std::move(planned));
   }

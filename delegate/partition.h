@@ -15,7 +15,7 @@ namespace bireal {
 class Partition {
  public:
   // Throws ModelError.
-  Partition(TfLiteContext* context, const TfLiteDelegateParams& params, const BconvKernel& kernel,
+  Partition(TfLiteContext* context, const TfLiteDelegateParams& params, const Kernels& kernels,
             ThreadPool& pool);
 
   // Throws ModelError.

@@ -41,7 +41,8 @@ void ForRows(ThreadPool& pool, size_t rows, const Body& body) {
 
 class QuantizeStep : public Step {
  public:
-  using Step::Step;
+  QuantizeStep(int input, int output, const Kernels& kernels)
+      : Step(input, output), kernels_(kernels) {}
 
   void Run(const void* input, void* output, ThreadPool& pool) const override {
     const size_t words = WordsFor(channels_);
@@ -50,7 +51,8 @@ class QuantizeStep : public Step {
       const size_t offset = begin * channels_;
       switch (type_) {
         case kTfLiteFloat32:
-          return PackFloat(static_cast<const float*>(input) + offset, rows, channels_, out);
+          return kernels_.pack_float(static_cast<const float*>(input) + offset, rows, channels_,
+                                     out);
         case kTfLiteInt8:
           return PackInt8(static_cast<const int8_t*>(input) + offset, rows, channels_, zero_point_,
                           out);
@@ -74,6 +76,7 @@ class QuantizeStep : public Step {
   }
 
  private:
+  const Kernels& kernels_;
   TfLiteType type_ = kTfLiteNoType;
   size_t rows_ = 0;
   int channels_ = 0;
@@ -186,9 +189,9 @@ class MaxPoolStep : public Step {
 
 class BconvStep : public Step {
  public:
-  BconvStep(const TfLiteNode& node, const FlexMap& options, const BconvKernel& kernel)
+  BconvStep(const TfLiteNode& node, const FlexMap& options, const Kernels& kernels)
       : Step(node.inputs->data[0], node.outputs->data[0]),
-        kernel_(kernel),
+        kernels_(kernels),
         filter_(node.inputs->data[1]),
         multiplier_(node.inputs->data[2]),
         bias_(node.inputs->data[3]),
@@ -217,13 +220,13 @@ class BconvStep : public Step {
 
     pool.ParallelFor(rows_, [&](int row, int thread) {
       int32_t* t = counts_.get() + thread * out_row;
-      kernel_.accumulate(shape_, weights_.data(),
+      bconv_->accumulate(shape_, weights_.get(),
                          static_cast<const uint32_t*>(input) + row / window.out_h * in_image,
-                         row % window.out_h, t);
+                         row % window.out_h, scratch_.get() + thread * scratch_bytes_, t);
       switch (type_) {
         case kTfLiteFloat32:
-          return StoreFloat(t, window.out_w, channels, affine,
-                            static_cast<float*>(output) + row * out_row);
+          return kernels_.store_float(t, window.out_w, channels, affine,
+                                      static_cast<float*>(output) + row * out_row);
         case kTfLiteInt8:
           return StoreInt8(t, window.out_w, channels, affine,
                            static_cast<int8_t*>(output) + row * out_row);
@@ -266,8 +269,9 @@ class BconvStep : public Step {
 
     std::vector<uint32_t> words(filter.bytes / sizeof(uint32_t));
     std::memcpy(words.data(), filter.data, filter.bytes);
-    weights_.resize(words.size());
-    kernel_.pack(shape_, words.data(), weights_.data());
+    bconv_ = kernels_.handles(shape_) ? &kernels_ : &kPortable;
+    weights_.reset(new uint8_t[bconv_->weight_bytes(shape_)]);
+    bconv_->pack(shape_, words.data(), weights_.get());
 
     const int depth = taps * shape_.channels_per_group;
     if (type_ == kTfLiteInt32) {
@@ -278,6 +282,9 @@ class BconvStep : public Step {
 
     const size_t row = static_cast<size_t>(window.out_w) * shape_.channels_out;
     counts_.reset(new int32_t[row * pool.num_threads()]);
+    // Each thread's part stays aligned as new[] aligns the first.
+    scratch_bytes_ = (bconv_->scratch_bytes(shape_) + 15) / 16 * 16;
+    scratch_.reset(new uint8_t[scratch_bytes_ * pool.num_threads()]);
     const int last_dim =
         type_ == kTfLiteInt32 ? WordsFor(shape_.channels_out) : shape_.channels_out;
     return MakeShape({in[0], window.out_h, window.out_w, last_dim});
@@ -381,7 +388,7 @@ class BconvStep : public Step {
     clamp_max_ = depth - min;
   }
 
-  const BconvKernel& kernel_;
+  const Kernels& kernels_;
   // Tensor indices.
   int filter_;
   int multiplier_;
@@ -394,14 +401,18 @@ class BconvStep : public Step {
   // What Resolve made of them.
   BconvShape shape_ = {};
   TfLiteType type_ = kTfLiteNoType;
-  int rows_ = 0;  // Of the whole batch.
-  std::vector<uint32_t> weights_;
+  int rows_ = 0;                    // Of the whole batch.
+  const Kernels* bconv_ = nullptr;  // kernels_, or the portable ones for an odd shape.
+  std::unique_ptr<uint8_t[]> weights_;
   std::vector<float> scale_;
   std::vector<float> offset_;
   int32_t clamp_min_ = 0;
   int32_t clamp_max_ = 0;
   std::vector<int32_t> count_thresholds_;
-  std::unique_ptr<int32_t[]> counts_;  // One output row for each thread.
+  // For each thread: an output row of counts, and what the kernel asks for.
+  std::unique_ptr<int32_t[]> counts_;
+  std::unique_ptr<uint8_t[]> scratch_;
+  size_t scratch_bytes_ = 0;
 };
 
 void RequireCounts(const TfLiteNode& node, int inputs, int outputs) {
@@ -423,18 +434,19 @@ FlexMap ParseOptions(const TfLiteNode& node) {
 }
 
 std::unique_ptr<Step> MakeUnnamedStep(const TfLiteContext& context, const TfLiteNode& node,
-                                      const char* op, const BconvKernel& kernel) {
+                                      const char* op, const Kernels& kernels) {
   const bool is_bconv = std::strcmp(op, "LceBconv2d") == 0;
   RequireCounts(node, is_bconv ? 5 : 1, 1);
   const int input = node.inputs->data[0];
   const int output = node.outputs->data[0];
   TensorAt(context, input, "input");
   TensorAt(context, output, "output");
-  if (is_bconv) return std::make_unique<BconvStep>(node, ParseOptions(node), kernel);
+  if (is_bconv) return std::make_unique<BconvStep>(node, ParseOptions(node), kernels);
   if (std::strcmp(op, "LceBMaxPool2d") == 0) {
     return std::make_unique<MaxPoolStep>(input, output, ParseOptions(node));
   }
-  if (std::strcmp(op, "LceQuantize") == 0) return std::make_unique<QuantizeStep>(input, output);
+  if (std::strcmp(op, "LceQuantize") == 0)
+    return std::make_unique<QuantizeStep>(input, output, kernels);
   return std::make_unique<DequantizeStep>(input, output);
 }
 
@@ -478,10 +490,10 @@ bool IsLceOp(const TfLiteRegistration& registration) {
 }
 
 std::unique_ptr<Step> MakeStep(const TfLiteContext& context, int index, const TfLiteNode& node,
-                               const char* op, const BconvKernel& kernel) {
+                               const char* op, const Kernels& kernels) {
   const std::string name = std::string(op) + " (node " + std::to_string(index) + ")";
   std::unique_ptr<Step> step;
-  Named(name, [&] { step = MakeUnnamedStep(context, node, op, kernel); });
+  Named(name, [&] { step = MakeUnnamedStep(context, node, op, kernels); });
   step->name_ = name;
   return step;
 }

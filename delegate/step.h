@@ -52,7 +52,7 @@ class Step {
   void PrepareUnnamed(TfLiteContext* context, const ThreadPool& pool);
 
   friend std::unique_ptr<Step> MakeStep(const TfLiteContext&, int, const TfLiteNode&, const char*,
-                                        const BconvKernel&);
+                                        const Kernels&);
 
   std::string name_;
   int input_;
@@ -66,7 +66,7 @@ bool IsLceOp(const TfLiteRegistration& registration);
 // The step for node `index`, of the LCE op of that name. Throws ModelError when its options or
 // its lists of inputs and outputs are malformed.
 std::unique_ptr<Step> MakeStep(const TfLiteContext& context, int index, const TfLiteNode& node,
-                               const char* op, const BconvKernel& kernel);
+                               const char* op, const Kernels& kernels);
 
 }  // namespace bireal
 

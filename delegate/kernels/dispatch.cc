@@ -1,25 +1,40 @@
 #include <cstring>
 
-#include "delegate/kernels/bconv_portable.h"
 #include "delegate/kernels/kernels.h"
 
 namespace bireal {
+
+#if defined(__x86_64__)
+extern const Kernels kAvx2;
+#endif
+
 namespace {
 
-// Fastest first. A kernel that is not listed here does not exist.
-const BconvKernel* const kKernels[] = {&kBconvPortable};
+// Fastest first. Kernels that are not listed here do not exist.
+const Kernels* const kAll[] = {
+#if defined(__x86_64__)
+    &kAvx2,
+#endif
+    &kPortable,
+};
 
 }  // namespace
 
-const BconvKernel* FindBconvKernel(const char* name) {
-  for (const BconvKernel* kernel : kKernels) {
-    if ((name == nullptr || std::strcmp(name, kernel->name) == 0) && kernel->supported()) {
-      return kernel;
+const Kernels* FindKernels(const char* name) {
+  for (const Kernels* kernels : kAll) {
+    if ((name == nullptr || std::strcmp(name, kernels->name) == 0) && kernels->supported()) {
+      return kernels;
     }
   }
   return nullptr;
 }
 
-const char* BconvKernelNames() { return "portable"; }
+const char* KernelNames() {
+#if defined(__x86_64__)
+  return "avx2, portable";
+#else
+  return "portable";
+#endif
+}
 
 }  // namespace bireal

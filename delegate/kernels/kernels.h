@@ -9,8 +9,7 @@
 //
 // A binary convolution runs in two passes over each output row: `accumulate` counts bits into
 // a row of integers that stays in the first-level cache, and one of the `Store...` functions
-// turns the integers into the output. So a new instruction set, or a new kind of output, is
-// one function.
+// turns the integers into the output.
 //
 // Arithmetic is canonical, the same bytes on every CPU: integers until the end, then one
 // multiplication and one addition, rounded separately.
@@ -43,26 +42,6 @@ struct BconvShape {
   bool pad_with_ones;
 };
 
-// Counts one output row: for every pixel ox and channel o, with the sums running over the
-// taps and channels that a filter covers,
-//
-//   t[ox * channels_out + o] = K - sum(x * w)        K = taps * channels_per_group
-//                            = sum(1 - x * w)
-//
-// that is 2 for every pair of different signs, and 1 for every channel of a zero.
-//
-//   weights: as `pack` laid them out.
-//   input:   one image, in_h * in_w * groups * words_per_group words.
-struct BconvKernel {
-  const char* name;
-  bool (*supported)();
-  // Lays the filter (channels_out, filter_h, filter_w, words_per_group) out for `accumulate`,
-  // in as many words as it has.
-  void (*pack)(const BconvShape& shape, const uint32_t* filter, uint32_t* weights);
-  void (*accumulate)(const BconvShape& shape, const uint32_t* weights, const uint32_t* input,
-                     int out_y, int32_t* t);
-};
-
 // Turns counts into outputs. `clamp_min` and `clamp_max` are the fused activation, expressed
 // in t; multiplier and bias take t to the output.
 struct Affine {
@@ -72,19 +51,55 @@ struct Affine {
   int32_t clamp_max;
 };
 
-// out = clamp(t) * multiplier + bias.
-void StoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine, float* out);
+// What an instruction set brings. Every set gives the same bytes as the portable one.
+struct Kernels {
+  const char* name;
+  bool (*supported)();  // By this CPU.
 
-// The same, rounded to nearest with ties away from zero and saturated.
+  // Binary convolution. `accumulate` counts one output row of one image: for every pixel ox and
+  // channel o, with the sums running over the taps and channels that a filter covers,
+  //
+  //   t[ox * channels_out + o] = K - sum(x * w)        K = taps * channels_per_group
+  //                            = sum(1 - x * w)
+  //
+  // that is 2 for every pair of different signs, and 1 for every channel of a zero.
+  //
+  //   weights: `weight_bytes`, as `pack` laid out the filter (channels_out, filter_h, filter_w,
+  //            words_per_group).
+  //   input:   one image, in_h * in_w * groups * words_per_group words.
+  //   scratch: `scratch_bytes`, aligned to 8, nobody else's during the call.
+  bool (*handles)(const BconvShape& shape);
+  size_t (*weight_bytes)(const BconvShape& shape);
+  size_t (*scratch_bytes)(const BconvShape& shape);
+  void (*pack)(const BconvShape& shape, const uint32_t* filter, uint8_t* weights);
+  void (*accumulate)(const BconvShape& shape, const uint8_t* weights, const uint32_t* input,
+                     int out_y, uint8_t* scratch, int32_t* t);
+
+  // out = clamp(t) * multiplier + bias.
+  void (*store_float)(const int32_t* t, int pixels, int channels, const Affine& affine, float* out);
+
+  // LceQuantize of floats: packs the signs of `rows` rows of `channels` values.
+  void (*pack_float)(const float* in, size_t rows, int channels, uint32_t* out);
+};
+
+extern const Kernels kPortable;
+
+// The kernels of that name, the best ones for this CPU when `name` is null, or null when there
+// are none or this CPU cannot run them.
+const Kernels* FindKernels(const char* name);
+// "avx2, portable": what FindKernels knows, for an error message.
+const char* KernelNames();
+
+// The rest is fast enough everywhere as the compiler makes it.
+
+// As store_float, then rounded to nearest with ties away from zero and saturated.
 void StoreInt8(const int32_t* t, int pixels, int channels, const Affine& affine, int8_t* out);
 
 // Bit 1 (that is, -1) where t > threshold. `out`: pixels * ceil(channels / 32) words.
 void StorePacked(const int32_t* t, int pixels, int channels, const int32_t* thresholds,
                  uint32_t* out);
 
-// LceQuantize: packs the signs of `rows` rows of `channels` values. An int8 value is negative
-// below `zero_point`; false means -1.
-void PackFloat(const float* in, size_t rows, int channels, uint32_t* out);
+// LceQuantize of other types: an int8 value is negative below `zero_point`; false means -1.
 void PackInt8(const int8_t* in, size_t rows, int channels, int32_t zero_point, uint32_t* out);
 void PackBool(const uint8_t* in, size_t rows, int channels, uint32_t* out);
 
@@ -98,12 +113,6 @@ void UnpackBytes(const uint32_t* in, size_t rows, int channels, uint8_t plus, ui
 // inside the image. One output row of one image, `words` words to a pixel.
 void MaxPoolPacked(const Window& window, int words, const uint32_t* input, int out_y,
                    uint32_t* out);
-
-// The binary convolution kernel of that name, the best one for this CPU when `name` is null,
-// or null when there is none or this CPU cannot run it.
-const BconvKernel* FindBconvKernel(const char* name);
-// "portable, ...": what FindBconvKernel knows, for an error message.
-const char* BconvKernelNames();
 
 constexpr int kBitsPerWord = 32;
 

@@ -28,12 +28,6 @@ void Unpack(const uint32_t* in, size_t rows, int channels, T plus, T minus, T* o
 
 }  // namespace
 
-void PackFloat(const float* in, size_t rows, int channels, uint32_t* out) {
-  // The comparison, not the sign bit: -0.0 is not negative, nor is a denormal where the
-  // interpreter flushes them.
-  Pack(in, rows, channels, [](float x) { return x < 0.0f; }, out);
-}
-
 void PackInt8(const int8_t* in, size_t rows, int channels, int32_t zero_point, uint32_t* out) {
   Pack(in, rows, channels, [zero_point](int8_t x) { return x < zero_point; }, out);
 }

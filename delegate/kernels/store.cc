@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "delegate/kernels/kernels.h"
@@ -6,18 +7,11 @@ namespace bireal {
 namespace {
 
 float Transform(int32_t t, const Affine& affine, int channel) {
-  if (t > affine.clamp_max) t = affine.clamp_max;
-  if (t < affine.clamp_min) t = affine.clamp_min;
+  t = std::max(std::min(t, affine.clamp_max), affine.clamp_min);
   return static_cast<float>(t) * affine.multiplier[channel] + affine.bias[channel];
 }
 
 }  // namespace
-
-void StoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine, float* out) {
-  for (int pixel = 0; pixel < pixels; ++pixel, t += channels, out += channels) {
-    for (int c = 0; c < channels; ++c) out[c] = Transform(t[c], affine, c);
-  }
-}
 
 void StoreInt8(const int32_t* t, int pixels, int channels, const Affine& affine, int8_t* out) {
   for (int pixel = 0; pixel < pixels; ++pixel, t += channels, out += channels) {

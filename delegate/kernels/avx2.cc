@@ -1,0 +1,168 @@
+// The tile of the nibble look-up in AVX2: two pairs of pixels by two vectors of 32 filters.
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "delegate/kernels/lookup.h"
+
+// The instruction set belongs to these functions alone: nothing inline from elsewhere may be
+// compiled with it, or the linker could keep that copy for every CPU.
+#define BIREAL_AVX2 __attribute__((target("avx2")))
+
+namespace bireal {
+namespace {
+
+constexpr int kVectors = 2;
+constexpr int kVectorChannels = 32;
+
+BIREAL_AVX2 inline __m256i Table(uint16_t position) {
+  const auto* tables = reinterpret_cast<const uint8_t*>(&kPairTables);
+  return _mm256_broadcastsi128_si256(
+      _mm_load_si128(reinterpret_cast<const __m128i*>(tables + position)));
+}
+
+BIREAL_AVX2 inline __m256i Load(const uint8_t* bytes) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
+}
+
+// Adds 32 bytes to 32 sums. Unpacking widens bytes 0-7 and 16-23 first, then 8-15 and 24-31;
+// Order() below makes those the channels 0-15 and 16-31.
+BIREAL_AVX2 inline void Widen(__m256i bytes, uint16_t* sums) {
+  auto* out = reinterpret_cast<__m256i*>(sums);
+  const __m256i zero = _mm256_setzero_si256();
+  _mm256_store_si256(out,
+                     _mm256_add_epi16(_mm256_load_si256(out), _mm256_unpacklo_epi8(bytes, zero)));
+  _mm256_store_si256(
+      out + 1, _mm256_add_epi16(_mm256_load_si256(out + 1), _mm256_unpackhi_epi8(bytes, zero)));
+}
+
+// Sums the counts of `kLookups` positions, at most three: fifteen fit half a byte.
+template <int kLookups>
+BIREAL_AVX2 inline void LookUp(const uint16_t* position, ptrdiff_t pair_stride,
+                               const uint8_t* weights, __m256i sum[kTilePairs][kVectors]) {
+  for (int i = 0; i < kLookups; ++i, ++position, weights += kBlockChannels) {
+    for (int p = 0; p < kTilePairs; ++p) {
+      const __m256i table = Table(position[p * pair_stride]);
+      for (int v = 0; v < kVectors; ++v) {
+        const __m256i counts = _mm256_shuffle_epi8(table, Load(weights + v * kVectorChannels));
+        sum[p][v] = i == 0 ? counts : _mm256_add_epi8(sum[p][v], counts);
+      }
+    }
+  }
+}
+
+BIREAL_AVX2 void Tile(const TileInput& input, const uint8_t* weights,
+                      uint16_t counts[kTilePixels][kBlockChannels]) {
+  const __m256i low_half = _mm256_set1_epi8(0x0f);
+  std::memset(counts, 0, kTilePixels * sizeof(counts[0]));
+  for (int run = 0; run < input.count; ++run) {
+    const uint16_t* position = input.runs[run];
+    for (int left = input.length; left > 0;) {
+      // Bytewise: all that is counted, the right pixels' counts sixteenfold, modulo 256; and
+      // the right pixels' counts.
+      __m256i total[kTilePairs][kVectors];
+      __m256i right[kTilePairs][kVectors];
+      for (int p = 0; p < kTilePairs; ++p) {
+        for (int v = 0; v < kVectors; ++v) total[p][v] = right[p][v] = _mm256_setzero_si256();
+      }
+      for (int room = std::min(left, kMaxLookups); room > 0;) {
+        __m256i sum[kTilePairs][kVectors];
+        int lookups = 1;
+        if (room >= kLookupsPerNibbleSum) {
+          lookups = kLookupsPerNibbleSum;
+          LookUp<kLookupsPerNibbleSum>(position, input.pair_stride, weights, sum);
+        } else {
+          LookUp<1>(position, input.pair_stride, weights, sum);
+        }
+        for (int p = 0; p < kTilePairs; ++p) {
+          for (int v = 0; v < kVectors; ++v) {
+            total[p][v] = _mm256_add_epi8(total[p][v], sum[p][v]);
+            right[p][v] = _mm256_add_epi8(
+                right[p][v], _mm256_and_si256(_mm256_srli_epi16(sum[p][v], 4), low_half));
+          }
+        }
+        position += lookups;
+        weights += lookups * kBlockChannels;
+        left -= lookups;
+        room -= lookups;
+      }
+      for (int p = 0; p < kTilePairs; ++p) {
+        for (int v = 0; v < kVectors; ++v) {
+          const __m256i sixteenfold = _mm256_slli_epi16(_mm256_and_si256(right[p][v], low_half), 4);
+          Widen(_mm256_sub_epi8(total[p][v], sixteenfold), counts[2 * p] + v * kVectorChannels);
+          Widen(right[p][v], counts[2 * p + 1] + v * kVectorChannels);
+        }
+      }
+    }
+  }
+}
+
+int Order(int channel) {
+  const int in_vector = channel % kVectorChannels;
+  constexpr int kQuarter[] = {0, 2, 1, 3};  // Channels 8-15 are bytes 16-23, and the reverse.
+  return channel - in_vector + kQuarter[in_vector / 8] * 8 + in_vector % 8;
+}
+
+bool Supported() { return __builtin_cpu_supports("avx2"); }
+
+void Pack(const BconvShape& shape, const uint32_t* filter, uint8_t* weights) {
+  LookupPack(shape, filter, Order, weights);
+}
+
+void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t* input, int out_y,
+                uint8_t* scratch, int32_t* t) {
+  LookupAccumulate(shape, weights, input, out_y, Tile, scratch, t);
+}
+
+BIREAL_AVX2 void StoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine,
+                            float* out) {
+  constexpr int kLanes = 8;
+  const __m256i clamp_min = _mm256_set1_epi32(affine.clamp_min);
+  const __m256i clamp_max = _mm256_set1_epi32(affine.clamp_max);
+  for (int pixel = 0; pixel < pixels; ++pixel, t += channels, out += channels) {
+    int c = 0;
+    for (; c + kLanes <= channels; c += kLanes) {
+      __m256i count = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(t + c));
+      count = _mm256_max_epi32(_mm256_min_epi32(count, clamp_max), clamp_min);
+      const __m256 scaled =
+          _mm256_mul_ps(_mm256_cvtepi32_ps(count), _mm256_loadu_ps(affine.multiplier + c));
+      _mm256_storeu_ps(out + c, _mm256_add_ps(scaled, _mm256_loadu_ps(affine.bias + c)));
+    }
+    if (c < channels) {
+      const Affine rest = {affine.multiplier + c, affine.bias + c, affine.clamp_min,
+                           affine.clamp_max};
+      kPortable.store_float(t + c, 1, channels - c, rest, out + c);
+    }
+  }
+}
+
+BIREAL_AVX2 void PackFloat(const float* in, size_t rows, int channels, uint32_t* out) {
+  const __m256 zero = _mm256_setzero_ps();
+  for (size_t row = 0; row < rows; ++row, in += channels) {
+    int c = 0;
+    for (; c + kBitsPerWord <= channels; c += kBitsPerWord) {
+      uint32_t word = 0;
+      for (int i = 0; i < 4; ++i) {
+        const __m256 negative = _mm256_cmp_ps(_mm256_loadu_ps(in + c + 8 * i), zero, _CMP_LT_OQ);
+        word |= static_cast<uint32_t>(_mm256_movemask_ps(negative)) << (8 * i);
+      }
+      *out++ = word;
+    }
+    if (c < channels) kPortable.pack_float(in + c, 1, channels - c, out++);
+  }
+}
+
+}  // namespace
+
+extern const Kernels kAvx2;
+const Kernels kAvx2 = {
+    "avx2", Supported,  LookupHandles, LookupWeightBytes, LookupScratchBytes,
+    Pack,   Accumulate, StoreFloat,    PackFloat,
+};
+
+}  // namespace bireal
+
+#endif  // defined(__x86_64__)

@@ -1,0 +1,78 @@
+// Binary convolution by nibble look-up: what AVX2 and NEON share.
+//
+// A vector shuffle looks 16 or 32 bytes up in a table of 16 entries at once. Let the table
+// belong to four activation bits `a`, and entry `w` hold popcount(a ^ w): one shuffle then
+// counts the different signs of four channels for as many filters as the vector has bytes.
+// The filters are stored as nibbles, one to a byte, side by side for that.
+//
+// A count is at most 4 and fits half a byte. So a table serves *two* neighbouring output
+// pixels, the left one's count in the low half of a byte and the right one's in the high half.
+// After three look-ups, at most 12 in each half, the halves are added to separate bytes, and
+// those, before they overflow, to 16-bit sums.
+//
+// Outside the image, where zero padding multiplies by 0, a 17th kind of nibble counts 2 of its
+// 4 channels as different, which is what zeros amount to (t = 1 for each channel). So borders
+// cost nothing, and no correction pass exists to be wrong on small maps.
+//
+// Per look-up and pair of pixels that is, beside loads, 1 shuffle, 2/3 additions and 4/3 other
+// operations for 8 binary MACs per byte, against 8 operations for xor and a shuffle-based
+// popcount. docs/kernels.md has the measurements.
+#ifndef BIREAL_DELEGATE_KERNELS_LOOKUP_H_
+#define BIREAL_DELEGATE_KERNELS_LOOKUP_H_
+
+#include "delegate/kernels/kernels.h"
+
+namespace bireal {
+
+constexpr int kNibblesPerWord = 8;
+constexpr int kTableBytes = 16;
+// Four channels, each +1 or -1: 16 kinds of nibble; and four zeros.
+constexpr int kNibbleKinds = 17;
+constexpr int kZeros = 16;
+
+// Entry `weights` of the table for the nibble `left` of one pixel and `right` of the next.
+struct PairTables {
+  alignas(16) uint8_t entry[kNibbleKinds][kNibbleKinds][kTableBytes];  // [right][left][weights]
+};
+extern const PairTables kPairTables;
+
+// Look-ups whose counts, at most 4 each, fit a byte: a multiple of three, at most 63.
+constexpr int kMaxLookups = 60;
+constexpr int kLookupsPerNibbleSum = 3;
+
+// A tile is four output pixels, as two pairs, by one block of filters.
+constexpr int kTilePairs = 2;
+constexpr int kTilePixels = 2 * kTilePairs;
+constexpr int kBlockChannels = 64;
+
+// What a tile's pixels look at, as positions of tables (byte offsets into kPairTables). The
+// first pair's are `runs` arrays of `length` positions, one for each filter row or tap; the
+// second pair's lie `pair_stride` behind.
+struct TileInput {
+  const uint16_t* const* runs;
+  int count;
+  int length;
+  ptrdiff_t pair_stride;
+};
+
+// Counts different signs: counts[pixel][channel] for the tile, whatever it held before.
+// `weights`: kBlockChannels bytes for each position, in the order of the runs.
+using TileFunction = void (*)(const TileInput& input, const uint8_t* weights,
+                              uint16_t counts[kTilePixels][kBlockChannels]);
+
+// Where channel c of a block lies within its kBlockChannels bytes: the order in which the
+// instruction set widens bytes.
+using ChannelOrder = int (*)(int channel);
+
+// The members of BconvKernel, for an instruction set that brings a TileFunction.
+bool LookupHandles(const BconvShape& shape);
+size_t LookupWeightBytes(const BconvShape& shape);
+size_t LookupScratchBytes(const BconvShape& shape);
+void LookupPack(const BconvShape& shape, const uint32_t* filter, ChannelOrder order,
+                uint8_t* weights);
+void LookupAccumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t* input,
+                      int out_y, TileFunction tile, uint8_t* scratch, int32_t* t);
+
+}  // namespace bireal
+
+#endif  // BIREAL_DELEGATE_KERNELS_LOOKUP_H_

@@ -1,0 +1,90 @@
+// The kernels as the definitions say them. Every other set must equal this one.
+#include <algorithm>
+#include <cstring>
+
+#include "delegate/kernels/kernels.h"
+
+namespace bireal {
+namespace {
+
+bool Supported() { return true; }
+
+bool Handles(const BconvShape&) { return true; }
+
+size_t WeightBytes(const BconvShape& shape) {
+  const Window& window = shape.window;
+  return sizeof(uint32_t) * shape.channels_out * window.filter_h * window.filter_w *
+         shape.words_per_group;
+}
+
+size_t ScratchBytes(const BconvShape&) { return 0; }
+
+void Pack(const BconvShape& shape, const uint32_t* filter, uint8_t* weights) {
+  std::memcpy(weights, filter, WeightBytes(shape));
+}
+
+void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t* input, int out_y,
+                uint8_t*, int32_t* t) {
+  const Window& window = shape.window;
+  const int words = shape.words_per_group;
+  const int channels_out_per_group = shape.channels_out / shape.groups;
+  const size_t pixel_words = static_cast<size_t>(words) * shape.groups;
+  const size_t filter_words = static_cast<size_t>(window.filter_h) * window.filter_w * words;
+
+  for (int ox = 0; ox < window.out_w; ++ox) {
+    for (int o = 0; o < shape.channels_out; ++o) {
+      const int group = o / channels_out_per_group;
+      const uint32_t* w = reinterpret_cast<const uint32_t*>(weights) + o * filter_words;
+      int32_t different = 0;  // Pairs of different signs.
+      int32_t zeros = 0;      // Channels multiplied by a zero of the border.
+      for (int fy = 0; fy < window.filter_h; ++fy) {
+        const int y = out_y * window.stride_h - window.pad_top + fy * window.dilation_h;
+        for (int fx = 0; fx < window.filter_w; ++fx, w += words) {
+          const int x = ox * window.stride_w - window.pad_left + fx * window.dilation_w;
+          if (y >= 0 && y < window.in_h && x >= 0 && x < window.in_w) {
+            const uint32_t* pixel = input +
+                                    (static_cast<size_t>(y) * window.in_w + x) * pixel_words +
+                                    static_cast<size_t>(group) * words;
+            for (int i = 0; i < words; ++i) different += __builtin_popcount(pixel[i] ^ w[i]);
+          } else if (shape.pad_with_ones) {
+            for (int i = 0; i < words; ++i) different += __builtin_popcount(w[i]);
+          } else {
+            zeros += shape.channels_per_group;
+          }
+        }
+      }
+      t[static_cast<size_t>(ox) * shape.channels_out + o] = 2 * different + zeros;
+    }
+  }
+}
+
+void StoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine, float* out) {
+  for (int pixel = 0; pixel < pixels; ++pixel, t += channels, out += channels) {
+    for (int c = 0; c < channels; ++c) {
+      const int32_t clamped = std::max(std::min(t[c], affine.clamp_max), affine.clamp_min);
+      out[c] = static_cast<float>(clamped) * affine.multiplier[c] + affine.bias[c];
+    }
+  }
+}
+
+void PackFloat(const float* in, size_t rows, int channels, uint32_t* out) {
+  for (size_t row = 0; row < rows; ++row, in += channels) {
+    for (int c = 0; c < channels; c += kBitsPerWord) {
+      uint32_t word = 0;
+      for (int bit = 0; bit < kBitsPerWord && c + bit < channels; ++bit) {
+        // The comparison, not the sign bit: -0.0 is not negative, nor is a flushed denormal.
+        word |= static_cast<uint32_t>(in[c + bit] < 0.0f) << bit;
+      }
+      *out++ = word;
+    }
+  }
+}
+
+}  // namespace
+
+const Kernels kPortable = {
+    "portable", Supported,  Handles,    WeightBytes, ScratchBytes,
+    Pack,       Accumulate, StoreFloat, PackFloat,
+};
+
+}  // namespace bireal
