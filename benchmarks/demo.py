@@ -1,0 +1,185 @@
+"""The whole way in one go: train on real digits, export, run bit-packed, compare.
+
+    python benchmarks/demo.py [--output_dir=runs/demo]
+
+Runs the commands a user would run, then prints one table: accuracy on the 500 held-out
+digits in Keras, on Larq Compute Engine's reference kernel and on our runtime; file size and
+latency beside the real-valued twin, a float32 network of the same shape on stock
+LiteRT with XNNPACK. Also writes curve.png and predictions.png.
+"""
+
+import csv
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from absl import flags
+
+from bireal_keras import _cli, data, runtime, zoo
+from bireal_keras._keras import keras, tf
+from bireal_keras.runtime import bench
+from bireal_keras.runtime.labels import read_labels
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", "runs/demo", "Folder for everything the demo makes; what is there is replaced."
+)
+_RECIPE = "mnist_5k"
+_NUM_RUNS = 200
+
+
+def main(args: list[str]) -> None:
+    if args:
+        raise ValueError(f"takes flags only. Received: {' '.join(args)}.")
+    folder = Path(_OUTPUT_DIR.value)
+    shutil.rmtree(folder, ignore_errors=True)
+    binary_path, float_path = folder / "model.tflite", folder / "float_twin.tflite"
+
+    _command(
+        "bireal-train", f"--config={_RECIPE}", f"--dataset={_RECIPE}", f"--output_dir={folder}"
+    )
+    _command("bireal-export", f"--model_dir={folder}", f"--output={binary_path}")
+
+    model = keras.models.load_model(folder / "model.keras")
+    float_path.write_bytes(_float_twin(model))
+    images, labels = _held_out_images(model.input_shape[1])
+    interpreter = runtime.Interpreter(binary_path)
+    predictors: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "Keras": lambda x: model.predict(x, verbose=0),
+        "Larq Compute Engine, reference kernel": _lce_predictor(binary_path.read_bytes()),
+        "ours, on stock LiteRT": interpreter.predict,
+    }
+    accuracy = {
+        name: np.mean(predict(images).argmax(axis=1) == labels)
+        for name, predict in predictors.items()
+    }
+    _draw_curve(folder / "log.csv", folder / "curve.png")
+    names = read_labels(binary_path) or [str(label) for label in range(10)]
+    _draw_predictions(interpreter, images, labels, names, folder / "predictions.png")
+
+    print(f"\nBi-Real-18 of width {model.get_layer('stem_conv').filters}, {_machine()}")
+    _print_table(
+        [("", f"top-1 on {len(images)} held-out images")]
+        + [(name, f"{value:.1%}") for name, value in accuracy.items()]
+    )
+    _print_table(
+        [("", "file size", "latency, 1 thread: median (min)")]
+        + [
+            (name, f"{path.stat().st_size:,} bytes", _latency(path))
+            for name, path in (
+                ("1-bit, ours on stock LiteRT", binary_path),
+                ("float32 twin, LiteRT + XNNPACK", float_path),
+            )
+        ]
+    )
+    print(f"\npictures: {folder / 'curve.png'}, {folder / 'predictions.png'}")
+
+
+def _command(name: str, *arguments: str) -> None:
+    print(f"$ {name} {' '.join(arguments)}", flush=True)
+    installed = Path(sys.executable).with_name(name)
+    status = subprocess.run([installed, *arguments], check=False).returncode
+    if status:
+        raise ValueError(f"{name} ended with status {status}.")
+
+
+def _float_twin(model: keras.Model) -> bytes:
+    """A float32 network of the model's shape; its speed does not depend on the weights."""
+    twin = zoo.BiRealNet18Float(
+        input_shape=model.input_shape[1:],
+        num_classes=model.output_shape[-1],
+        width=model.get_layer("stem_conv").filters,
+        stem="cifar",
+    )
+    return tf.lite.TFLiteConverter.from_keras_model(twin).convert()
+
+
+def _held_out_images(size: int) -> tuple[np.ndarray, np.ndarray]:
+    split = data.load(_RECIPE).validation
+    batches = data.evaluation_batches(split, image_size=size, num_classes=10, batch_size=split.size)
+    images, one_hot = next(iter(batches))
+    return images.numpy(), one_hot.numpy().argmax(axis=1)
+
+
+def _lce_predictor(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    from larq_compute_engine.tflite.python.interpreter import Interpreter
+
+    # Its default kernel is wrong where maps are smaller than filters, as they are here.
+    return Interpreter(content, use_reference_bconv=True).predict
+
+
+def _latency(path: Path) -> str:
+    times = bench.measure(runtime.Interpreter(path), num_runs=_NUM_RUNS, warmup_runs=20)
+    return f"{statistics.median(times):.2f} ms ({min(times):.2f})"
+
+
+def _machine() -> str:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return f"on {model}"
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
+    rule = tuple("-" * width for width in widths)
+    for row in (rows[0], rule, *rows[1:]):
+        first, *rest = (cell.ljust(width) for cell, width in zip(row, widths))
+        print("| " + " | ".join([first, *rest]) + " |")
+    print()
+
+
+def _draw_curve(log: Path, picture: Path) -> None:
+    with log.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    epochs = range(1, len(rows) + 1)
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for column, label in (("accuracy", "training"), ("val_accuracy", "held out")):
+        axes.plot(epochs, [100 * float(row[column]) for row in rows], "o-", label=label)
+    axes.set(xlabel="epoch", ylabel="top-1 accuracy (%)", title="Bi-Real-18 on 4,500 MNIST digits")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(picture, dpi=150)
+
+
+def _draw_predictions(
+    interpreter: runtime.Interpreter,
+    images: np.ndarray,
+    labels: np.ndarray,
+    names: list[str],
+    picture: Path,
+) -> None:
+    """The first held-out digits of each class, then every one that came out wrong."""
+    predicted = interpreter.predict(images).argmax(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    right = [np.flatnonzero((predicted == labels) & (labels == label))[:3] for label in range(10)]
+    chosen = [*np.concatenate(right), *wrong][:50]
+    figure, grid = plt.subplots(5, 10, figsize=(10, 6), layout="constrained")
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, index in zip(grid.flat, chosen):
+        axes.imshow((images[index] + 1) / 2)
+        if predicted[index] == labels[index]:
+            axes.set_title(names[predicted[index]], color="green")
+        else:
+            axes.set_title(f"{names[predicted[index]]}, not {names[labels[index]]}", color="red")
+    figure.suptitle(
+        f"What the .tflite file says: {len(labels) - len(wrong)} of {len(labels)} right"
+    )
+    figure.savefig(picture, dpi=120)
+
+
+if __name__ == "__main__":
+    _cli.run("demo", main, module="__main__", doc=__doc__)
