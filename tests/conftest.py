@@ -5,9 +5,8 @@ import random
 import sys
 from pathlib import Path
 
-# Before anything imports TensorFlow: its C++ side reads both once.
+# Before anything imports TensorFlow: its C++ side reads it once.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import numpy as np
 import pytest

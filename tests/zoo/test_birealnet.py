@@ -94,10 +94,12 @@ class TestParameters:
 
 
 class TestStructure:
-    @pytest.mark.parametrize("stem", ["imagenet", "cifar"])
-    @pytest.mark.parametrize("name", BINARY)
+    @pytest.mark.parametrize(
+        ("name", "stem"),
+        [("BiRealNet18", "imagenet"), ("BiRealNet18", "cifar"), ("BiRealNet34", "imagenet")],
+    )
     def test_block_is_sign_conv_bn_add(self, name, stem):
-        model = slim(name, stem=stem)
+        model = shared(name) if stem == "imagenet" else slim(name, stem=stem)
         previous = model.get_layer("stem_pool" if stem == "imagenet" else "stem_bn")
         for stage, count in enumerate(BLOCKS[name]):
             for index in range(count):
@@ -148,12 +150,8 @@ class TestStructure:
         assert (cifar.kernel_size, cifar.strides) == ((3, 3), (1, 1))
 
     def test_pad_values_reach_every_binary_convolution(self):
-        for pad_values in (0.0, 1.0):
-            convs = [
-                layer
-                for layer in slim(pad_values=pad_values).layers
-                if isinstance(layer, lq.layers.QuantConv2D)
-            ]
+        for model, pad_values in ((shared(), 0.0), (slim(pad_values=1.0), 1.0)):
+            convs = [layer for layer in model.layers if isinstance(layer, lq.layers.QuantConv2D)]
             assert {layer.pad_values for layer in convs} == {pad_values}
 
     @pytest.mark.parametrize("name", BINARY)
