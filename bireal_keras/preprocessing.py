@@ -1,0 +1,92 @@
+"""What an image goes through before the network sees it, in training and outside.
+
+Outside training there is one way, `preprocess`; the classifier on the device goes it too.
+In training a recipe names one of `AUGMENTATIONS`.
+"""
+
+from collections.abc import Callable
+
+from bireal_keras._keras import tf
+
+
+def preprocess(image: tf.Tensor, image_size: int) -> tf.Tensor:
+    """What every image goes through outside training: centre square, resized, in [-1, 1].
+
+    Args:
+        image: (height, width, 3), uint8 or float with values in [0, 255].
+        image_size: height and width of the result in pixels. The resampling is bilinear
+            and, where it shrinks, averages over the pixels it drops, as Pillow's does.
+
+    Returns:
+        float32 (image_size, image_size, 3) in [-1, 1].
+    """
+    return _scale(_center_square(image, image_size))
+
+
+def _center_square(image: tf.Tensor, image_size: int) -> tf.Tensor:
+    height, width = tf.unstack(tf.shape(image)[:2])
+    side = tf.minimum(height, width)
+    image = tf.image.crop_to_bounding_box(
+        image, (height - side) // 2, (width - side) // 2, side, side
+    )
+    return tf.image.resize(image, (image_size, image_size), antialias=True)
+
+
+def _scale(image: tf.Tensor) -> tf.Tensor:
+    return tf.cast(image, tf.float32) / 127.5 - 1.0
+
+
+def _no_crop(image: tf.Tensor, image_size: int, seed: tf.Tensor) -> tf.Tensor:
+    return _center_square(image, image_size)
+
+
+def _pad_crop(image: tf.Tensor, image_size: int, seed: tf.Tensor) -> tf.Tensor:
+    """A random shift by up to an eighth of the size: 4 pixels at 32x32, as CIFAR nets do."""
+    pad = image_size // 8
+    image = tf.pad(_center_square(image, image_size), ((pad, pad), (pad, pad), (0, 0)))
+    return tf.image.stateless_random_crop(image, (image_size, image_size, 3), seed)
+
+
+def _random_resized_crop(image: tf.Tensor, image_size: int, seed: tf.Tensor) -> tf.Tensor:
+    """A random rectangle of 8 to 100 % of the area and aspect ratio 3/4 to 4/3."""
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.shape(image),
+        tf.zeros((1, 0, 4)),
+        seed,
+        min_object_covered=0.0,
+        area_range=(0.08, 1.0),
+        aspect_ratio_range=(3 / 4, 4 / 3),
+        use_image_if_no_bounding_boxes=True,
+    )
+    image = tf.ensure_shape(tf.slice(image, begin, size), (None, None, 3))
+    return tf.image.resize(image, (image_size, image_size), antialias=True)
+
+
+# name: (how an image becomes a square, whether half of them are mirrored)
+AUGMENTATIONS: dict[str, tuple[Callable[[tf.Tensor, int, tf.Tensor], tf.Tensor], bool]] = {
+    "none": (_no_crop, False),
+    "pad_crop": (_pad_crop, False),
+    "pad_crop_flip": (_pad_crop, True),
+    "random_resized_crop": (_random_resized_crop, False),
+    "random_resized_crop_flip": (_random_resized_crop, True),
+}
+
+
+def augment(image: tf.Tensor, image_size: int, augmentation: str, seed: tf.Tensor) -> tf.Tensor:
+    """What an image goes through in training.
+
+    Args:
+        image: uint8 (height, width, 3).
+        image_size: height and width of the result in pixels.
+        augmentation: a key of `AUGMENTATIONS`.
+        seed: two integers, shape (2,), that determine the outcome.
+
+    Returns:
+        float32 (image_size, image_size, 3) in [-1, 1].
+    """
+    to_square, mirrored = AUGMENTATIONS[augmentation]
+    crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
+    image = to_square(image, image_size, crop_seed)
+    if mirrored:
+        image = tf.image.stateless_random_flip_left_right(image, flip_seed)
+    return _scale(image)

@@ -1,0 +1,110 @@
+"""Trains a model of the zoo from a recipe.
+
+    bireal-train --config=mnist_5k --dataset=mnist_5k --output_dir=runs/digits
+    bireal-train --config=cifar10 --dataset=cifar10 --download --output_dir=runs/cifar10
+    bireal-train --config=my_recipe.py --dataset=photos/ --output_dir=runs/photos
+
+A recipe is a Python file with a function get_config(). These come with the package:
+
+    {recipes}
+
+Any of a recipe's fields can be set on the command line, after --config:
+
+    --config.epochs=20 --config.optimizer.learning_rate=0.01 --config.model.width=32
+
+The output folder receives config.json, labels.txt, log.csv, tensorboard/, checkpoints/,
+model.keras and metrics.json. A run that was stopped continues with the same command and
+--resume.
+"""
+
+import os
+import re
+import sys
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from bireal_keras import _cli, recipes
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The recipe: a name from the list above or the path of a Python file."
+)
+_DATASET = flags.DEFINE_string(
+    "dataset",
+    None,
+    "What to train on: mnist_5k (5,000 digits, needs no download), a folder of images "
+    "(<folder>/<class>/*.jpg, or <folder>/train/... and <folder>/validation/...), or the "
+    "name of an image classification dataset of TensorFlow Datasets.",
+    required=True,
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Where TensorFlow Datasets keeps its data, if not in the usual place."
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir",
+    None,
+    "Where the run goes: a new or empty folder, or with --resume the run's.",
+    required=True,
+)
+_RESUME = flags.DEFINE_bool("resume", False, "Continue the run in --output_dir.")
+_DOWNLOAD = flags.DEFINE_bool(
+    "download", False, "Let TensorFlow Datasets download what --data_dir lacks."
+)
+flags.mark_flag_as_required("config")
+
+
+class _RecipeParser(flags.ArgumentParser):
+    """Accepts a recipe's name as well as a path, and says which field does not exist."""
+
+    def parse(self, argument: str) -> ConfigDict:
+        config = recipes.load(argument)
+        known = _fields(config)
+        for override in flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False):
+            match = re.match(r"--?(?:no)?config\.([^=]+)", override)
+            if match and match[1] not in known:
+                raise ValueError(recipes.unknown_field(match[1], known))
+        return config
+
+
+def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
+    fields = []
+    for key, value in config.items():
+        fields.append(f"{prefix}{key}")
+        if isinstance(value, ConfigDict):
+            fields += _fields(value, f"{prefix}{key}.")
+    return fields
+
+
+flags.FLAGS["config"].parser = _RecipeParser()
+
+
+def main(args: list[str]) -> None:
+    if args:
+        raise app.UsageError(f"Unexpected argument {args[0]!r}: every argument is a --flag")
+    if logging.get_verbosity() < logging.DEBUG:
+        logging.set_verbosity(logging.ERROR)
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # After the flags: --help and a mistyped flag need not wait for TensorFlow.
+    from bireal_keras import training
+
+    metrics = training.train_and_evaluate(
+        _CONFIG.value,
+        dataset=_DATASET.value,
+        output_dir=_OUTPUT_DIR.value,
+        data_dir=_DATA_DIR.value,
+        resume=_RESUME.value,
+        download=_DOWNLOAD.value,
+    )
+    print(
+        f"validation accuracy {metrics['validation']['accuracy']:.2%} after "
+        f"{metrics['epochs']} epochs and {metrics['seconds']:.0f} s: {_OUTPUT_DIR.value}"
+    )
+
+
+def run() -> None:
+    doc = (__doc__ or "").format(recipes="\n    ".join(recipes.list_recipes()))
+    _cli.run("bireal-train", main, module=__name__, doc=doc)
+
+
+if __name__ == "__main__":
+    run()
