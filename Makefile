@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DELEGATE := $(wildcard delegate/*.cc delegate/*.h delegate/kernels/*.cc delegate/kernels/*.h)
+DELEGATE := $(shell find delegate -name '*.cc' -o -name '*.h')
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

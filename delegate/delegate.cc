@@ -10,11 +10,13 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "delegate/kernels/kernels.h"
+#include "delegate/lce_ops.h"
+#include "delegate/model.h"
 #include "delegate/partition.h"
-#include "delegate/step.h"
 #include "delegate/tflite_abi.h"
 #include "delegate/thread_pool.h"
 
@@ -109,7 +111,8 @@ TfLiteStatus InvokeKernel(TfLiteContext* context, TfLiteNode* node) {
   return Guarded(context, [&] { partition->Invoke(context); });
 }
 
-// Claims every LCE op of the graph.
+// Claims every LCE op of the graph, and the ADD behind a convolution, so that a residual stage
+// becomes one partition.
 void ClaimNodes(TfLiteContext* context, TfLiteDelegate* c_delegate) {
   const Delegate& delegate = FromC(c_delegate);
   TfLiteIntArray* plan = nullptr;
@@ -118,6 +121,7 @@ void ClaimNodes(TfLiteContext* context, TfLiteDelegate* c_delegate) {
   }
   // In the layout of a TfLiteIntArray: the size, then the elements.
   std::vector<int> nodes = {0};
+  std::unordered_set<int> claimed_outputs;
   for (int i = 0; i < plan->size; ++i) {
     TfLiteNode* node = nullptr;
     TfLiteRegistration* registration = nullptr;
@@ -125,7 +129,12 @@ void ClaimNodes(TfLiteContext* context, TfLiteDelegate* c_delegate) {
         kTfLiteOk) {
       throw ModelError("the graph lacks a node of its execution plan");
     }
-    if (IsLceOp(*registration)) nodes.push_back(plan->data[i]);
+    const bool is_shortcut = IsSimpleAdd(*context, *node, *registration) &&
+                             (claimed_outputs.count(node->inputs->data[0]) != 0 ||
+                              claimed_outputs.count(node->inputs->data[1]) != 0);
+    if (!IsLceOp(*registration) && !is_shortcut) continue;
+    nodes.push_back(plan->data[i]);
+    if (node->outputs->size == 1) claimed_outputs.insert(node->outputs->data[0]);
   }
   nodes[0] = static_cast<int>(nodes.size()) - 1;
   if (delegate.options.verbose) {

@@ -6,8 +6,6 @@
 #include <cstdlib>
 #include <new>
 
-#include "delegate/step.h"
-
 namespace bireal {
 
 void Fail(const char* format, ...) {
@@ -83,6 +81,19 @@ void RequireConstant(const TfLiteTensor& tensor, const char* what) {
   }
 }
 
+bool SameShape(const TfLiteTensor& a, const TfLiteTensor& b) {
+  return a.dims != nullptr && b.dims != nullptr && a.dims->size == b.dims->size &&
+         std::equal(a.dims->data, a.dims->data + a.dims->size, b.dims->data);
+}
+
+int LastDim(const TfLiteTensor& tensor) { return tensor.dims->data[tensor.dims->size - 1]; }
+
+size_t RowCount(const TfLiteTensor& tensor) {
+  size_t rows = 1;
+  for (int i = 0; i + 1 < tensor.dims->size; ++i) rows *= tensor.dims->data[i];
+  return rows;
+}
+
 int Product(int a, int b, const char* what) {
   int product = 0;
   if (__builtin_mul_overflow(a, b, &product)) Fail("%s: %d x %d is too large", what, a, b);
@@ -107,6 +118,15 @@ TfLiteIntArray* MakeShapeLike(const TfLiteTensor& tensor, int last_dim) {
   std::copy(tensor.dims->data, tensor.dims->data + rank, shape->data);
   shape->data[rank - 1] = last_dim;
   return shape;
+}
+
+FlexMap ParseOptions(const TfLiteNode& node) {
+  FlexMap options;
+  if (node.custom_initial_data_size <= 0 ||
+      !options.Parse(node.custom_initial_data, node.custom_initial_data_size)) {
+    Fail("options: %d bytes that are no FlexBuffer map", node.custom_initial_data_size);
+  }
+  return options;
 }
 
 int Option(const FlexMap& options, const char* name, int min, int max) {

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <stdexcept>
+#include <string>
 
 #include "delegate/flexbuffer.h"
 #include "delegate/kernels/kernels.h"
@@ -12,8 +14,25 @@
 
 namespace bireal {
 
+// The model is malformed, or asks for what no LCE op can do. `what()` says which op it is about,
+// which part of it, what was received and what is accepted.
+class ModelError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 // Throws ModelError with a printf-formatted message.
 [[noreturn]] void Fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
+
+// Runs `body` and puts `name` before the message of a ModelError.
+template <typename Body>
+void Named(const std::string& name, const Body& body) {
+  try {
+    body();
+  } catch (const ModelError& error) {
+    throw ModelError(name + ": " + error.what());
+  }
+}
 
 const char* TypeName(TfLiteType type);
 
@@ -35,6 +54,12 @@ void RequireRank(const TfLiteTensor& tensor, int rank, size_t element_size, cons
 // Throws unless the tensor's values are stored in the model.
 void RequireConstant(const TfLiteTensor& tensor, const char* what);
 
+bool SameShape(const TfLiteTensor& a, const TfLiteTensor& b);
+
+// The last dimension, and the product of all others, of a tensor that has its shape.
+int LastDim(const TfLiteTensor& tensor);
+size_t RowCount(const TfLiteTensor& tensor);
+
 // a * b, throws where that exceeds 2^31 - 1.
 int Product(int a, int b, const char* what);
 
@@ -42,6 +67,9 @@ int Product(int a, int b, const char* what);
 TfLiteIntArray* MakeShape(std::initializer_list<int> dims);
 // The tensor's shape with another last dimension.
 TfLiteIntArray* MakeShapeLike(const TfLiteTensor& tensor, int last_dim);
+
+// The options of a node. Throws when there are none or they are no FlexBuffer map.
+FlexMap ParseOptions(const TfLiteNode& node);
 
 // The integer option of that name. Throws when it is missing or not in [min, max].
 int Option(const FlexMap& options, const char* name, int min, int max);

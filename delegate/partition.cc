@@ -3,21 +3,25 @@
 #include <unordered_map>
 
 #include "delegate/denormals.h"
+#include "delegate/lce_ops.h"
 #include "delegate/model.h"
+#include "delegate/steps/add.h"
+#include "delegate/steps/bconv.h"
+#include "delegate/steps/quantize.h"
 
 namespace bireal {
 namespace {
 
 // The interpreter's own memory, checked to be what the step was prepared for.
-void* TensorData(const TfLiteContext& context, const Step& step, int index, size_t bytes) {
-  const TfLiteTensor& tensor = context.tensors[index];
-  if (tensor.data == nullptr || tensor.bytes != bytes) {
-    Fail("%s: tensor %d has %zu bytes, was prepared with %zu", step.name().c_str(), index,
-         tensor.data == nullptr ? size_t{0} : tensor.bytes, bytes);
+void* TensorData(const TfLiteContext& context, const Step& step, const Step::Port& port) {
+  const TfLiteTensor& tensor = context.tensors[port.tensor];
+  if (tensor.data == nullptr || tensor.bytes != port.bytes) {
+    Fail("%s: tensor %d has %zu bytes, was prepared with %zu", step.name().c_str(), port.tensor,
+         tensor.data == nullptr ? size_t{0} : tensor.bytes, port.bytes);
   }
   const bool has_words = tensor.type == kTfLiteFloat32 || tensor.type == kTfLiteInt32;
   if (has_words && reinterpret_cast<uintptr_t>(tensor.data) % alignof(uint32_t) != 0) {
-    Fail("%s: tensor %d is not aligned to 4 bytes", step.name().c_str(), index);
+    Fail("%s: tensor %d is not aligned to 4 bytes", step.name().c_str(), port.tensor);
   }
   return tensor.data;
 }
@@ -35,12 +39,72 @@ Partition::Partition(TfLiteContext* context, const TfLiteDelegateParams& params,
       Fail("node %d does not exist", index);
     }
     PlannedStep planned;
-    planned.step = MakeStep(*context, index, *node, registration->custom_name, kernels);
-    internal_[planned.step->output()] = true;
+    planned.step = MakeStep(*context, index, *node, *registration, kernels);
+    internal_[planned.step->outputs()[0].tensor] = true;
     steps_.push_back(std::move(planned));
   }
   for (int i = 0; i < params.output_tensors->size; ++i) {
     internal_[params.output_tensors->data[i]] = false;
+  }
+  FuseShortcuts();
+  FuseQuantize(*context);
+}
+
+int Partition::Readers(int tensor) const {
+  int readers = internal_[tensor] ? 0 : 1;
+  for (const PlannedStep& planned : steps_) {
+    for (const Step::Port& input : planned.step->inputs()) readers += input.tensor == tensor;
+  }
+  return readers;
+}
+
+void Partition::FuseShortcuts() {
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    const auto* add = dynamic_cast<const AddStep*>(steps_[i].step.get());
+    if (add == nullptr) continue;
+    const int sum = add->outputs()[0].tensor;
+    // The later of two convolutions, so that the other sum is there before it.
+    for (size_t j = i; j-- > 0;) {
+      auto* bconv = dynamic_cast<BconvStep*>(steps_[j].step.get());
+      if (bconv == nullptr || bconv->has_shortcut()) continue;
+      const int value = bconv->outputs()[0].tensor;
+      const int a = add->inputs()[0].tensor;
+      const int b = add->inputs()[1].tensor;
+      if ((value != a && value != b) || Readers(value) != 1) continue;
+      internal_[value] = false;  // It no longer exists.
+      bconv->AddShortcut(value == a ? b : a, add->relu(), sum);
+      // The convolution moves to where the shortcut is known to be ready.
+      steps_[i].step = std::move(steps_[j].step);
+      steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(j));
+      --i;
+      break;
+    }
+  }
+}
+
+void Partition::FuseQuantize(const TfLiteContext& context) {
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    const auto* quantize = dynamic_cast<const QuantizeStep*>(steps_[i].step.get());
+    if (quantize == nullptr) continue;
+    const int value = quantize->inputs()[0].tensor;
+    if (context.tensors[value].type != kTfLiteFloat32) continue;
+    const int packed = quantize->outputs()[0].tensor;
+    for (size_t j = 0; j < i; ++j) {
+      Step* step = steps_[j].step.get();
+      if (step->outputs()[0].tensor != value) continue;
+      auto* bconv = dynamic_cast<BconvStep*>(step);
+      auto* add = dynamic_cast<AddStep*>(step);
+      if (bconv != nullptr && !bconv->packs()) {
+        bconv->PackInto(packed);
+      } else if (add != nullptr && !add->packs()) {
+        add->PackInto(packed);
+      } else {
+        continue;
+      }
+      steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(i));
+      --i;
+      break;
+    }
   }
 }
 
@@ -50,28 +114,36 @@ void Partition::Prepare(TfLiteContext* context) {
   buffers_.clear();
   std::unordered_map<int, void*> buffer_of;
   for (PlannedStep& planned : steps_) {
-    const int input = planned.step->input();
-    const int output = planned.step->output();
-    planned.input = planned.output = nullptr;
-    if (internal_[input]) {
-      const auto buffer = buffer_of.find(input);
-      if (buffer == buffer_of.end()) {
-        Fail("%s: reads tensor %d before it is written", planned.step->name().c_str(), input);
+    const Step& step = *planned.step;
+    planned.inputs.clear();
+    for (const Step::Port& input : step.inputs()) {
+      const auto buffer = buffer_of.find(input.tensor);
+      if (internal_[input.tensor] && buffer == buffer_of.end()) {
+        Fail("%s: reads tensor %d before it is written", step.name().c_str(), input.tensor);
       }
-      planned.input = buffer->second;
+      planned.inputs.push_back(internal_[input.tensor] ? buffer->second : nullptr);
     }
-    if (internal_[output]) {
-      // operator new[] aligns for every fundamental type.
-      buffers_.emplace_back(new char[planned.step->output_bytes()]);
-      planned.output = buffers_.back().get();
-      if (!buffer_of.emplace(output, planned.output).second) {
-        Fail("%s: writes tensor %d, as another op does", planned.step->name().c_str(), output);
+    planned.outputs.clear();
+    for (const Step::Port& output : step.outputs()) {
+      void* buffer = nullptr;
+      const bool skipped = step.skips_unread_output() && Readers(output.tensor) == 0;
+      if (internal_[output.tensor] && !skipped) {
+        // operator new[] aligns for every fundamental type.
+        buffers_.emplace_back(new char[output.bytes]);
+        buffer = buffers_.back().get();
       }
+      if (!buffer_of.emplace(output.tensor, buffer).second) {
+        Fail("%s: writes tensor %d, as another op does", step.name().c_str(), output.tensor);
+      }
+      planned.outputs.push_back(buffer);
     }
     // A later step that resized a tensor of an earlier one would show here.
-    if (context->tensors[input].bytes != planned.step->input_bytes() ||
-        context->tensors[output].bytes != planned.step->output_bytes()) {
-      Fail("%s: another op changes the shape of its tensors", planned.step->name().c_str());
+    for (const auto* ports : {&step.inputs(), &step.outputs()}) {
+      for (const Step::Port& port : *ports) {
+        if (context->tensors[port.tensor].bytes != port.bytes) {
+          Fail("%s: another op changes the shape of its tensors", step.name().c_str());
+        }
+      }
     }
   }
 }
@@ -80,11 +152,17 @@ void Partition::Invoke(TfLiteContext* context) {
   const FlushDenormals flush_denormals;
   for (const PlannedStep& planned : steps_) {
     const Step& step = *planned.step;
-    const void* input = planned.input;
-    void* output = planned.output;
-    if (input == nullptr) input = TensorData(*context, step, step.input(), step.input_bytes());
-    if (output == nullptr) output = TensorData(*context, step, step.output(), step.output_bytes());
-    step.Run(input, output, pool_);
+    const void* inputs[Step::kMaxPorts];
+    void* outputs[Step::kMaxPorts];
+    for (size_t i = 0; i < step.inputs().size(); ++i) {
+      const Step::Port& port = step.inputs()[i];
+      inputs[i] = internal_[port.tensor] ? planned.inputs[i] : TensorData(*context, step, port);
+    }
+    for (size_t i = 0; i < step.outputs().size(); ++i) {
+      const Step::Port& port = step.outputs()[i];
+      outputs[i] = internal_[port.tensor] ? planned.outputs[i] : TensorData(*context, step, port);
+    }
+    step.Run(inputs, outputs, pool_);
   }
 }
 

@@ -27,11 +27,17 @@ class Partition {
  private:
   struct PlannedStep {
     std::unique_ptr<Step> step;
-    // Where the partition keeps the input and the output, if only its own steps see them;
-    // null when they belong to the interpreter.
-    void* input = nullptr;
-    void* output = nullptr;
+    // One for each input and output: where the partition keeps the tensor if only its own steps
+    // see it. Null where it is the interpreter's, or an output that nobody reads.
+    std::vector<void*> inputs;
+    std::vector<void*> outputs;
   };
+
+  // How many steps read the tensor; one more if it leaves the partition.
+  int Readers(int tensor) const;
+  // Lets convolutions take over the ADD, and convolutions and ADDs the LceQuantize, behind them.
+  void FuseShortcuts();
+  void FuseQuantize(const TfLiteContext& context);
 
   ThreadPool& pool_;
   std::vector<PlannedStep> steps_;

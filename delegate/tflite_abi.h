@@ -26,7 +26,10 @@ enum TfLiteType : int {
 enum TfLiteAllocationType : int { kTfLiteMmapRo = 1 };
 
 constexpr int kTfLiteOptionalTensor = -1;
+constexpr int32_t kTfLiteBuiltinAdd = 0;
 constexpr int32_t kTfLiteBuiltinCustom = 32;
+constexpr int kTfLiteActNone = 0;
+constexpr int kTfLiteActRelu = 1;
 constexpr int64_t kTfLiteDelegateFlagsAllowDynamicTensors = 1;
 
 struct TfLiteContext;
@@ -119,6 +122,12 @@ struct TfLiteDelegate {
   void* free_buffer_handle;
   int64_t flags;
   void* opaque_delegate_builder;
+};
+
+// The builtin_data of an ADD.
+struct TfLiteAddParams {
+  int activation;
+  bool pot_scale_int16;
 };
 
 // What a delegate kernel's `init` receives as its buffer.

@@ -2,8 +2,10 @@
 #ifndef BIREAL_DELEGATE_THREAD_POOL_H_
 #define BIREAL_DELEGATE_THREAD_POOL_H_
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <cstddef>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -55,6 +57,18 @@ class ThreadPool {
 
   std::atomic<int> next_{0};
 };
+
+// Calls body(first row, number of rows) for pieces that together are all `rows`, at least one.
+// For rows that are cheap.
+template <typename Body>
+void ForRows(ThreadPool& pool, size_t rows, const Body& body) {
+  constexpr size_t kRowsPerPiece = 64;
+  const int pieces = static_cast<int>((rows - 1) / kRowsPerPiece + 1);
+  pool.ParallelFor(pieces, [&](int piece, int) {
+    const size_t begin = piece * kRowsPerPiece;
+    body(begin, std::min(kRowsPerPiece, rows - begin));
+  });
+}
 
 }  // namespace bireal
 

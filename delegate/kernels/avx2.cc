@@ -117,26 +117,56 @@ void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t*
   LookupAccumulate(shape, weights, input, out_y, Tile, scratch, t);
 }
 
-BIREAL_AVX2 void StoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine,
-                            float* out) {
-  constexpr int kLanes = 8;
-  const __m256i clamp_min = _mm256_set1_epi32(affine.clamp_min);
-  const __m256i clamp_max = _mm256_set1_epi32(affine.clamp_max);
-  for (int pixel = 0; pixel < pixels; ++pixel, t += channels, out += channels) {
+// Eight values from c on. `kResidual` is known when compiling, and so costs nothing when false.
+template <bool kResidual>
+BIREAL_AVX2 inline __m256 Values(const int32_t* t, const Affine& affine, const Residual& residual,
+                                 const float* shortcut, int c) {
+  __m256i count = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(t + c));
+  count = _mm256_min_epi32(count, _mm256_set1_epi32(affine.clamp_max));
+  count = _mm256_max_epi32(count, _mm256_set1_epi32(affine.clamp_min));
+  const __m256 scaled =
+      _mm256_mul_ps(_mm256_cvtepi32_ps(count), _mm256_loadu_ps(affine.multiplier + c));
+  __m256 y = _mm256_add_ps(scaled, _mm256_loadu_ps(affine.bias + c));
+  if (kResidual) {
+    y = _mm256_add_ps(y, _mm256_loadu_ps(shortcut + c));
+    if (residual.relu) y = _mm256_max_ps(y, _mm256_setzero_ps());
+  }
+  return y;
+}
+
+template <bool kResidual>
+BIREAL_AVX2 void StoreRows(const int32_t* t, int pixels, int channels, const Affine& affine,
+                           const Residual& residual, float* values, uint32_t* signs) {
+  const float* shortcut = residual.shortcut;
+  for (int pixel = 0; pixel < pixels; ++pixel) {
     int c = 0;
-    for (; c + kLanes <= channels; c += kLanes) {
-      __m256i count = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(t + c));
-      count = _mm256_max_epi32(_mm256_min_epi32(count, clamp_max), clamp_min);
-      const __m256 scaled =
-          _mm256_mul_ps(_mm256_cvtepi32_ps(count), _mm256_loadu_ps(affine.multiplier + c));
-      _mm256_storeu_ps(out + c, _mm256_add_ps(scaled, _mm256_loadu_ps(affine.bias + c)));
+    for (; c + kBitsPerWord <= channels; c += kBitsPerWord) {
+      uint32_t word = 0;
+      for (int i = 0; i < kBitsPerWord; i += 8) {
+        const __m256 y = Values<kResidual>(t, affine, residual, shortcut, c + i);
+        _mm256_storeu_ps(values + c + i, y);
+        const __m256 negative = _mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_LT_OQ);
+        word |= static_cast<uint32_t>(_mm256_movemask_ps(negative)) << i;
+      }
+      if (signs != nullptr) *signs++ = word;
     }
     if (c < channels) {
       const Affine rest = {affine.multiplier + c, affine.bias + c, affine.clamp_min,
                            affine.clamp_max};
-      kPortable.store_float(t + c, 1, channels - c, rest, out + c);
+      const Residual rest_residual = {kResidual ? shortcut + c : nullptr, residual.relu};
+      kPortable.store_float(t + c, 1, channels - c, rest, rest_residual, values + c, signs);
+      if (signs != nullptr) ++signs;
     }
+    t += channels;
+    values += channels;
+    if (kResidual) shortcut += channels;
   }
+}
+
+void StoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine,
+                const Residual& residual, float* values, uint32_t* signs) {
+  const auto store = residual.shortcut != nullptr ? StoreRows<true> : StoreRows<false>;
+  store(t, pixels, channels, affine, residual, values, signs);
 }
 
 BIREAL_AVX2 void PackFloat(const float* in, size_t rows, int channels, uint32_t* out) {

@@ -51,6 +51,13 @@ struct Affine {
   int32_t clamp_max;
 };
 
+// What is added to the values of a row, pixels * channels of them, and whether negative sums
+// become 0. Nothing is added where `shortcut` is null.
+struct Residual {
+  const float* shortcut;
+  bool relu;
+};
+
 // What an instruction set brings. Every set gives the same bytes as the portable one.
 struct Kernels {
   const char* name;
@@ -75,8 +82,10 @@ struct Kernels {
   void (*accumulate)(const BconvShape& shape, const uint8_t* weights, const uint32_t* input,
                      int out_y, uint8_t* scratch, int32_t* t);
 
-  // out = clamp(t) * multiplier + bias.
-  void (*store_float)(const int32_t* t, int pixels, int channels, const Affine& affine, float* out);
+  // values = relu(clamp(t) * multiplier + bias + shortcut); and, unless `signs` is null, the
+  // packed signs of those.
+  void (*store_float)(const int32_t* t, int pixels, int channels, const Affine& affine,
+                      const Residual& residual, float* values, uint32_t* signs);
 
   // LceQuantize of floats: packs the signs of `rows` rows of `channels` values.
   void (*pack_float)(const float* in, size_t rows, int channels, uint32_t* out);

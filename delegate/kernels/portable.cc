@@ -58,15 +58,6 @@ void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t*
   }
 }
 
-void StoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine, float* out) {
-  for (int pixel = 0; pixel < pixels; ++pixel, t += channels, out += channels) {
-    for (int c = 0; c < channels; ++c) {
-      const int32_t clamped = std::max(std::min(t[c], affine.clamp_max), affine.clamp_min);
-      out[c] = static_cast<float>(clamped) * affine.multiplier[c] + affine.bias[c];
-    }
-  }
-}
-
 void PackFloat(const float* in, size_t rows, int channels, uint32_t* out) {
   for (size_t row = 0; row < rows; ++row, in += channels) {
     for (int c = 0; c < channels; c += kBitsPerWord) {
@@ -78,6 +69,23 @@ void PackFloat(const float* in, size_t rows, int channels, uint32_t* out) {
       *out++ = word;
     }
   }
+}
+
+void StoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine,
+                const Residual& residual, float* values, uint32_t* signs) {
+  for (int pixel = 0; pixel < pixels; ++pixel, t += channels) {
+    const size_t first = static_cast<size_t>(pixel) * channels;
+    for (int c = 0; c < channels; ++c) {
+      const int32_t clamped = std::max(std::min(t[c], affine.clamp_max), affine.clamp_min);
+      float y = static_cast<float>(clamped) * affine.multiplier[c] + affine.bias[c];
+      if (residual.shortcut != nullptr) {
+        y = y + residual.shortcut[first + c];
+        if (residual.relu) y = y > 0.0f ? y : 0.0f;
+      }
+      values[first + c] = y;
+    }
+  }
+  if (signs != nullptr) PackFloat(values, pixels, channels, signs);
 }
 
 }  // namespace

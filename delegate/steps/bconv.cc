@@ -1,0 +1,238 @@
+#include "delegate/steps/bconv.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace bireal {
+
+BconvStep::BconvStep(std::string name, const TfLiteNode& node, const FlexMap& options,
+                     const Kernels& kernels)
+    : Step(std::move(name), node.inputs->data[0], node.outputs->data[0]),
+      kernels_(kernels),
+      filter_(node.inputs->data[1]),
+      multiplier_(node.inputs->data[2]),
+      bias_(node.inputs->data[3]),
+      thresholds_(node.inputs->data[4]) {
+  channels_in_ = Option(options, "channels_in", 1, INT32_MAX);
+  Window& window = shape_.window;
+  window.stride_h = Option(options, "stride_height", 1, INT32_MAX);
+  window.stride_w = Option(options, "stride_width", 1, INT32_MAX);
+  window.dilation_h = Option(options, "dilation_height_factor", 1, INT32_MAX);
+  window.dilation_w = Option(options, "dilation_width_factor", 1, INT32_MAX);
+  padding_ = static_cast<Padding::Kind>(Option(options, "padding", 0, 1));
+  shape_.pad_with_ones = Option(options, "pad_values", 0, 1) == 1;
+  // LCE takes an activation that it does not know for none.
+  activation_ = Option(options, "fused_activation_function", INT32_MIN, INT32_MAX);
+}
+
+void BconvStep::AddShortcut(int shortcut, bool relu, int sum) {
+  AddInput(shortcut);
+  ReplaceOutput(sum);
+  relu_after_shortcut_ = relu;
+}
+
+void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
+  const TfLiteTensor& input = Input(*context);
+  const TfLiteTensor& output = Output(*context);
+  RequireType(input, {kTfLiteInt32}, "input");
+  RequireType(output, {kTfLiteFloat32, kTfLiteInt8, kTfLiteInt32}, "output");
+  RequireRank(input, 4, sizeof(uint32_t), "input");
+  const TfLiteTensor& filter = TensorAt(*context, filter_, "filter");
+  RequireType(filter, {kTfLiteInt32}, "filter");
+  RequireRank(filter, 4, sizeof(uint32_t), "filter");
+  RequireConstant(filter, "filter");
+
+  const int* in = input.dims->data;
+  shape_.channels_out = filter.dims->data[0];
+  shape_.words_per_group = filter.dims->data[3];
+  Window& window = shape_.window;
+  window.in_h = in[1];
+  window.in_w = in[2];
+  window.filter_h = filter.dims->data[1];
+  window.filter_w = filter.dims->data[2];
+  ResolveWindow(padding_, &window);
+  ResolveGroups(in[3]);
+
+  type_ = output.type;
+  rows_ = Product(in[0], window.out_h, "output rows");
+  const int taps = Product(window.filter_h, window.filter_w, "filter");
+  // A count is at most twice the bits of a filter, and thresholds are compared with it.
+  constexpr int kMaxBits = 1 << 29;
+  const int filter_words = Product(taps, shape_.words_per_group, "filter");
+  if (filter_words > kMaxBits / kBitsPerWord) Fail("filter: too large to count its bits");
+
+  // The model's constants need not be aligned.
+  std::vector<uint32_t> words(filter.bytes / sizeof(uint32_t));
+  std::memcpy(words.data(), filter.data, filter.bytes);
+  bconv_ = kernels_.handles(shape_) ? &kernels_ : &kPortable;
+  weights_.reset(new uint8_t[bconv_->weight_bytes(shape_)]);
+  bconv_->pack(shape_, words.data(), weights_.get());
+
+  if (type_ == kTfLiteInt32) {
+    ResolveThresholds(*context);
+  } else {
+    ResolveAffine(*context, taps * shape_.channels_per_group);
+  }
+
+  const size_t row = static_cast<size_t>(window.out_w) * shape_.channels_out;
+  counts_.reset(new int32_t[row * pool.num_threads()]);
+  values_.reset(packs() ? new float[row * pool.num_threads()] : nullptr);
+  // Each thread's part stays aligned as new[] aligns the first.
+  scratch_bytes_ = (bconv_->scratch_bytes(shape_) + 15) / 16 * 16;
+  scratch_.reset(new uint8_t[scratch_bytes_ * pool.num_threads()]);
+
+  const int channels = shape_.channels_out;
+  const int last_dim = type_ == kTfLiteInt32 ? WordsFor(channels) : channels;
+  Resize(context, MakeShape({in[0], window.out_h, window.out_w, last_dim}));
+  if (has_shortcut()) {
+    const TfLiteTensor& shortcut = Input(*context, 1);
+    RequireType(shortcut, {kTfLiteFloat32}, "shortcut");
+    RequireShape(shortcut, sizeof(float), "shortcut");
+    if (!SameShape(shortcut, Output(*context))) {
+      Fail("shortcut: must have the shape of the convolution");
+    }
+  }
+  if (packs()) {
+    RequireType(Output(*context, 1), {kTfLiteInt32}, "packed output");
+    Resize(context, MakeShape({in[0], window.out_h, window.out_w, WordsFor(channels)}), 1);
+  }
+}
+
+void BconvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {
+  const Window& window = shape_.window;
+  const int channels = shape_.channels_out;
+  const size_t in_image =
+      static_cast<size_t>(window.in_h) * window.in_w * shape_.groups * shape_.words_per_group;
+  const size_t out_row = static_cast<size_t>(window.out_w) * channels;
+  const size_t out_row_packed = static_cast<size_t>(window.out_w) * WordsFor(channels);
+  const Affine affine = {scale_.data(), offset_.data(), clamp_min_, clamp_max_};
+  const auto* in = static_cast<const uint32_t*>(inputs[0]);
+
+  pool.ParallelFor(rows_, [&](int row, int thread) {
+    int32_t* t = counts_.get() + thread * out_row;
+    bconv_->accumulate(shape_, weights_.get(), in + row / window.out_h * in_image,
+                       row % window.out_h, scratch_.get() + thread * scratch_bytes_, t);
+    switch (type_) {
+      case kTfLiteFloat32: {
+        Residual residual = {};
+        if (has_shortcut()) {
+          residual.shortcut = static_cast<const float*>(inputs[1]) + row * out_row;
+          residual.relu = relu_after_shortcut_;
+        }
+        float* values = outputs[0] != nullptr ? static_cast<float*>(outputs[0]) + row * out_row
+                                              : values_.get() + thread * out_row;
+        uint32_t* signs =
+            packs() ? static_cast<uint32_t*>(outputs[1]) + row * out_row_packed : nullptr;
+        return kernels_.store_float(t, window.out_w, channels, affine, residual, values, signs);
+      }
+      case kTfLiteInt8:
+        return StoreInt8(t, window.out_w, channels, affine,
+                         static_cast<int8_t*>(outputs[0]) + row * out_row);
+      default:
+        return StorePacked(t, window.out_w, channels, count_thresholds_.data(),
+                           static_cast<uint32_t*>(outputs[0]) + row * out_row_packed);
+    }
+  });
+}
+
+void BconvStep::ResolveGroups(int words_in) {
+  if (words_in != WordsFor(channels_in_)) {
+    Fail("input: its last dimension is %d words, %d channels need %d", words_in, channels_in_,
+         WordsFor(channels_in_));
+  }
+  const int words = shape_.words_per_group;
+  const int groups = words_in / words;
+  if (words_in % words != 0) {
+    Fail("filter: its last dimension, %d words, does not divide the input's %d", words, words_in);
+  }
+  if (groups > 1 && (channels_in_ % groups != 0 || channels_in_ / groups % kBitsPerWord != 0 ||
+                     shape_.channels_out % groups != 0)) {
+    Fail(
+        "filter: %d groups need a multiple of 32 input channels each and divide the output "
+        "channels. Received: %d input channels, %d output channels",
+        groups, channels_in_, shape_.channels_out);
+  }
+  shape_.groups = groups;
+  shape_.channels_per_group = channels_in_ / groups;
+}
+
+// A constant with one 4-byte element for each output channel, copied out of the model, where
+// it need not be aligned.
+template <typename T>
+std::vector<T> BconvStep::PerChannel(const TfLiteContext& context, int index, TfLiteType type,
+                                     const char* what) const {
+  static_assert(sizeof(T) == 4, "PerChannel");
+  if (index == kTfLiteOptionalTensor) {
+    Fail("%s: an output of type %s needs it", what, TypeName(type_));
+  }
+  const TfLiteTensor& tensor = TensorAt(context, index, what);
+  RequireType(tensor, {type}, what);
+  RequireRank(tensor, 1, sizeof(T), what);
+  RequireConstant(tensor, what);
+  if (tensor.dims->data[0] != shape_.channels_out) {
+    Fail("%s: has %d elements, must have one for each of the %d output channels", what,
+         tensor.dims->data[0], shape_.channels_out);
+  }
+  std::vector<T> values(shape_.channels_out);
+  std::memcpy(values.data(), tensor.data, tensor.bytes);
+  return values;
+}
+
+// A packed bit is 1 where the number of different signs, t / 2, exceeds the threshold.
+void BconvStep::ResolveThresholds(const TfLiteContext& context) {
+  count_thresholds_ = PerChannel<int32_t>(context, thresholds_, kTfLiteInt32, "thresholds");
+  // Beyond what t / 2 can reach, a threshold decides alone: INT_MIN and INT_MAX do.
+  constexpr int32_t kUnreachable = (1 << 30) - 1;
+  for (int32_t& threshold : count_thresholds_) {
+    threshold = 2 * std::max(-1, std::min(threshold, kUnreachable));
+  }
+}
+
+// With the convolution value v = depth - t:
+//   (v * multiplier + bias) / scale + zero_point
+//     = t * (-multiplier / scale) + ((bias + depth * multiplier) / scale + zero_point)
+void BconvStep::ResolveAffine(const TfLiteContext& context, int depth) {
+  const auto multiplier =
+      PerChannel<float>(context, multiplier_, kTfLiteFloat32, "post_activation_multiplier");
+  const auto bias = PerChannel<float>(context, bias_, kTfLiteFloat32, "post_activation_bias");
+  double scale = 1;
+  double zero_point = 0;
+  if (type_ == kTfLiteInt8) {
+    const TfLiteTensor& output = Output(context);
+    scale = output.params.scale;
+    zero_point = output.params.zero_point;
+    if (!(scale > 0) || !std::isfinite(scale)) {
+      Fail("output: scale %g must be positive and finite", scale);
+    }
+  }
+  scale_.resize(shape_.channels_out);
+  offset_.resize(shape_.channels_out);
+  for (int c = 0; c < shape_.channels_out; ++c) {
+    const double m = multiplier[c];
+    scale_[c] = static_cast<float>(-m / scale);
+    offset_[c] = static_cast<float>((bias[c] + depth * m) / scale + zero_point);
+  }
+
+  // The activation acts on v, before the multiplier.
+  int min = -depth;
+  int max = depth;
+  switch (activation_) {
+    case 1:  // RELU
+      min = 0;
+      break;
+    case 2:  // RELU_N1_TO_1
+      min = std::max(min, -1);
+      max = std::min(max, 1);
+      break;
+    case 3:  // RELU6
+      min = 0;
+      max = std::min(max, 6);
+      break;
+  }
+  clamp_min_ = depth - max;
+  clamp_max_ = depth - min;
+}
+
+}  // namespace bireal

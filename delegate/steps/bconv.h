@@ -1,0 +1,79 @@
+#ifndef BIREAL_DELEGATE_STEPS_BCONV_H_
+#define BIREAL_DELEGATE_STEPS_BCONV_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "delegate/kernels/kernels.h"
+#include "delegate/model.h"
+#include "delegate/step.h"
+
+namespace bireal {
+
+// LceBconv2d: a binary convolution. With float output it can take over what follows it in a
+// residual block, the ADD of the shortcut and the LceQuantize of the sum, so that each
+// activation is written once and read once.
+class BconvStep : public Step {
+ public:
+  // Throws ModelError.
+  BconvStep(std::string name, const TfLiteNode& node, const FlexMap& options,
+            const Kernels& kernels);
+
+  // Adds `shortcut` to the convolution, then RELU if asked, and writes `sum` instead. Call once
+  // at most, before PackInto.
+  void AddShortcut(int shortcut, bool relu, int sum);
+  bool has_shortcut() const { return inputs().size() > 1; }
+
+  // Also writes the output of the LceQuantize that reads the output. Call once at most.
+  void PackInto(int tensor) { AddOutput(tensor); }
+  bool packs() const { return outputs().size() > 1; }
+
+  bool skips_unread_output() const override { return packs(); }
+
+  void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
+
+ protected:
+  void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
+
+ private:
+  void ResolveGroups(int words_in);
+  void ResolveThresholds(const TfLiteContext& context);
+  void ResolveAffine(const TfLiteContext& context, int depth);
+  template <typename T>
+  std::vector<T> PerChannel(const TfLiteContext& context, int index, TfLiteType type,
+                            const char* what) const;
+
+  const Kernels& kernels_;
+  // Tensors with constants.
+  int filter_;
+  int multiplier_;
+  int bias_;
+  int thresholds_;
+  // Options.
+  int channels_in_;
+  int activation_;
+  Padding::Kind padding_;
+  bool relu_after_shortcut_ = false;
+  // What Resolve made of them.
+  BconvShape shape_ = {};
+  TfLiteType type_ = kTfLiteNoType;
+  int rows_ = 0;                    // Of the whole batch.
+  const Kernels* bconv_ = nullptr;  // kernels_, or the portable ones for an odd shape.
+  std::unique_ptr<uint8_t[]> weights_;
+  std::vector<float> scale_;
+  std::vector<float> offset_;
+  int32_t clamp_min_ = 0;
+  int32_t clamp_max_ = 0;
+  std::vector<int32_t> count_thresholds_;
+  // For each thread: an output row of counts, the same row as floats in case nobody wants it
+  // stored, and what the kernel asks for.
+  std::unique_ptr<int32_t[]> counts_;
+  std::unique_ptr<float[]> values_;
+  std::unique_ptr<uint8_t[]> scratch_;
+  size_t scratch_bytes_ = 0;
+};
+
+}  // namespace bireal
+
+#endif  // BIREAL_DELEGATE_STEPS_BCONV_H_

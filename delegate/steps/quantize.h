@@ -1,0 +1,50 @@
+#ifndef BIREAL_DELEGATE_STEPS_QUANTIZE_H_
+#define BIREAL_DELEGATE_STEPS_QUANTIZE_H_
+
+#include <string>
+
+#include "delegate/kernels/kernels.h"
+#include "delegate/step.h"
+
+namespace bireal {
+
+// LceQuantize: packs the signs of a FLOAT32, INT8 or BOOL tensor along its last dimension.
+class QuantizeStep : public Step {
+ public:
+  QuantizeStep(std::string name, int input, int output, const Kernels& kernels)
+      : Step(std::move(name), input, output), kernels_(kernels) {}
+
+  void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
+
+ protected:
+  void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
+
+ private:
+  const Kernels& kernels_;
+  TfLiteType type_ = kTfLiteNoType;
+  size_t rows_ = 0;
+  int channels_ = 0;
+  int32_t zero_point_ = 0;
+};
+
+// LceDequantize: the reverse.
+class DequantizeStep : public Step {
+ public:
+  DequantizeStep(std::string name, int input, int output) : Step(std::move(name), input, output) {}
+
+  void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
+
+ protected:
+  void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
+
+ private:
+  TfLiteType type_ = kTfLiteNoType;
+  size_t rows_ = 0;
+  int channels_ = 0;
+  uint8_t plus_ = 0;
+  uint8_t minus_ = 0;
+};
+
+}  // namespace bireal
+
+#endif  // BIREAL_DELEGATE_STEPS_QUANTIZE_H_
