@@ -93,6 +93,10 @@ void* InitKernel(TfLiteContext* context, const char* buffer, size_t) {
   Partition* partition = nullptr;
   Guarded(context, [&] {
     partition = new Partition(context, params, *delegate.options.kernels, delegate.pool);
+    if (delegate.options.verbose) {
+      std::fprintf(stderr, "bireal delegate: %d nodes in %zu steps\n",
+                   params.nodes_to_replace->size, partition->step_count());
+    }
   });
   return partition;  // Null after an error, which the next call reports as a failure.
 }

@@ -18,6 +18,9 @@ class Partition {
   Partition(TfLiteContext* context, const TfLiteDelegateParams& params, const Kernels& kernels,
             ThreadPool& pool);
 
+  // Less than the nodes where one step does the work of several.
+  size_t step_count() const { return steps_.size(); }
+
   // Throws ModelError.
   void Prepare(TfLiteContext* context);
 

@@ -40,13 +40,14 @@ def constant(value) -> Tensor:
 
 @dataclasses.dataclass
 class Op:
-    """A custom op, or a builtin one without options: `inputs` and `outputs` are indices of
-    tensors, -1 for none."""
+    """A custom or a builtin op; `inputs` and `outputs` are indices of tensors, -1 for none."""
 
     name: str
     inputs: Sequence[int]
     outputs: Sequence[int]
     options: dict[str, int] | bytes | None = None
+    # Of a builtin op: the name of its table in the schema, and the table.
+    builtin: tuple[str, object] | None = None
 
 
 def build_model(
@@ -93,6 +94,9 @@ def build_model(
         options = flexbuffers.Dumps(op.options) if isinstance(op.options, dict) else op.options
         if options is not None:
             table.customOptions = np.frombuffer(options, np.uint8)
+        if op.builtin is not None:
+            name, table.builtinOptions = op.builtin
+            table.builtinOptionsType = getattr(schema.BuiltinOptions, name)
         graph.operators.append(table)
     model.subgraphs = [graph]
 
