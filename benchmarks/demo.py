@@ -9,7 +9,6 @@ LiteRT with XNNPACK. Also writes curve.png and predictions.png.
 """
 
 import csv
-import platform
 import shutil
 import statistics
 import subprocess
@@ -20,11 +19,12 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from absl import flags
+from report import machine, print_table
 
 from bireal_keras import _cli, data, runtime, zoo
 from bireal_keras._keras import keras, tf
-from bireal_keras.runtime import bench
 from bireal_keras.runtime.labels import read_labels
+from bireal_keras.runtime.latency import measure
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -65,22 +65,22 @@ def main(args: list[str]) -> None:
     names = read_labels(binary_path) or [str(label) for label in range(10)]
     _draw_predictions(interpreter, images, labels, names, folder / "predictions.png")
 
-    print(f"\nBi-Real-18 of width {model.get_layer('stem_conv').filters}, {_machine()}")
-    _print_table(
-        [("", f"top-1 on {len(images)} held-out images")]
-        + [(name, f"{value:.1%}") for name, value in accuracy.items()]
+    print(f"\nBi-Real-18 of width {model.get_layer('stem_conv').filters}. {machine()}\n")
+    print_table(
+        ["", f"top-1 on {len(images)} held-out images"],
+        [[name, f"{value:.1%}"] for name, value in accuracy.items()],
     )
-    _print_table(
-        [("", "file size", "latency, 1 thread: median (min)")]
-        + [
-            (name, f"{path.stat().st_size:,} bytes", _latency(path))
+    print_table(
+        ["", "file size", "latency, 1 thread: median (min)"],
+        [
+            [name, f"{path.stat().st_size:,} bytes", _latency(path)]
             for name, path in (
                 ("1-bit, ours on stock LiteRT", binary_path),
                 ("float32 twin, LiteRT + XNNPACK", float_path),
             )
-        ]
+        ],
     )
-    print(f"\npictures: {folder / 'curve.png'}, {folder / 'predictions.png'}")
+    print(f"pictures: {folder / 'curve.png'}, {folder / 'predictions.png'}")
 
 
 def _command(name: str, *arguments: str) -> None:
@@ -117,28 +117,8 @@ def _lce_predictor(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _latency(path: Path) -> str:
-    times = bench.measure(runtime.Interpreter(path), num_runs=_NUM_RUNS, warmup_runs=20)
+    times = measure(runtime.Interpreter(path), num_runs=_NUM_RUNS, warmup_runs=20)
     return f"{statistics.median(times):.2f} ms ({min(times):.2f})"
-
-
-def _machine() -> str:
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    return f"on {model}"
-
-
-def _print_table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
-    rule = tuple("-" * width for width in widths)
-    for row in (rows[0], rule, *rows[1:]):
-        first, *rest = (cell.ljust(width) for cell, width in zip(row, widths))
-        print("| " + " | ".join([first, *rest]) + " |")
-    print()
 
 
 def _draw_curve(log: Path, picture: Path) -> None:

@@ -7,13 +7,12 @@ milliseconds. Any .tflite file will do, with 1-bit layers or without.
 """
 
 import statistics
-import time
 
-import numpy as np
 from absl import app, flags
 
 from bireal_keras import _cli
 from bireal_keras.runtime.interpreter import Interpreter
+from bireal_keras.runtime.latency import measure
 
 _NUM_THREADS = flags.DEFINE_integer(
     "num_threads", 1, "Threads to compute with.", lower_bound=1, upper_bound=64
@@ -23,25 +22,6 @@ _WARMUP_RUNS = flags.DEFINE_integer("warmup_runs", 5, "Runs before those.", lowe
 _KERNEL = flags.DEFINE_string(
     "kernel", None, "Forces an implementation of the binary convolution; default: the best one."
 )
-
-
-def measure(interpreter: Interpreter, *, num_runs: int, warmup_runs: int) -> list[float]:
-    """Wall-clock milliseconds of `num_runs` single runs on random input of the file's batch size.
-
-    Floating-point input is drawn from [-1, 1), other input is 0 or 1.
-    """
-    random = np.random.default_rng(0)
-    shape, dtype = interpreter.input_shape, interpreter.input_dtype
-    low, high = (-1, 1) if np.issubdtype(dtype, np.floating) else (0, 2)
-    inputs = random.uniform(low, high, shape).astype(dtype)
-
-    milliseconds = []
-    for run_index in range(warmup_runs + num_runs):
-        start = time.perf_counter()
-        interpreter.predict(inputs)
-        if run_index >= warmup_runs:
-            milliseconds.append((time.perf_counter() - start) * 1e3)
-    return milliseconds
 
 
 def main(args: list[str]) -> None:

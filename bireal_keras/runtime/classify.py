@@ -8,15 +8,14 @@ input. An image that cannot be read is reported and the next one goes on; the ex
 is then 1.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 
 import numpy as np
 from absl import app, flags
-from PIL import Image, ImageOps
 
 from bireal_keras import _cli
+from bireal_keras.runtime.image import load_image
 from bireal_keras.runtime.interpreter import Interpreter
 from bireal_keras.runtime.labels import read_labels
 
@@ -24,36 +23,6 @@ _TOP_K = flags.DEFINE_integer("top_k", 5, "How many classes to print.", lower_bo
 _NUM_THREADS = flags.DEFINE_integer(
     "num_threads", 1, "Threads to compute with.", lower_bound=1, upper_bound=64
 )
-
-
-def load_image(path: str | os.PathLike[str], height: int, width: int) -> np.ndarray:
-    """Reads an image the way the training pipelines prepare images for evaluation.
-
-    Args:
-        path: of an image file. Grey becomes RGB, transparency is dropped, the orientation
-            in EXIF data is applied.
-        height, width: of the result, in pixels.
-
-    Returns:
-        The central square, resized: float32 (height, width, 3) in [-1, 1].
-
-    Raises:
-        OSError: the file cannot be read as an image.
-        ValueError: the image is unreasonably large.
-    """
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file).convert("RGB")
-    except Image.DecompressionBombError as error:
-        raise ValueError(str(error)) from error
-    except (SyntaxError, ValueError) as error:
-        # What some of Pillow's readers say of a damaged file.
-        raise OSError(f"cannot read the image: {error}") from error
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    image = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(image, np.float32) / 127.5 - 1.0
 
 
 def top_k(

@@ -194,7 +194,7 @@ def test_classify_goes_on_after_a_broken_image(brightness_model, tmp_path):
 
 
 def test_classify_follows_the_orientation_in_exif(tmp_path):
-    from bireal_keras.runtime.classify import load_image
+    from bireal_keras.runtime.image import load_image
 
     pixels = np.zeros((8, 8, 3), np.uint8)
     pixels[:4] = 255  # Bright above.

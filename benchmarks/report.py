@@ -1,0 +1,26 @@
+"""What the benchmarks print: the machine, and tables in Markdown."""
+
+import datetime
+import os
+import platform
+from pathlib import Path
+
+
+def machine() -> str:
+    """Processor, cores, and the date: no figure is worth anything without them."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                processor = line.partition(":")[2].strip()
+                break
+    return f"{processor}, {os.cpu_count()} cores, {platform.system()}, {datetime.date.today()}."
+
+
+def print_table(header: list[str], rows: list[list[str]]) -> None:
+    """Prints a Markdown table, aligned, with an empty line behind it."""
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows)]
+    for row in (header, ["-" * width for width in widths], *rows):
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |")
+    print()
