@@ -133,15 +133,23 @@ def _ratio(times: list[float], ours: list[float]) -> float:
 
 
 _PEAK_MEMORY_SCRIPT = """
-import resource, sys
+import sys
 sys.path.insert(0, {folder!r})
 import compare
 {warm_up}
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = compare._peak_kilobytes()
 run = {make_run}
 run()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(compare._peak_kilobytes() - before)
 """
+
+
+def _peak_kilobytes() -> int:
+    # Not getrusage's ru_maxrss, in which a new process inherits its parent's.
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1])
+    raise OSError("/proc/self/status has no VmHWM: peak memory is measured on Linux only.")
 
 
 def _compare_memory(models: dict[str, Path]) -> None:
@@ -190,10 +198,7 @@ def _layer(size: int, channels: int, batch: int = 1) -> tuple[Run, float]:
 
 
 def _measure_layers(peak: float) -> None:
-    layers = {
-        f"{size}x{size}, {channels} channels": (size, channels) for size, channels, _ in _LAYERS
-    }
-    built = {name: _layer(*layer) for name, layer in layers.items()}
+    built = {f"{s}x{s}, {c} channels": _layer(s, c) for s, c in _LAYERS}
     times = _measure({name: run for name, (run, _) in built.items()}, 5 * _ROUNDS.value)
     rows = []
     for name, values in times.items():
