@@ -108,34 +108,61 @@ void Partition::FuseQuantize(const TfLiteContext& context) {
   }
 }
 
+Partition::Buffer* Partition::TakeBuffer(size_t size) {
+  Buffer* best = nullptr;
+  for (const auto& buffer : buffers_) {
+    if (buffer->taken || buffer->size < size) continue;
+    if (best == nullptr || buffer->size < best->size) best = buffer.get();
+  }
+  if (best == nullptr) {
+    buffers_.push_back(std::make_unique<Buffer>());
+    best = buffers_.back().get();
+    best->size = size;
+    best->data.reset(new char[size]);  // Aligned for every fundamental type.
+  }
+  best->taken = true;
+  return best;
+}
+
 void Partition::Prepare(TfLiteContext* context) {
   for (const PlannedStep& planned : steps_) planned.step->Prepare(context, pool_);
 
+  std::unordered_map<int, size_t> last_reader;
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    for (const Step::Port& input : steps_[i].step->inputs()) last_reader[input.tensor] = i;
+  }
+
   buffers_.clear();
-  std::unordered_map<int, void*> buffer_of;
-  for (PlannedStep& planned : steps_) {
+  std::unordered_map<int, Buffer*> buffer_of;
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    PlannedStep& planned = steps_[i];
     const Step& step = *planned.step;
-    planned.inputs.clear();
-    for (const Step::Port& input : step.inputs()) {
-      const auto buffer = buffer_of.find(input.tensor);
-      if (internal_[input.tensor] && buffer == buffer_of.end()) {
-        Fail("%s: reads tensor %d before it is written", step.name().c_str(), input.tensor);
-      }
-      planned.inputs.push_back(internal_[input.tensor] ? buffer->second : nullptr);
-    }
     planned.outputs.clear();
     for (const Step::Port& output : step.outputs()) {
-      void* buffer = nullptr;
-      const bool skipped = step.skips_unread_output() && Readers(output.tensor) == 0;
-      if (internal_[output.tensor] && !skipped) {
-        // operator new[] aligns for every fundamental type.
-        buffers_.emplace_back(new char[output.bytes]);
-        buffer = buffers_.back().get();
-      }
+      const bool skipped = step.skips_unread_output() && last_reader.count(output.tensor) == 0;
+      Buffer* buffer = internal_[output.tensor] && !skipped ? TakeBuffer(output.bytes) : nullptr;
       if (!buffer_of.emplace(output.tensor, buffer).second) {
         Fail("%s: writes tensor %d, as another op does", step.name().c_str(), output.tensor);
       }
-      planned.outputs.push_back(buffer);
+      planned.outputs.push_back(buffer != nullptr ? buffer->data.get() : nullptr);
+    }
+    planned.inputs.clear();
+    for (const Step::Port& input : step.inputs()) {
+      const auto found = buffer_of.find(input.tensor);
+      if (internal_[input.tensor] && (found == buffer_of.end() || found->second == nullptr)) {
+        Fail("%s: reads tensor %d before it is written", step.name().c_str(), input.tensor);
+      }
+      planned.inputs.push_back(internal_[input.tensor] ? found->second->data.get() : nullptr);
+    }
+    // What nobody reads any more can hold the outputs of later steps.
+    for (const auto* ports : {&step.inputs(), &step.outputs()}) {
+      for (const Step::Port& port : *ports) {
+        const auto reader = last_reader.find(port.tensor);
+        const bool done = reader == last_reader.end() || reader->second <= i;
+        if (internal_[port.tensor] && done && buffer_of[port.tensor] != nullptr) {
+          buffer_of[port.tensor]->taken = false;
+        }
+      }
     }
     // A later step that resized a tensor of an earlier one would show here.
     for (const auto* ports : {&step.inputs(), &step.outputs()}) {

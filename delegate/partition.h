@@ -36,6 +36,15 @@ class Partition {
     std::vector<void*> outputs;
   };
 
+  // Memory for a tensor that the interpreter does not see, and then for another.
+  struct Buffer {
+    std::unique_ptr<char[]> data;
+    size_t size = 0;
+    bool taken = false;
+  };
+
+  // The smallest free buffer of that many bytes, or a new one.
+  Buffer* TakeBuffer(size_t size);
   // How many steps read the tensor; one more if it leaves the partition.
   int Readers(int tensor) const;
   // Lets convolutions take over the ADD, and convolutions and ADDs the LceQuantize, behind them.
@@ -45,7 +54,7 @@ class Partition {
   ThreadPool& pool_;
   std::vector<PlannedStep> steps_;
   std::vector<bool> internal_;  // By tensor: made here and used nowhere else.
-  std::vector<std::unique_ptr<char[]>> buffers_;
+  std::vector<std::unique_ptr<Buffer>> buffers_;
 };
 
 }  // namespace bireal
