@@ -6,6 +6,9 @@ namespace bireal {
 
 #if defined(__x86_64__)
 extern const Kernels kAvx2;
+#elif defined(__aarch64__)
+extern const Kernels kNeonLookup;
+extern const Kernels kNeon;
 #endif
 
 namespace {
@@ -14,6 +17,9 @@ namespace {
 const Kernels* const kAll[] = {
 #if defined(__x86_64__)
     &kAvx2,
+#elif defined(__aarch64__)
+    &kNeonLookup,
+    &kNeon,
 #endif
     &kPortable,
 };
@@ -32,6 +38,8 @@ const Kernels* FindKernels(const char* name) {
 const char* KernelNames() {
 #if defined(__x86_64__)
   return "avx2, portable";
+#elif defined(__aarch64__)
+  return "neon_lookup, neon, portable";
 #else
   return "portable";
 #endif

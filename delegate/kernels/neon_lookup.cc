@@ -12,6 +12,7 @@
 #endif
 
 #include <algorithm>
+#include <cstring>
 
 #include "delegate/kernels/lookup.h"
 #include "delegate/kernels/neon.h"
@@ -26,17 +27,30 @@ inline uint8x16_t Table(uint16_t position) {
   return vld1q_u8(reinterpret_cast<const uint8_t*>(&kPairTables) + position);
 }
 
-// Sums the counts of `kLookups` positions, at most three: fifteen fit half a byte.
+// Bytewise: all that is counted, the right pixels' counts sixteenfold, modulo 256; and the right
+// pixels' counts.
+struct Sums {
+  uint8x16_t total[kTilePairs][kVectors];
+  uint8x16_t right[kTilePairs][kVectors];
+};
+
+// Counts at `kLookups` positions, at most three: fifteen fit half a byte.
 template <int kLookups>
 inline void LookUp(const uint16_t* position, ptrdiff_t pair_stride, const uint8_t* weights,
-                   uint8x16_t sum[kTilePairs][kVectors]) {
-  for (int i = 0; i < kLookups; ++i, ++position, weights += kBlockChannels) {
+                   Sums* sums) {
+  uint8x16_t tables[kTilePairs][kLookups];
+  for (int p = 0; p < kTilePairs; ++p) {
+    for (int i = 0; i < kLookups; ++i) tables[p][i] = Table(position[p * pair_stride + i]);
+  }
+  for (int v = 0; v < kVectors; ++v, weights += kVectorChannels) {
     for (int p = 0; p < kTilePairs; ++p) {
-      const uint8x16_t table = Table(position[p * pair_stride]);
-      for (int v = 0; v < kVectors; ++v) {
-        const uint8x16_t counts = vqtbl1q_u8(table, vld1q_u8(weights + v * kVectorChannels));
-        sum[p][v] = i == 0 ? counts : vaddq_u8(sum[p][v], counts);
+      uint8x16_t counts = vqtbl1q_u8(tables[p][0], vld1q_u8(weights));
+      for (int i = 1; i < kLookups; ++i) {
+        const uint8x16_t filters = vld1q_u8(weights + i * kBlockChannels);
+        counts = vaddq_u8(counts, vqtbl1q_u8(tables[p][i], filters));
       }
+      sums->total[p][v] = vaddq_u8(sums->total[p][v], counts);
+      sums->right[p][v] = vsraq_n_u8(sums->right[p][v], counts, 4);
     }
   }
 }
@@ -47,43 +61,36 @@ inline void Widen(uint8x16_t bytes, uint16_t* sums) {
   vst1q_u16(sums + 8, vaddw_high_u8(vld1q_u16(sums + 8), bytes));
 }
 
+// Adds what differs at `lookups` positions, at most kMaxLookups, to `counts`.
+__attribute__((noinline)) BIREAL_IN_SOURCE_ORDER void Count(
+    const uint16_t* position, ptrdiff_t pair_stride, const uint8_t* weights, int lookups,
+    uint16_t counts[kTilePixels][kBlockChannels]) {
+  Sums sums = {};
+  for (; lookups >= kLookupsPerNibbleSum; lookups -= kLookupsPerNibbleSum) {
+    LookUp<kLookupsPerNibbleSum>(position, pair_stride, weights, &sums);
+    position += kLookupsPerNibbleSum;
+    weights += kLookupsPerNibbleSum * kBlockChannels;
+  }
+  for (; lookups > 0; --lookups, ++position, weights += kBlockChannels) {
+    LookUp<1>(position, pair_stride, weights, &sums);
+  }
+  for (int p = 0; p < kTilePairs; ++p) {
+    for (int v = 0; v < kVectors; ++v) {
+      const uint8x16_t left = vsubq_u8(sums.total[p][v], vshlq_n_u8(sums.right[p][v], 4));
+      Widen(left, counts[2 * p] + v * kVectorChannels);
+      Widen(sums.right[p][v], counts[2 * p + 1] + v * kVectorChannels);
+    }
+  }
+}
+
 void Tile(const TileInput& input, const uint8_t* weights,
           uint16_t counts[kTilePixels][kBlockChannels]) {
-  std::fill_n(counts[0], kTilePixels * kBlockChannels, uint16_t{0});
+  std::memset(counts, 0, kTilePixels * sizeof(counts[0]));
   for (int run = 0; run < input.count; ++run) {
-    const uint16_t* position = input.runs[run];
-    for (int left = input.length; left > 0;) {
-      // Bytewise: all that is counted, the right pixels' counts sixteenfold, modulo 256; and
-      // the right pixels' counts.
-      uint8x16_t total[kTilePairs][kVectors] = {};
-      uint8x16_t right[kTilePairs][kVectors] = {};
-      for (int room = std::min(left, kMaxLookups); room > 0;) {
-        uint8x16_t sum[kTilePairs][kVectors];
-        int lookups = 1;
-        if (room >= kLookupsPerNibbleSum) {
-          lookups = kLookupsPerNibbleSum;
-          LookUp<kLookupsPerNibbleSum>(position, input.pair_stride, weights, sum);
-        } else {
-          LookUp<1>(position, input.pair_stride, weights, sum);
-        }
-        for (int p = 0; p < kTilePairs; ++p) {
-          for (int v = 0; v < kVectors; ++v) {
-            total[p][v] = vaddq_u8(total[p][v], sum[p][v]);
-            right[p][v] = vsraq_n_u8(right[p][v], sum[p][v], 4);
-          }
-        }
-        position += lookups;
-        weights += lookups * kBlockChannels;
-        left -= lookups;
-        room -= lookups;
-      }
-      for (int p = 0; p < kTilePairs; ++p) {
-        for (int v = 0; v < kVectors; ++v) {
-          const uint8x16_t left_counts = vsubq_u8(total[p][v], vshlq_n_u8(right[p][v], 4));
-          Widen(left_counts, counts[2 * p] + v * kVectorChannels);
-          Widen(right[p][v], counts[2 * p + 1] + v * kVectorChannels);
-        }
-      }
+    for (int done = 0; done < input.length; done += kMaxLookups) {
+      const int lookups = std::min(input.length - done, kMaxLookups);
+      Count(input.runs[run] + done, input.pair_stride, weights, lookups, counts);
+      weights += lookups * kBlockChannels;
     }
   }
 }

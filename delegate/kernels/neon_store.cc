@@ -21,8 +21,8 @@ inline uint32_t Signs(const float32x4_t values[kVectors]) {
   const uint8x16_t bits = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
   uint8x16_t bytes[2];
   for (int i = 0; i < 2; ++i) {
-    const uint8x16_t negative = vuzp1q_u8(vreinterpretq_u8_u16(halves[2 * i]),
-                                          vreinterpretq_u8_u16(halves[2 * i + 1]));
+    const uint8x16_t negative =
+        vuzp1q_u8(vreinterpretq_u8_u16(halves[2 * i]), vreinterpretq_u8_u16(halves[2 * i + 1]));
     bytes[i] = vandq_u8(negative, bits);
   }
   // Eight bits to a byte are three additions of neighbours.
