@@ -123,8 +123,10 @@ void BconvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool&
         }
         float* values = outputs[0] != nullptr ? static_cast<float*>(outputs[0]) + row * out_row
                                               : values_.get() + thread * out_row;
-        uint32_t* signs =
-            packs() ? static_cast<uint32_t*>(outputs[1]) + row * out_row_packed : nullptr;
+        // There is no such output when nobody reads it.
+        uint32_t* signs = packs() && outputs[1] != nullptr
+                              ? static_cast<uint32_t*>(outputs[1]) + row * out_row_packed
+                              : nullptr;
         return kernels_.store_float(t, window.out_w, channels, affine, residual, values, signs);
       }
       case kTfLiteInt8:
