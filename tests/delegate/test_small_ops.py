@@ -23,13 +23,6 @@ from lce_ops import (
 CHANNELS = [1, 7, 31, 32, 33, 63, 64, 65, 96, 100, 128, 257, 512]
 SHAPES = [(), (3,), (1, 2, 5), (3, 4, 2)]  # Dimensions before the channels.
 
-needs_lce = pytest.mark.usefixtures("lce")
-
-
-@pytest.fixture
-def lce():
-    pytest.importorskip("larq_compute_engine", reason="LCE has no wheel for this platform")
-
 
 def quantize_model(shape, dtype, **quantization) -> bytes:
     packed = (*shape[:-1], -(-shape[-1] // 32))
@@ -44,7 +37,6 @@ def dequantize_model(shape, dtype, **quantization) -> bytes:
 
 
 @pytest.mark.parametrize(("shape", "channels"), [*itertools.product(SHAPES, CHANNELS)])
-@needs_lce
 def test_quantize_float(shape, channels):
     random = np.random.default_rng(channels)
     x = random.normal(size=(*shape, channels)).astype(np.float32)
@@ -54,7 +46,6 @@ def test_quantize_float(shape, channels):
     assert output.tobytes() == run_lce(model, x).tobytes()
 
 
-@needs_lce
 def test_quantize_float_special_values():
     tiny = np.float32(1e-45)  # A denormal: LCE flushes it to zero.
     nan = np.float32(np.nan)
@@ -74,7 +65,6 @@ def test_worker_threads_flush_denormals_too():
 
 @pytest.mark.parametrize("zero_point", [-128, -127, -5, 0, 1, 126, 127])
 @pytest.mark.parametrize("channels", [1, 31, 32, 33, 256])
-@needs_lce
 def test_quantize_int8(channels, zero_point):
     x = np.resize(np.arange(-128, 128), (3, channels)).astype(np.int8)
     model = quantize_model(x.shape, np.int8, scale=0.1, zero_point=zero_point)
@@ -84,7 +74,6 @@ def test_quantize_int8(channels, zero_point):
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
-@needs_lce
 def test_quantize_bool(channels):
     x = np.random.default_rng(channels).random((2, 3, channels)) < 0.5
     model = quantize_model(x.shape, np.bool_)
@@ -94,7 +83,6 @@ def test_quantize_bool(channels):
 
 
 @pytest.mark.parametrize(("shape", "channels"), [*itertools.product(SHAPES, CHANNELS)])
-@needs_lce
 def test_dequantize_float(shape, channels):
     signs = np.random.default_rng(channels).choice([-1, 1], (*shape, channels))
     model, x = dequantize_model(signs.shape, np.float32), pack(signs)
@@ -108,7 +96,6 @@ def test_dequantize_float(shape, channels):
     ("scale", "zero_point"),
     [(1.0, 0), (0.5, 3), (0.4, -20), (1 / 127, 0), (0.004, 0), (0.01, 100), (2.0, 5), (2.5, -128)],
 )
-@needs_lce
 def test_dequantize_int8(scale, zero_point):
     signs = np.random.default_rng(0).choice([-1, 1], (3, 70))
     model = dequantize_model(signs.shape, np.int8, scale=scale, zero_point=zero_point)
@@ -121,7 +108,6 @@ def test_dequantize_int8(scale, zero_point):
     assert output.tobytes() == run_lce(model, x).tobytes()
 
 
-@needs_lce
 def test_dequantize_bool():
     signs = np.random.default_rng(0).choice([-1, 1], (3, 70))
     model, x = dequantize_model(signs.shape, np.bool_), pack(signs)
@@ -155,7 +141,6 @@ POOLS = [
 
 
 @pytest.mark.parametrize(("batch", "size", "channels", "filter_size", "strides", "padding"), POOLS)
-@needs_lce
 def test_max_pool(batch, size, channels, filter_size, strides, padding):
     random = np.random.default_rng(0)
     signs = np.where(random.random((batch, *size, channels)) < 0.3, 1, -1)
@@ -179,7 +164,6 @@ def test_max_pool(batch, size, channels, filter_size, strides, padding):
     assert output.tobytes() == run_lce(model, packed).tobytes()
 
 
-@needs_lce
 def test_a_chain_of_ops_in_one_partition():
     """float -> quantize -> packed convolution -> max pool -> float convolution."""
     first = Bconv2d(1, 9, 8, 40, 70, pad_values=1, output="packed", seed=1)
