@@ -39,10 +39,11 @@ int NibblesPerGroup(const BconvShape& shape) { return shape.words_per_group * kN
 int NibblesPerPixel(const BconvShape& shape) { return NibblesPerGroup(shape) * shape.groups; }
 
 // Columns of the padded input that the left pixels of all tiles look at.
-int PairColumns(const BconvShape& shape) {
+size_t PairColumns(const BconvShape& shape) {
   const Window& window = shape.window;
   const int pixels = DivideUp(window.out_w, kTilePixels) * kTilePixels;
-  return (pixels - 2) * window.stride_w + (window.filter_w - 1) * window.dilation_w + 1;
+  return static_cast<size_t>(pixels - 2) * window.stride_w +
+         (window.filter_w - 1) * window.dilation_w + 1;
 }
 
 // Where all taps of a filter row are neighbours in memory, the row is one run.
@@ -50,12 +51,10 @@ bool RowsAreRuns(const BconvShape& shape) {
   return shape.groups == 1 && shape.window.dilation_w == 1;
 }
 
-size_t RowPositions(const BconvShape& shape) {
-  return static_cast<size_t>(PairColumns(shape)) * NibblesPerPixel(shape);
-}
+size_t RowPositions(const BconvShape& shape) { return PairColumns(shape) * NibblesPerPixel(shape); }
 
 size_t RowNibbles(const BconvShape& shape) {
-  return static_cast<size_t>(PairColumns(shape) + shape.window.stride_w) * NibblesPerPixel(shape);
+  return (PairColumns(shape) + shape.window.stride_w) * NibblesPerPixel(shape);
 }
 
 // Unpacks one input row, padded, to one nibble a byte. `row` is null outside the image.

@@ -66,7 +66,13 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   // The model's constants need not be aligned.
   std::vector<uint32_t> words(filter.bytes / sizeof(uint32_t));
   std::memcpy(words.data(), filter.data, filter.bytes);
-  bconv_ = kernels_.handles(shape_) ? &kernels_ : &kPortable;
+  // The other kernels copy rows with all their padding, of which a model may ask for any amount.
+  constexpr int kMaxOverhang = 64;
+  constexpr size_t kMaxScratchBytes = size_t{1} << 24;
+  const int reach = std::max(window.stride_w, (window.filter_w - 1) * window.dilation_w);
+  const bool suits = reach - window.in_w <= kMaxOverhang && kernels_.handles(shape_) &&
+                     kernels_.scratch_bytes(shape_) <= kMaxScratchBytes;
+  bconv_ = suits ? &kernels_ : &kPortable;
   weights_.reset(new uint8_t[bconv_->weight_bytes(shape_)]);
   bconv_->pack(shape_, words.data(), weights_.get());
 
@@ -76,7 +82,7 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
     ResolveAffine(*context, taps * shape_.channels_per_group);
   }
 
-  const size_t row = static_cast<size_t>(window.out_w) * shape_.channels_out;
+  const size_t row = Product(window.out_w, shape_.channels_out, "output row");
   counts_.reset(new int32_t[row * pool.num_threads()]);
   values_.reset(packs() ? new float[row * pool.num_threads()] : nullptr);
   // Each thread's part stays aligned as new[] aligns the first.

@@ -103,6 +103,16 @@ def test_the_largest_sums(kernel, channels):
     assert case.expected().tobytes() == run(litert, case.model(), pack(case.inputs)).tobytes()
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [{"strides": (1, 2**30)}, {"dilations": (1, 2**29)}, {"dilations": (2**29, 200)}],
+    ids=str,
+)
+def test_steps_far_wider_than_the_image(kernel, steps):
+    case = Bconv2d(1, 2, 3, 64, 5, **steps)
+    assert_equals_portable(kernel, case.model(), pack(case.inputs), num_threads=2)
+
+
 SPECIAL_VALUES = np.array(
     [0.0, -0.0, np.nan, -np.nan, 1e-45, -1e-45, np.inf, -np.inf, 1.2e-38, -1.2e-38, 3.0, -3.0],
     np.float32,
