@@ -42,6 +42,12 @@ TENSORFLOW = [
 DEV = ["pytest", "ruff", "mypy", "clang-format", "setuptools>=70.1"]
 
 
+def delegate_files(pattern: str) -> list[str]:
+    """Files of the library, relative to the root: those of the delegate, less its C++ tests."""
+    paths = (path.relative_to(ROOT) for path in (ROOT / "delegate").rglob(pattern))
+    return sorted(str(path) for path in paths if path.parts[1] != "testing")
+
+
 class BuildDelegate(build_ext):
     """Builds the delegate: a shared library that an interpreter loads, no Python module."""
 
@@ -89,12 +95,8 @@ setup(
     ext_modules=[
         Extension(
             "bireal_keras.runtime.libbireal_delegate",
-            sources=sorted(
-                str(path.relative_to(ROOT)) for path in (ROOT / "delegate").rglob("*.cc")
-            ),
-            depends=sorted(
-                str(path.relative_to(ROOT)) for path in (ROOT / "delegate").rglob("*.h")
-            ),
+            sources=delegate_files("*.cc"),
+            depends=delegate_files("*.h"),
             include_dirs=["."],
             language="c++",
             extra_compile_args=[
