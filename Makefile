@@ -14,7 +14,7 @@ help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(VENV)/built ## train on real digits, export, run bit-packed, compare
-	$(BIN)/python benchmarks/demo.py
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python benchmarks/demo.py
 
 test: lint $(VENV)/built ## every check and every test
 	$(BIN)/pytest

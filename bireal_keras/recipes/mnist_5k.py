@@ -15,12 +15,12 @@ def get_config() -> ml_collections.ConfigDict:
                 "width": 16,
                 "stem": "cifar",
             },
-            "dataset": {"image_size": 28, "augmentation": "pad_crop"},
-            "optimizer": {"name": "adam", "learning_rate": 5e-3},
+            "dataset": {"image_size": 28, "augmentation": "none"},
+            "optimizer": {"name": "adam", "learning_rate": 1e-2},
             "schedule": {"name": "cosine", "warmup_epochs": 0},
             "epochs": 8,
             "batch_size": 64,
-            "label_smoothing": 0.0,
+            "label_smoothing": 0.1,
             "seed": 0,
         }
     )
