@@ -116,7 +116,7 @@ def _lce_predictor(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _latency(path: Path) -> str:
-    times = measure(runtime.Interpreter(path), num_runs=_NUM_RUNS, warmup_runs=20)
+    (times,) = measure([runtime.Interpreter(path)], num_runs=_NUM_RUNS, warmup_runs=20)
     return f"{statistics.median(times):.2f} ms"
 
 

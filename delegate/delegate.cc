@@ -3,6 +3,8 @@
 // `tflite_plugin_create_delegate` and `tflite_plugin_destroy_delegate` are the external-delegate
 // convention of TensorFlow Lite, understood by load_delegate() in Python, by
 // TfLiteExternalDelegateCreate in C and by benchmark_model --external_delegate_path.
+//
+// The environment variable BIREAL_KERNEL stands for the option `kernel`, which overrides it.
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -183,6 +185,9 @@ BIREAL_EXPORT TfLiteDelegate* tflite_plugin_create_delegate(char** keys, char** 
   std::string error;
   try {
     bireal::Options options;
+    if (const char* kernel = std::getenv("BIREAL_KERNEL")) {
+      error = bireal::SetOption("kernel", kernel, &options);
+    }
     // Python passes the number as a C int, which leaves the upper half of the register
     // undefined.
     const int count = static_cast<int>(num_options);

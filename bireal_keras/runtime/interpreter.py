@@ -54,8 +54,8 @@ def load_delegate(*, num_threads: int = 1, kernel: str | None = None, verbose: b
     Args:
         num_threads: threads of the binary ops, 1 to 64. LiteRT has a setting of its own for
             the others.
-        kernel: forces one implementation of the binary convolution, by name; None takes the
-            best one for this CPU.
+        kernel: forces the kernels for one instruction set, by name; None takes what the
+            environment variable BIREAL_KERNEL says, or the best ones for this CPU.
         verbose: prints on stderr what the delegate takes over.
 
     Returns:

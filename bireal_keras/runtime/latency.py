@@ -1,26 +1,33 @@
 """How long a model takes."""
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
 from bireal_keras.runtime.interpreter import Interpreter
 
 
-def measure(interpreter: Interpreter, *, num_runs: int, warmup_runs: int) -> list[float]:
-    """Wall-clock milliseconds of `num_runs` single runs on random input of the file's batch size.
+def measure(
+    interpreters: Sequence[Interpreter], *, num_runs: int, warmup_runs: int
+) -> list[list[float]]:
+    """Wall-clock milliseconds of `num_runs` runs of each model, for the file's batch size.
 
+    The models take turns, so that a machine whose speed drifts slows all of them.
     Floating-point input is drawn from [-1, 1), other input is 0 or 1.
     """
-    random = np.random.default_rng(0)
-    shape, dtype = interpreter.input_shape, interpreter.input_dtype
-    low, high = (-1, 1) if np.issubdtype(dtype, np.floating) else (0, 2)
-    inputs = random.uniform(low, high, shape).astype(dtype)
-
-    milliseconds = []
+    inputs = [_random_input(interpreter) for interpreter in interpreters]
+    milliseconds: list[list[float]] = [[] for _ in interpreters]
     for run_index in range(warmup_runs + num_runs):
-        start = time.perf_counter()
-        interpreter.predict(inputs)
-        if run_index >= warmup_runs:
-            milliseconds.append((time.perf_counter() - start) * 1e3)
+        for interpreter, x, times in zip(interpreters, inputs, milliseconds):
+            start = time.perf_counter()
+            interpreter.predict(x)
+            if run_index >= warmup_runs:
+                times.append((time.perf_counter() - start) * 1e3)
     return milliseconds
+
+
+def _random_input(interpreter: Interpreter) -> np.ndarray:
+    low, high = (-1, 1) if np.issubdtype(interpreter.input_dtype, np.floating) else (0, 2)
+    values = np.random.default_rng(0).uniform(low, high, interpreter.input_shape)
+    return values.astype(interpreter.input_dtype)

@@ -1,5 +1,6 @@
 """runtime.Interpreter and what the commands print."""
 
+import json
 import subprocess
 import sys
 
@@ -113,6 +114,31 @@ def test_bench_prints_times_and_threads(model):
     words = result.stdout.replace(",", "").split()
     assert float(words[words.index("median") + 1]) >= float(words[words.index("min") + 1]) > 0
     assert "7 runs, batch 1, threads: 2" in result.stdout
+
+
+def test_bench_compares_two_models_and_prints_json(model):
+    result = command("bench", f"--graph={model}", f"--compare={model}", "--num_runs=9")
+    assert result.returncode == 0, result.stderr
+    first, second, ratio = result.stdout.splitlines()
+    assert first.startswith(f"{model}: min ")
+    assert second.startswith(f"{model}: min ")
+    assert 0.2 < float(ratio.split()[2]) < 5  # The same model.
+
+    result = command("bench", model, "--num_runs=9", "--json")
+    (figures,) = json.loads(result.stdout)
+    assert len(figures["runs_ms"]) == 9
+    assert min(figures["runs_ms"]) == figures["min_ms"] <= figures["median_ms"]
+    assert np.median(figures["runs_ms"]) == figures["median_ms"]
+
+
+def test_the_environment_forces_a_kernel(model, monkeypatch):
+    monkeypatch.setenv("BIREAL_KERNEL", "quick")
+    result = command("bench", model)
+    assert result.returncode == 1
+    assert "Received: kernel=quick" in result.stderr
+    assert command("bench", model, "--num_runs=1", "--kernel=portable").returncode == 1
+    monkeypatch.setenv("BIREAL_KERNEL", "portable")
+    assert command("bench", model, "--num_runs=1").returncode == 0
 
 
 @pytest.mark.parametrize(
