@@ -285,9 +285,8 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
 def train_batches(
     split: Split,
     *,
-    image_size: int,
+    augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     num_classes: int,
-    augmentation: str,
     batch_size: int,
     seed: int,
     epochs: int,
@@ -297,26 +296,20 @@ def train_batches(
 
     Args:
         split: what to train with.
-        image_size: height and width of the images in pixels.
+        augment: see `preprocessing.create_augmentation`.
         num_classes: length of the one-hot labels.
-        augmentation: a key of `preprocessing.AUGMENTATIONS`.
         batch_size: images per batch; see `steps_per_epoch`.
         seed: with the epoch, determines order and augmentation.
         epochs: where to end.
         initial_epoch: where to start, counting from 0.
 
     Returns:
-        tf.data.Dataset of (images, labels): float32 (batch_size, image_size, image_size, 3)
-        in [-1, 1], and one-hot float32 (batch_size, num_classes).
+        tf.data.Dataset of (images, labels): float32 (batch_size, height, width, 3) in
+        [-1, 1], and one-hot float32 (batch_size, num_classes).
 
     Raises:
-        ValueError: unknown augmentation, or a batch that the split cannot fill.
+        ValueError: the split does not fill one batch.
     """
-    if augmentation not in preprocessing.AUGMENTATIONS:
-        raise ValueError(
-            f"`augmentation` must be one of {list(preprocessing.AUGMENTATIONS)}. "
-            f"Received: augmentation={augmentation!r}."
-        )
     images_per_epoch = steps_per_epoch(split, batch_size) * batch_size
 
     def examples_of(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -327,9 +320,7 @@ def train_batches(
         index: tf.Tensor, example: tuple[tf.Tensor, tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
         source, label = example
-        image = preprocessing.augment(
-            split.read(source), image_size, augmentation, tf.stack([seed, index])
-        )
+        image = augment(split.read(source), tf.stack([seed, index]))
         return image, tf.one_hot(label, num_classes)
 
     return (

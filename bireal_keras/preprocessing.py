@@ -4,7 +4,9 @@ Outside training there is one way, `preprocess`; the classifier on the device go
 In training a recipe names one of `AUGMENTATIONS`.
 """
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 from bireal_keras._keras import tf
 
@@ -40,9 +42,8 @@ def _no_crop(image: tf.Tensor, image_size: int, seed: tf.Tensor) -> tf.Tensor:
     return _center_square(image, image_size)
 
 
-def _pad_crop(image: tf.Tensor, image_size: int, seed: tf.Tensor) -> tf.Tensor:
-    """A random shift by up to an eighth of the size: 4 pixels at 32x32, as CIFAR nets do."""
-    pad = image_size // 8
+def _pad_crop(image: tf.Tensor, image_size: int, seed: tf.Tensor, *, pad: int) -> tf.Tensor:
+    """A random shift by up to `pad` pixels in each direction; black moves in."""
     image = tf.pad(_center_square(image, image_size), ((pad, pad), (pad, pad), (0, 0)))
     return tf.image.stateless_random_crop(image, (image_size, image_size, 3), seed)
 
@@ -63,7 +64,7 @@ def _random_resized_crop(image: tf.Tensor, image_size: int, seed: tf.Tensor) -> 
 
 
 # name: (how an image becomes a square, whether half of them are mirrored)
-AUGMENTATIONS: dict[str, tuple[Callable[[tf.Tensor, int, tf.Tensor], tf.Tensor], bool]] = {
+AUGMENTATIONS: dict[str, tuple[Callable[..., tf.Tensor], bool]] = {
     "none": (_no_crop, False),
     "pad_crop": (_pad_crop, False),
     "pad_crop_flip": (_pad_crop, True),
@@ -72,21 +73,44 @@ AUGMENTATIONS: dict[str, tuple[Callable[[tf.Tensor, int, tf.Tensor], tf.Tensor],
 }
 
 
-def augment(image: tf.Tensor, image_size: int, augmentation: str, seed: tf.Tensor) -> tf.Tensor:
-    """What an image goes through in training.
+def create_augmentation(
+    name: str, *, image_size: int, **arguments: Any
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Makes what images go through in training: `create_augmentation("pad_crop", pad=4, ...)`.
 
     Args:
-        image: uint8 (height, width, 3).
+        name: a key of `AUGMENTATIONS`.
         image_size: height and width of the result in pixels.
-        augmentation: a key of `AUGMENTATIONS`.
-        seed: two integers, shape (2,), that determine the outcome.
+        **arguments: for `pad_crop` and `pad_crop_flip`, `pad`: by how many pixels an image
+            is shifted at most.
 
     Returns:
-        float32 (image_size, image_size, 3) in [-1, 1].
+        A TensorFlow function from a uint8 image (height, width, 3) and a seed, two integers
+        of shape (2,), to a float32 image (image_size, image_size, 3) in [-1, 1].
+
+    Raises:
+        ValueError: unknown augmentation, or one that does not take such an argument.
     """
-    to_square, mirrored = AUGMENTATIONS[augmentation]
-    crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
-    image = to_square(image, image_size, crop_seed)
-    if mirrored:
-        image = tf.image.stateless_random_flip_left_right(image, flip_seed)
-    return _scale(image)
+    if name not in AUGMENTATIONS:
+        raise ValueError(
+            f"`augmentation.name` must be one of {list(AUGMENTATIONS)}. Received: {name!r}."
+        )
+    to_square, mirrored = AUGMENTATIONS[name]
+    try:
+        inspect.signature(to_square).bind(None, image_size, None, **arguments)
+    except TypeError as error:
+        raise ValueError(f"`augmentation` {name!r}: {error}.") from error
+    pad = arguments.get("pad", 0)
+    if type(pad) is not int or not 0 <= pad <= image_size:
+        raise ValueError(
+            f"`augmentation.pad` must be an int in [0, {image_size}]. Received: {pad!r}."
+        )
+
+    def augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
+        image = to_square(image, image_size, crop_seed, **arguments)
+        if mirrored:
+            image = tf.image.stateless_random_flip_left_right(image, flip_seed)
+        return _scale(image)
+
+    return augment

@@ -16,7 +16,7 @@ import ml_collections
 import numpy as np
 
 import bireal_keras
-from bireal_keras import data, optimizers, recipes, zoo
+from bireal_keras import data, optimizers, preprocessing, recipes, zoo
 from bireal_keras._keras import keras, lq, tf
 
 _CHECKPOINTS_TO_KEEP = 3
@@ -97,20 +97,24 @@ def train_and_evaluate(
     if resume:
         _check_same_run(run_dir, description)
         _restore(checkpoints, optimizer, model)
-    batches = {
-        "image_size": config.dataset.image_size,
-        "num_classes": len(images.class_names),
-        "batch_size": config.batch_size,
-    }
+    image_size, num_classes = config.dataset.image_size, config.model.num_classes
     train = data.train_batches(
         images.train,
-        augmentation=config.dataset.augmentation,
+        augment=preprocessing.create_augmentation(
+            **config.dataset.augmentation, image_size=image_size
+        ),
+        num_classes=num_classes,
+        batch_size=config.batch_size,
         seed=config.seed,
         initial_epoch=int(epochs_done),
         epochs=config.epochs,
-        **batches,
     )
-    validation = data.evaluation_batches(images.validation, **batches)
+    validation = data.evaluation_batches(
+        images.validation,
+        image_size=image_size,
+        num_classes=num_classes,
+        batch_size=config.batch_size,
+    )
 
     run_dir.mkdir(parents=True, exist_ok=True)
     _write(run_dir / "config.json", _to_json(description))

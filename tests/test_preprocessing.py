@@ -39,11 +39,10 @@ def test_preprocess_leaves_an_image_of_the_right_size_as_it_is():
     assert result[0, 0, 1] == 1
 
 
-def augment_often(image, image_size, augmentation, times=200):
+def augment_often(image, augmentation, times=200, **arguments):
+    augment = preprocessing.create_augmentation(augmentation, **arguments)
+    function = tf.function(lambda seed: augment(tf.constant(image), seed))
     seeds = [tf.constant([7, index], tf.int64) for index in range(times)]
-    function = tf.function(
-        lambda seed: preprocessing.augment(tf.constant(image), image_size, augmentation, seed)
-    )
     return np.stack([function(seed).numpy() for seed in seeds])
 
 
@@ -56,7 +55,8 @@ def test_pad_crop_gives_every_shift_and_nothing_else(mirrored):
         shifts += [shift[:, ::-1] for shift in shifts]
     expected = np.stack(shifts) / 127.5 - 1
 
-    results = augment_often(image, 16, "pad_crop_flip" if mirrored else "pad_crop", times=500)
+    name = "pad_crop_flip" if mirrored else "pad_crop"
+    results = augment_often(image, name, times=500, image_size=16, pad=2)
 
     distances = np.abs(results[:, None] - expected[None]).max(axis=(2, 3, 4))
     assert distances.min(axis=1).max() < 1e-5
@@ -66,7 +66,7 @@ def test_pad_crop_gives_every_shift_and_nothing_else(mirrored):
 def test_no_augmentation_is_the_evaluation_preprocessing():
     image = smooth_image(40, 50)
     expected = preprocessing.preprocess(tf.constant(image), 16).numpy()
-    results = augment_often(image, 16, "none", times=3)
+    results = augment_often(image, "none", times=3, image_size=16)
     np.testing.assert_array_equal(results, np.stack([expected] * 3))
 
 
@@ -77,7 +77,7 @@ def test_random_resized_crops_have_the_areas_and_ratios_they_should(mirrored):
     image = np.stack([x, y, 0 * x], axis=-1).astype(np.uint8)
 
     name = "random_resized_crop_flip" if mirrored else "random_resized_crop"
-    results = (augment_often(image, 50, name) + 1) * 127.5
+    results = (augment_often(image, name, image_size=50) + 1) * 127.5
 
     # From the first pixel's centre to the last's is (50 - 1) / 50 of the crop.
     widths = (results[:, 25, -1, 0] - results[:, 25, 0, 0]) * 50 / 49
@@ -93,3 +93,18 @@ def test_random_resized_crops_have_the_areas_and_ratios_they_should(mirrored):
     assert areas.max() > 0.8
     assert 0.7 < ratios.min() < 0.85
     assert 1.2 < ratios.max() < 1.45
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "flip"}, r"`augmentation.name` must be one of .*'pad_crop'.*'flip'"),
+        ({"name": "none", "pad": 1}, r"`augmentation` 'none': .*'pad'"),
+        ({"name": "pad_crop"}, r"`augmentation` 'pad_crop': .*'pad'"),
+        ({"name": "pad_crop", "pad": -1}, r"`augmentation.pad` must be .*\[0, 8\].*-1"),
+        ({"name": "pad_crop", "pad": 1.5}, r"`augmentation.pad` must be an int"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        preprocessing.create_augmentation(image_size=8, **arguments)

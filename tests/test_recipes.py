@@ -17,7 +17,9 @@ def test_every_recipe_can_be_built(name):
     config = recipes.load(name)
     recipes.check(config)
     assert config.is_locked
-    assert config.dataset.augmentation in preprocessing.AUGMENTATIONS
+    preprocessing.create_augmentation(
+        **config.dataset.augmentation, image_size=config.dataset.image_size
+    )
     optimizers.create_optimizer(config, steps_per_epoch=10)
     size = config.dataset.image_size
     model_arguments = {**config.model, "input_shape": (size, size, 3)}
@@ -79,7 +81,7 @@ def test_says_what_is_wrong_with_a_file(tmp_path, content, message):
         ({"label_smoothing": 1.0}, r"`label_smoothing` must be a number in \[0, 1\)"),
         ({"seed": -1}, "`seed` must be"),
         ({"label_smothing": 0.1}, "no field `label_smothing`. Near: label_smoothing"),
-        ({"dataset.augmentations": "none"}, "no field `dataset.augmentations`. Near: dataset.aug"),
+        ({"dataset.augmentations": {}}, "no field `dataset.augmentations`. Near: dataset.aug"),
     ],
 )
 def test_says_which_field_is_wrong(config, changes, message):

@@ -25,7 +25,7 @@ import ml_collections
 def get_config():
     return ml_collections.ConfigDict({
         "model": {"name": "BiRealNet18", "num_classes": 3, "width": 4, "stem": "cifar"},
-        "dataset": {"image_size": 8, "augmentation": "pad_crop_flip"},
+        "dataset": {"image_size": 8, "augmentation": {"name": "pad_crop_flip", "pad": 1}},
         "optimizer": {"name": "adam", "learning_rate": 0.01},
         "schedule": {"name": "linear", "interval": "step"},
         "epochs": 3,
@@ -280,8 +280,8 @@ class TestBeforeAnythingIsWritten:
         refused(r"`batch_size` must be .* at most 108")
 
     def test_the_augmentation_is_checked(self, config, refused):
-        config.dataset.augmentation = "flip"
-        refused("`augmentation` must be one of")
+        config.dataset.augmentation.name = "flip"
+        refused(r"`augmentation.name` must be one of")
 
     def test_the_dataset_is_checked(self, refused, tmp_path):
         refused("Near: cifar10", dataset="cifar11")

@@ -4,8 +4,9 @@ A recipe defines `get_config()`, which returns an `ml_collections.ConfigDict` of
 
     model           name: a name that `zoo.create_model` knows; num_classes and whatever
                     else that model takes, but for input_shape
-    dataset         image_size: height and width in pixels;
-                    augmentation: a key of `preprocessing.AUGMENTATIONS`
+    dataset         image_size: height and width in pixels
+                    augmentation: name, a key of `preprocessing.AUGMENTATIONS`, and
+                    whatever that augmentation takes
     optimizer       name: a key of `optimizers.OPTIMIZERS`; learning_rate: at its highest;
                     whatever else that Keras optimizer takes (momentum, weight_decay)
     schedule        name: a key of `optimizers.SCHEDULES`; whatever else that schedule takes
@@ -74,7 +75,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model.name": (lambda value: isinstance(value, str), "a string"),
     "model.num_classes": (_int_from(1), "a positive int"),
     "dataset.image_size": (_int_from(1), "a positive int"),
-    "dataset.augmentation": (lambda value: isinstance(value, str), "a string"),
+    "dataset.augmentation.name": (lambda value: isinstance(value, str), "a string"),
     "optimizer.name": (lambda value: isinstance(value, str), "a string"),
     "optimizer.learning_rate": (
         lambda value: isinstance(value, (int, float)) and 0 < value < float("inf"),

@@ -20,7 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
             },
             # Shifts by up to 4 pixels and mirrors, what ResNets are trained with on CIFAR:
             # He et al., CVPR 2016 (arXiv:1512.03385), Section 4.2.
-            "dataset": {"image_size": 32, "augmentation": "pad_crop_flip"},
+            "dataset": {"image_size": 32, "augmentation": {"name": "pad_crop_flip", "pad": 4}},
             # Ours: Adam as the authors' PyTorch code, a higher rate for the shorter run.
             "optimizer": {"name": "adam", "learning_rate": 5e-3},
             "schedule": {"name": "cosine", "warmup_epochs": 0},

@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
                 "stem": "imagenet",
             },
             # RandomResizedCrop(224, scale=(0.08, 1)) and RandomHorizontalFlip.
-            "dataset": {"image_size": 224, "augmentation": "random_resized_crop_flip"},
+            "dataset": {"image_size": 224, "augmentation": {"name": "random_resized_crop_flip"}},
             # Adam with default betas and no weight decay.
             "optimizer": {"name": "adam", "learning_rate": 1e-3},
             # LambdaLR, stepped before each epoch, so that the last one has a rate of 0.
