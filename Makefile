@@ -5,10 +5,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DELEGATE := $(shell find delegate -name '*.cc' -o -name '*.h')
+LIBRARY := $(filter-out delegate/testing/%,$(DELEGATE))
+
+# The C++ tests of the delegate.
+TESTING = $(filter %.cc,$(LIBRARY)) $(patsubst %,delegate/testing/%.cc,graph interpreter $(1))
+TESTING_FLAGS := -std=c++17 -O1 -g -Wall -Wextra -Werror -ffp-contract=off -pthread -I.
+FUZZ_SECONDS ?= 600
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint format lock clean
+.PHONY: help demo test sanitize fuzz lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,6 +24,24 @@ demo: $(VENV)/built ## train on real digits, export, run bit-packed, compare
 
 test: lint $(VENV)/built ## every check and every test
 	$(BIN)/pytest
+
+sanitize: ## the delegate's C++ tests under address, undefined and thread sanitizers
+	@mkdir -p _build/sanitize
+	$(CXX) $(TESTING_FLAGS) -fsanitize=address,undefined -fno-sanitize-recover=all \
+	    $(call TESTING,naive driver) -o _build/sanitize/address_undefined
+	_build/sanitize/address_undefined 500
+	$(CXX) $(TESTING_FLAGS) -fsanitize=thread $(call TESTING,naive driver) -o _build/sanitize/thread
+	_build/sanitize/thread 150
+
+fuzz: ## libFuzzer on the delegate for FUZZ_SECONDS=600; finds go to _build/fuzz
+	@command -v clang++ > /dev/null || \
+	    { echo "make: fuzzing takes clang and its libFuzzer:" \
+	        "apt install clang libclang-rt-14-dev" >&2; exit 1; }
+	@mkdir -p _build/fuzz/corpus
+	clang++ $(TESTING_FLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+	    $(call TESTING,fuzz) -o _build/fuzz/fuzz
+	_build/fuzz/fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=1024 -timeout=10 \
+	    -print_final_stats=1 -artifact_prefix=_build/fuzz/ _build/fuzz/corpus tests/delegate/corpus
 
 lint: $(VENV)/built ## style and types
 	$(BIN)/ruff check .
@@ -42,7 +66,7 @@ clean: ## remove .venv and all that was built or cached; runs/ stays
 	rm -rf .pytest_cache .ruff_cache .mypy_cache
 
 # pip leaves alone what is installed already; the delegate is compiled again if need be.
-$(VENV)/built: $(VENV)/installed setup.py pyproject.toml $(DELEGATE)
+$(VENV)/built: $(VENV)/installed setup.py pyproject.toml $(LIBRARY)
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -1,0 +1,314 @@
+#include "delegate/testing/graph.h"
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+
+#include "delegate/kernels/kernels.h"
+
+namespace bireal::testing {
+namespace {
+
+constexpr int kSame = 0;
+constexpr int kValid = 1;
+
+template <typename T>
+std::vector<uint8_t> BytesOf(const std::vector<T>& values) {
+  std::vector<uint8_t> bytes(values.size() * sizeof(T));
+  std::memcpy(bytes.data(), values.data(), bytes.size());
+  return bytes;
+}
+
+int OutputSize(int size, int filter, int stride, int dilation, int padding) {
+  const int extent = (filter - 1) * dilation + 1;
+  return ((padding == kSame ? size : size - extent + 1) + stride - 1) / stride;
+}
+
+class Builder {
+ public:
+  Builder(const Choose& choose, int64_t max_work) : choose_(choose), work_left_(max_work) {}
+
+  Graph Build(int max_nodes) {
+    graph_.has_stray_bits = choose_(8) == 7;
+    AddInput();
+    int last = 0;
+    for (int nodes = 1 + choose_(max_nodes); static_cast<int>(graph_.nodes.size()) < nodes;) {
+      // Most graphs are chains; some branch off an earlier activation.
+      const int from = choose_(8) == 7 ? Pick(activations_) : last;
+      last = AddNode(from);
+    }
+    graph_.outputs = {last};
+    for (int tensor : activations_) {
+      const bool is_read =
+          std::any_of(graph_.nodes.begin(), graph_.nodes.end(), [tensor](const Node& node) {
+            return std::count(node.inputs.begin(), node.inputs.end(), tensor) != 0;
+          });
+      if (tensor != last && (!is_read || choose_(8) == 7)) graph_.outputs.push_back(tensor);
+    }
+    return std::move(graph_);
+  }
+
+ private:
+  int Pick(const std::vector<int>& options) {
+    return options[choose_(static_cast<int>(options.size()))];
+  }
+
+  int Channels() {
+    // Around the sizes of words, vectors and blocks of filters; and any.
+    static const std::vector<int> kSizes = {32, 1,  2,  3,  31, 33,  64,  96,
+                                            63, 65, 48, 16, 8,  128, 256, 512};
+    return choose_(4) == 3 ? 1 + choose_(512) : Pick(kSizes);
+  }
+
+  int Add(Tensor tensor) {
+    if (!tensor.is_constant) activations_.push_back(static_cast<int>(graph_.tensors.size()));
+    graph_.tensors.push_back(std::move(tensor));
+    return static_cast<int>(graph_.tensors.size()) - 1;
+  }
+
+  int AddConstant(TfLiteType type, std::vector<int> dims, std::vector<uint8_t> data) {
+    Tensor tensor;
+    tensor.type = type;
+    tensor.dims = std::move(dims);
+    tensor.is_constant = true;
+    tensor.data = std::move(data);
+    return Add(std::move(tensor));
+  }
+
+  // An activation of these dimensions, of which the last one is `channels` before packing.
+  int AddActivation(TfLiteType type, std::vector<int> dims, int channels) {
+    Tensor tensor;
+    tensor.type = type;
+    tensor.dims = std::move(dims);
+    tensor.dims.back() = type == kTfLiteInt32 ? WordsFor(channels) : channels;
+    tensor.channels = channels;
+    if (type == kTfLiteInt8) {
+      static constexpr float kScales[] = {0.5f, 0.017f, 3.0f, 1.0f};
+      static constexpr int kZeroPoints[] = {0, -128, -3, 7, 127};
+      tensor.scale = kScales[choose_(4)];
+      tensor.zero_point = kZeroPoints[choose_(5)];
+    }
+    return Add(std::move(tensor));
+  }
+
+  int AddOp(const char* op, std::vector<int> inputs, int output,
+            std::map<std::string, int> attributes = {}) {
+    Node node;
+    node.op = op;
+    node.inputs = std::move(inputs);
+    node.outputs = {output};
+    if (!attributes.empty()) node.options = EncodeOptions(attributes, 2 << choose_(3));
+    node.attributes = std::move(attributes);
+    graph_.nodes.push_back(std::move(node));
+    return output;
+  }
+
+  void AddInput() {
+    static const std::vector<int> kSizes = {4, 1, 2, 3, 5, 6, 7, 8, 9, 11, 14};
+    const int rank = choose_(8) == 7 ? 1 + choose_(5) : 4;
+    std::vector<int> dims;
+    for (int i = 1; i < rank; ++i) dims.push_back(i == 1 ? 1 + 2 * choose_(2) : Pick(kSizes));
+    dims.push_back(0);
+    static const std::vector<int> kTypes = {kTfLiteFloat32, kTfLiteFloat32, kTfLiteInt32,
+                                            kTfLiteFloat32, kTfLiteInt8,    kTfLiteBool};
+    AddActivation(static_cast<TfLiteType>(Pick(kTypes)), std::move(dims), Channels());
+  }
+
+  int AddNode(int from) {
+    const TfLiteType type = graph_.tensors[from].type;
+    if (type == kTfLiteInt32) {
+      const bool is_image = graph_.tensors[from].dims.size() == 4;
+      const int kind = choose_(8);
+      if (is_image && kind < 6 && work_left_ > 0) return AddConvolution(from);
+      if (is_image && kind < 7) return AddMaxPool(from);
+      static const std::vector<int> kTypes = {kTfLiteFloat32, kTfLiteInt8, kTfLiteBool};
+      return AddDequantize(from, static_cast<TfLiteType>(Pick(kTypes)));
+    }
+    if (type == kTfLiteFloat32) {
+      const int kind = choose_(8);
+      if (kind == 7) return AddCopy(from);
+      if (kind > 3) return AddSum(from);
+    }
+    return AddQuantize(from);
+  }
+
+  int AddQuantize(int from) {
+    const Tensor& input = graph_.tensors[from];
+    return AddOp("LceQuantize", {from}, AddActivation(kTfLiteInt32, input.dims, input.channels));
+  }
+
+  int AddDequantize(int from, TfLiteType type) {
+    const Tensor& input = graph_.tensors[from];
+    return AddOp("LceDequantize", {from}, AddActivation(type, input.dims, input.channels));
+  }
+
+  int AddCopy(int from) {
+    const Tensor& input = graph_.tensors[from];
+    return AddOp("Copy", {from}, AddActivation(input.type, input.dims, input.channels));
+  }
+
+  // A residual block's end: adds any earlier tensor of the same shape, which may be itself.
+  int AddSum(int from) {
+    const std::vector<int> dims = graph_.tensors[from].dims;
+    std::vector<int> partners;
+    for (int tensor : activations_) {
+      const Tensor& other = graph_.tensors[tensor];
+      if (other.type == kTfLiteFloat32 && other.dims == dims) partners.push_back(tensor);
+    }
+    const int other = Pick(partners);
+    const bool swapped = choose_(2) == 1;
+    const int relu = choose_(2);
+    const int sum = AddActivation(kTfLiteFloat32, dims, dims.back());
+    return AddOp("ADD", swapped ? std::vector<int>{other, from} : std::vector<int>{from, other},
+                 sum, {{"fused_activation_function", relu}});
+  }
+
+  int AddMaxPool(int from) {
+    const std::vector<int> in = graph_.tensors[from].dims;
+    std::map<std::string, int> options;
+    const int padding = choose_(2);
+    std::vector<int> out = in;
+    for (int axis = 0; axis < 2; ++axis) {
+      const int size = in[1 + axis];
+      const int filter = 1 + choose_(padding == kValid ? std::min(size, 3) : 3);
+      const int stride = 1 + choose_(3);
+      options[axis == 0 ? "filter_height" : "filter_width"] = filter;
+      options[axis == 0 ? "stride_height" : "stride_width"] = stride;
+      out[1 + axis] = OutputSize(size, filter, stride, 1, padding);
+    }
+    options["padding"] = padding;
+    const int channels = graph_.tensors[from].channels;
+    return AddOp("LceBMaxPool2d", {from}, AddActivation(kTfLiteInt32, out, channels), options);
+  }
+
+  int AddConvolution(int from) {
+    const std::vector<int> in = graph_.tensors[from].dims;
+    const int channels_in = graph_.tensors[from].channels;
+    // Half of them keep the shape, so that shortcuts fit.
+    const bool keeps_shape = choose_(2) == 0;
+    std::map<std::string, int> options;
+    int filter[2];
+    std::vector<int> out = in;
+    int padding = keeps_shape ? kSame : choose_(2);
+    for (int axis = 0; axis < 2; ++axis) {
+      static const std::vector<int> kFilters = {3, 1, 2, 3, 5};
+      filter[axis] = Pick(kFilters);
+      const int stride = keeps_shape ? 1 : 1 + choose_(3);
+      const int dilation = 1 + (choose_(4) == 3 ? choose_(3) : 0);
+      if ((filter[axis] - 1) * dilation + 1 > in[1 + axis]) padding = kSame;
+      options[axis == 0 ? "stride_height" : "stride_width"] = stride;
+      options[axis == 0 ? "dilation_height_factor" : "dilation_width_factor"] = dilation;
+    }
+    for (int axis = 0; axis < 2; ++axis) {
+      out[1 + axis] = OutputSize(
+          in[1 + axis], filter[axis], options[axis == 0 ? "stride_height" : "stride_width"],
+          options[axis == 0 ? "dilation_height_factor" : "dilation_width_factor"], padding);
+    }
+    options["padding"] = padding;
+    options["pad_values"] = choose_(2);
+    options["fused_activation_function"] = keeps_shape ? 0 : choose_(5);
+    options["channels_in"] = channels_in;
+
+    int groups = 1;
+    if (channels_in % kBitsPerWord == 0 && choose_(4) == 3) {
+      groups = 1 + choose_(in[3]);
+      while (in[3] % groups != 0) --groups;
+    }
+    int channels_out = keeps_shape ? channels_in : Channels();
+    const int words = WordsFor(channels_in / groups);
+    const int64_t work_per_channel =
+        static_cast<int64_t>(in[0]) * out[1] * out[2] * filter[0] * filter[1] * words;
+    if (work_per_channel * channels_out > work_left_) {
+      channels_out = static_cast<int>(std::max<int64_t>(1, work_left_ / work_per_channel));
+    }
+    channels_out = (channels_out + groups - 1) / groups * groups;
+    work_left_ -= work_per_channel * channels_out;
+
+    static const std::vector<int> kTypes = {kTfLiteFloat32, kTfLiteInt32, kTfLiteInt8};
+    const auto type = keeps_shape ? kTfLiteFloat32 : static_cast<TfLiteType>(Pick(kTypes));
+    const int depth = filter[0] * filter[1] * (channels_in / groups);
+    std::minstd_rand random(1 + choose_(1 << 16));
+    std::vector<int> inputs = {
+        from, AddFilter({channels_out, filter[0], filter[1], words}, channels_in / groups, random)};
+    if (type == kTfLiteInt32) {
+      std::vector<int32_t> thresholds(channels_out);
+      for (int32_t& threshold : thresholds) {
+        const int kind = static_cast<int>(random() % 10);
+        threshold = kind == 0   ? INT32_MIN
+                    : kind == 1 ? INT32_MAX
+                                : depth / 4 + static_cast<int>(random() % (depth / 2 + 1));
+      }
+      inputs.insert(inputs.end(),
+                    {-1, -1, AddConstant(kTfLiteInt32, {channels_out}, BytesOf(thresholds))});
+    } else {
+      inputs.insert(inputs.end(),
+                    {AddFloats(channels_out, 1, random), AddFloats(channels_out, 5, random), -1});
+    }
+    return AddOp("LceBconv2d", inputs, AddActivation(type, out, channels_out), options);
+  }
+
+  int AddFloats(int count, float deviation, std::minstd_rand& random) {
+    std::vector<float> values(count);
+    for (float& value : values) value = std::normal_distribution<float>(0, deviation)(random);
+    return AddConstant(kTfLiteFloat32, {count}, BytesOf(values));
+  }
+
+  int AddFilter(const std::vector<int>& dims, int channels, std::minstd_rand& random) {
+    std::vector<uint32_t> words(static_cast<size_t>(dims[0]) * dims[1] * dims[2] * dims[3]);
+    const int rest = channels % kBitsPerWord;
+    for (size_t i = 0; i < words.size(); ++i) {
+      words[i] = static_cast<uint32_t>(random() << 16 ^ random());
+      if ((i + 1) % dims[3] == 0 && rest != 0 && !graph_.has_stray_bits) {
+        words[i] &= (uint32_t{1} << rest) - 1;
+      }
+    }
+    return AddConstant(kTfLiteInt32, dims, BytesOf(words));
+  }
+
+  const Choose& choose_;
+  int64_t work_left_;
+  Graph graph_;
+  std::vector<int> activations_;
+};
+
+}  // namespace
+
+// https://flatbuffers.dev/internals/#flexbuffers
+std::vector<uint8_t> EncodeOptions(const std::map<std::string, int>& attributes, int width) {
+  constexpr int kIntType = 1;
+  constexpr int kMapType = 9;
+  const int log2_width = width == 2 ? 1 : width == 4 ? 2 : 3;
+  std::vector<uint8_t> out;
+  const auto append = [&](int64_t value) {
+    for (int i = 0; i < width; ++i) out.push_back(static_cast<uint8_t>(value >> (8 * i)));
+  };
+  // Offsets point backwards.
+  const auto append_offset = [&](size_t target) {
+    append(static_cast<int64_t>(out.size() - target));
+  };
+  std::vector<size_t> keys;
+  for (const auto& attribute : attributes) {
+    keys.push_back(out.size());
+    out.insert(out.end(), attribute.first.c_str(),
+               attribute.first.c_str() + attribute.first.size() + 1);
+  }
+  append(static_cast<int64_t>(keys.size()));
+  const size_t keys_vector = out.size();
+  for (size_t key : keys) append_offset(key);
+  append_offset(keys_vector);
+  append(width);
+  append(static_cast<int64_t>(keys.size()));
+  const size_t values = out.size();
+  for (const auto& attribute : attributes) append(attribute.second);
+  out.insert(out.end(), keys.size(), static_cast<uint8_t>(kIntType << 2 | log2_width));
+  append_offset(values);
+  out.push_back(static_cast<uint8_t>(kMapType << 2 | log2_width));
+  out.push_back(static_cast<uint8_t>(width));
+  return out;
+}
+
+Graph MakeGraph(const Choose& choose, int max_nodes, int64_t max_work) {
+  return Builder(choose, max_work).Build(max_nodes);
+}
+
+}  // namespace bireal::testing
