@@ -93,6 +93,25 @@ void SpreadRow(const BconvShape& shape, const uint32_t* row, uint8_t* out) {
   std::memset(out, 0, right * PixelBytes(shape));
 }
 
+// Counts what differs between 16 channels of `kPixels` pixels and of the filters. For two pixels
+// at once, so that the first result is ready when it is its turn again, also on Cortex-A53, which
+// waits for it.
+template <int kPixels>
+inline void Count(const uint8_t* pixels, size_t pixel_stride, const uint8x16_t filters[kVectors],
+                  uint16x8_t sums[kPixels][kVectors]) {
+  uint8x16_t counts[kPixels][kVectors];
+  for (int p = 0; p < kPixels; ++p) {
+    const uint8x16_t pixel = vld1q_u8(pixels + p * pixel_stride);
+    for (int v = 0; v < kVectors; ++v) counts[p][v] = veorq_u8(pixel, filters[v]);
+  }
+  for (int p = 0; p < kPixels; ++p) {
+    for (int v = 0; v < kVectors; ++v) counts[p][v] = vcntq_u8(counts[p][v]);
+  }
+  for (int p = 0; p < kPixels; ++p) {
+    for (int v = 0; v < kVectors; ++v) sums[p][v] = vpadalq_u8(sums[p][v], counts[p][v]);
+  }
+}
+
 // Counts twice the different signs of `kPixels` pixels, `pixel_stride` bytes apart, and the
 // filters of a block; those of the next pixel go `t_stride` behind.
 template <int kPixels>
@@ -106,11 +125,9 @@ BIREAL_IN_SOURCE_ORDER void Tile(const Run* runs, int count, int words, size_t p
       for (int step = 0; step < kStepsPerWord; ++step) {
         uint8x16_t filters[kVectors];
         for (int v = 0; v < kVectors; ++v) filters[v] = vld1q_u8(weights + v * kVectorBytes);
-        for (int p = 0; p < kPixels; ++p) {
-          const uint8x16_t pixel = vld1q_u8(pixels + p * pixel_stride);
-          for (int v = 0; v < kVectors; ++v) {
-            sums[p][v] = vpadalq_u8(sums[p][v], vcntq_u8(veorq_u8(pixel, filters[v])));
-          }
+        if (kPixels % 2 == 1) Count<1>(pixels, pixel_stride, filters, sums);
+        for (int p = kPixels % 2; p < kPixels; p += 2) {
+          Count<2>(pixels + p * pixel_stride, pixel_stride, filters, sums + p);
         }
         pixels += kVectorBytes;
         weights += kStepBytes;
