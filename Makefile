@@ -11,19 +11,32 @@ LIBRARY := $(filter-out delegate/testing/%,$(DELEGATE))
 TESTING = $(filter %.cc,$(LIBRARY)) $(patsubst %,delegate/testing/%.cc,graph interpreter $(1))
 TESTING_FLAGS := -std=c++17 -O1 -g -Wall -Wextra -Werror -ffp-contract=off -pthread -I.
 FUZZ_SECONDS ?= 600
+AARCH64 := $(CURDIR)/_build/aarch64
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test sanitize fuzz lint format lock clean
+.PHONY: help demo test test-aarch64 sanitize fuzz lint format lock clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: $(VENV)/built ## train on real digits, export, run bit-packed, compare
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python benchmarks/demo.py
 
 test: lint $(VENV)/built ## every check and every test
 	$(BIN)/pytest
+
+# A Raspberry Pi 4 has a Cortex-A72, a Raspberry Pi 5 a Cortex-A76. The other tests of the
+# delegate start processes, which the emulator cannot.
+test-aarch64: $(addprefix $(AARCH64)/,root/made packages/made lib/made birealnet18/made) ## the delegate on emulated Raspberry Pis
+	for cpu in cortex-a72 cortex-a76; do \
+	    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$(AARCH64)/lib:$(AARCH64)/packages \
+	    qemu-aarch64-static -cpu $$cpu -L $(AARCH64)/root $(AARCH64)/root/usr/bin/python3.11 \
+	        -P -m pytest -p no:cacheprovider tools/aarch64 \
+	        $(patsubst %,tests/delegate/test_%.py,bconv2d fusion kernels malformed small_ops) \
+	        || exit 1; \
+	done
+	$(BIN)/python benchmarks/arm_inner_loop.py
 
 sanitize: ## the delegate's C++ tests under address, undefined and thread sanitizers
 	@mkdir -p _build/sanitize
@@ -79,4 +92,28 @@ $(VENV)/installed: requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned requirements into $(VENV), once; TensorFlow is large."
 	$(BIN)/pip install --quiet --requirement requirements.lock
+	@touch $@
+
+$(AARCH64)/root/made: tools/aarch64/setup.sh
+	tools/aarch64/setup.sh $(@D)
+	@touch $@
+
+$(AARCH64)/packages/made: requirements.lock $(VENV)/installed
+	rm -rf $(@D)
+	$(BIN)/pip install --quiet --target $(@D) --constraint requirements.lock \
+	    --python-version 3.11 --only-binary :all: --platform manylinux_2_17_aarch64 \
+	    --platform manylinux_2_27_aarch64 --platform manylinux_2_28_aarch64 \
+	    ai-edge-litert flatbuffers numpy pytest
+	@touch $@
+
+# setup.py as always, with another compiler.
+$(AARCH64)/lib/made: $(AARCH64)/root/made $(VENV)/installed setup.py $(LIBRARY) \
+    $(wildcard bireal_keras/runtime/*.py)
+	CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++ \
+	LDSHARED="aarch64-linux-gnu-g++ -shared" LDCXXSHARED="aarch64-linux-gnu-g++ -shared" \
+	    $(BIN)/python setup.py --quiet build --build-base $(AARCH64)/build --build-lib $(@D)
+	@touch $@
+
+$(AARCH64)/birealnet18/made: tools/aarch64/record_birealnet18.py $(VENV)/built
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python $< $(@D)
 	@touch $@

@@ -293,7 +293,8 @@ def run_lce(model: bytes, inputs: np.ndarray) -> np.ndarray:
 
     Where there is no LCE the test ends here, skipped: what it compared before held.
     """
-    pytest.importorskip("larq_compute_engine", reason="LCE has no wheel for this platform")
+    reason = "equal so far; LCE, to compare with as well, has no wheel for this platform"
+    pytest.importorskip("larq_compute_engine", reason=reason)
     from larq_compute_engine.tflite.python.interpreter import Interpreter
 
     interpreter = Interpreter(model, use_reference_bconv=True)
