@@ -1,6 +1,7 @@
 #include "delegate/testing/graph.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <random>
 
@@ -249,7 +250,11 @@ class Builder {
 
   int AddFloats(int count, float deviation, std::minstd_rand& random) {
     std::vector<float> values(count);
-    for (float& value : values) value = std::normal_distribution<float>(0, deviation)(random);
+    const bool are_quarters = random() % 2 == 0;  // Of which many results are ties.
+    for (float& value : values) {
+      value = std::normal_distribution<float>(0, deviation)(random);
+      if (are_quarters) value = std::round(4.0f * value) / 4.0f;
+    }
     return AddConstant(kTfLiteFloat32, {count}, BytesOf(values));
   }
 
