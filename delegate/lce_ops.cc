@@ -49,7 +49,11 @@ bool IsSimpleAdd(const TfLiteContext& context, const TfLiteNode& node,
   const TfLiteTensor* a = FloatTensor(context, node.inputs->data[0]);
   const TfLiteTensor* b = FloatTensor(context, node.inputs->data[1]);
   const TfLiteTensor* sum = FloatTensor(context, node.outputs->data[0]);
-  return a != nullptr && b != nullptr && sum != nullptr && SameShape(*a, *b) && a->dims->size > 0 &&
+  if (a == nullptr || b == nullptr || sum == nullptr) return false;
+  // A constant keeps its shape when the batch is resized: from then on the sum broadcasts it.
+  const bool has_constant =
+      a->allocation_type == kTfLiteMmapRo || b->allocation_type == kTfLiteMmapRo;
+  return !has_constant && SameShape(*a, *b) && a->dims->size > 0 &&
          (activation == kTfLiteActNone || activation == kTfLiteActRelu);
 }
 

@@ -12,8 +12,8 @@ namespace bireal {
 
 bool IsLceOp(const TfLiteRegistration& registration);
 
-// Whether the node is an ADD that AddStep does: two float tensors of one shape, RELU or no
-// activation.
+// Whether the node is an ADD that AddStep does: two float activations of one shape, RELU or no
+// activation function.
 bool IsSimpleAdd(const TfLiteContext& context, const TfLiteNode& node,
                  const TfLiteRegistration& registration);
 

@@ -10,6 +10,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from lce_ops import Bconv2d, Op, Tensor, build_model, constant, pack, run, run_lce
 
+from bireal_keras import runtime
+
 SHAPE = (1, 7, 6, 96)
 
 
@@ -166,3 +168,20 @@ def test_a_residual_stage_is_one_partition(arrange, partitions, capfd):
     prefix = "bireal delegate: "
     reported = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
     assert reported[1:] == partitions
+
+
+def test_a_constant_is_added_to_every_image_of_a_resized_batch():
+    graph = Graph()
+    offset = np.random.default_rng(1).normal(size=SHAPE).astype(np.float32)
+    result = graph.sum(graph.bconv(graph.quantize(0)), graph.add_tensor(constant(offset)))
+    model = build_model(graph.tensors, graph.ops, [0], [result])
+    x = np.random.default_rng(2).normal(size=(3, *SHAPE[1:])).astype(np.float32)
+    interpreter = litert.Interpreter(
+        model_content=model, experimental_delegates=[runtime.load_delegate()]
+    )
+    interpreter.resize_tensor_input(0, x.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(0, x)
+    interpreter.invoke()
+    each = [output_of(model, image[np.newaxis]) for image in x]
+    assert interpreter.get_tensor(result).tobytes() == np.concatenate(each).tobytes()
