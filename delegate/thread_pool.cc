@@ -45,7 +45,9 @@ void ThreadPool::Work(int thread) {
 }
 
 void ThreadPool::Run(int count, Task task, const void* context) {
-  if (workers_.empty() || count <= 1) {
+  // Interpreters that share a delegate may run at once.
+  std::unique_lock<std::mutex> caller(caller_, std::defer_lock);
+  if (workers_.empty() || count <= 1 || !caller.try_lock()) {
     for (int index = 0; index < count; ++index) task(context, index, 0);
     return;
   }

@@ -24,7 +24,7 @@ class ThreadPool {
 
   // Calls body(i, thread) for every i in [0, count), each once, in no particular order, from
   // this thread and the workers; `thread` is in [0, num_threads()). Returns when all are done.
-  // One call at a time.
+  // While the workers are at one call, the threads of other calls do theirs alone.
   template <typename Body>
   void ParallelFor(int count, const Body& body) {
     Run(
@@ -43,6 +43,7 @@ class ThreadPool {
   void TakeIndices(int thread);
 
   std::vector<std::thread> workers_;
+  std::mutex caller_;  // Held by the call that the workers are at.
   std::mutex mutex_;
   std::condition_variable start_;
   std::condition_variable done_;

@@ -1,6 +1,7 @@
 // Runs random graphs on every kernel this CPU has, with 1, 2 and 4 threads, fused and unfused,
 // resized and back, and holds each against the portable kernel and that against the naive one,
-// byte for byte. Several graphs are under way at once, as interpreters in several threads are.
+// byte for byte. Several graphs are under way at once, as interpreters in several threads are;
+// and some of those interpreters share a delegate.
 //
 //   driver [graphs] [first seed]
 //
@@ -33,6 +34,7 @@ namespace {
 constexpr int kMaxNodes = 12;
 constexpr int64_t kMaxWork = 1 << 20;
 constexpr int kUnlimited = INT_MAX;
+constexpr int kSharing = 3;
 
 using Bytes = std::vector<uint8_t>;
 using Random = std::mt19937;
@@ -132,6 +134,7 @@ class Check {
       expected_.push_back(Run(reference, graph_, dims_[i], inputs_[i]));
     }
     if (!graph_.has_stray_bits) RequireEqualToNaive();
+    RequireEqualFromSharedDelegate();
     for (const std::string& kernel : SupportedKernels()) {
       for (int threads : {1, 2, 4}) {
         const Delegate delegate = RequireDelegate(kernel, threads);
@@ -156,6 +159,21 @@ class Check {
     if (!interpreter.ModifyGraphWithDelegate(delegate.get())) {
       throw std::runtime_error("refused: " + interpreter.error());
     }
+  }
+
+  void RequireEqualFromSharedDelegate() const {
+    const Delegate delegate = RequireDelegate("portable", 2);
+    std::atomic<int> equal{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < kSharing; ++i) {
+      threads.emplace_back([&] {
+        Interpreter interpreter(graph_);
+        const bool runs = interpreter.ModifyGraphWithDelegate(delegate.get());
+        equal += runs && Run(interpreter, graph_, dims_[0], inputs_[0]) == expected_[0];
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    if (equal != kSharing) throw std::runtime_error("a shared delegate: an output differs");
   }
 
   void RequireEqualToNaive() const {

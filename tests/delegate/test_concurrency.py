@@ -1,4 +1,4 @@
-"""Many interpreters at once, each with a delegate of its own, give what one alone gives."""
+"""Many interpreters at once give what one alone gives."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +25,7 @@ CASES = [
 class Session:
     """An interpreter and what it is asked: inputs of the first tensor, one for each round."""
 
-    def __init__(self, model: bytes, inputs: list[np.ndarray], num_threads: int):
-        delegate = runtime.load_delegate(num_threads=num_threads)
+    def __init__(self, model: bytes, inputs: list[np.ndarray], delegate):
         self.interpreter = litert.Interpreter(
             model_content=model, experimental_delegates=[delegate]
         )
@@ -86,7 +85,7 @@ def test_64_interpreters_on_8_threads():
     work = jobs()
     expected = []
     for model, inputs, _ in work:
-        session = Session(model, inputs, num_threads=1)
+        session = Session(model, inputs, runtime.load_delegate())
         for round_ in range(ROUNDS):
             session.run(round_)
         expected.append([output.tobytes() for output in session.outputs])
@@ -96,7 +95,10 @@ def test_64_interpreters_on_8_threads():
 
     def create_and_run(first: int) -> list[list[bytes]]:
         together.wait(timeout=60)
-        sessions = [Session(*job) for job in work[first::THREADS]]
+        sessions = [
+            Session(model, inputs, runtime.load_delegate(num_threads=threads))
+            for model, inputs, threads in work[first::THREADS]
+        ]
         together.wait(timeout=60)
         for round_ in range(ROUNDS):
             for session in sessions:
@@ -109,3 +111,24 @@ def test_64_interpreters_on_8_threads():
         assert outputs == expected[first::THREADS]
     # Equal outputs would prove little if rounds or interpreters gave the same.
     assert len({output for outputs in expected for output in outputs}) == INTERPRETERS * ROUNDS
+
+
+def test_interpreters_share_a_delegate():
+    case = CASES[0]
+    expected = case.expected().tobytes()
+    delegate = runtime.load_delegate(num_threads=2)
+    sessions = [Session(case.model(), [pack(case.inputs)], delegate) for _ in range(THREADS)]
+
+    def run(session: Session) -> None:
+        for _ in range(200):
+            session.run(0)
+
+    # Not a pool: nobody need wait for threads that hang.
+    threads = [threading.Thread(target=run, args=[session], daemon=True) for session in sessions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    for session in sessions:
+        assert [output.tobytes() for output in session.outputs] == [expected] * 200
