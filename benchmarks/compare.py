@@ -2,8 +2,9 @@
 
     python benchmarks/compare.py [--rounds=30]
 
-One run, one set of tables. Every setting takes its turn in each round, so that a machine whose
-speed drifts slows all of them; medians are compared. Batch 1, 224x224 unless a table says
+One run, one set of tables. Every setting takes its turn in each round and runs a few times in a
+row, as it would in an application; a machine whose speed drifts slows all of them. Medians are
+compared. Batch 1, 224x224 unless a table says
 otherwise. LCE's settings: its default kernel, its reference kernel, and its indirect kernel with
 XNNPACK, which is its fastest here. The twins are the same network with real-valued convolutions
 behind ReLU, on stock LiteRT with XNNPACK. Memory is a process's peak beyond the same process
@@ -31,6 +32,7 @@ _ROOT = Path(__file__).parents[1]
 _LAYERS = [(56, 64), (28, 128), (14, 256), (7, 512)]
 
 Run = Callable[[], object]
+_RUNS_IN_A_ROW = 5
 
 
 def main(args: list[str]) -> None:
@@ -87,14 +89,17 @@ def _lce(model: Path, num_threads: int, **settings: bool) -> Run:
 
 
 def _measure(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each run, by turns; the first of three goes uncounted."""
+    """Milliseconds of each run in each round: the median of a few in a row."""
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for index in range(rounds + 3):
+    for index in range(rounds + 1):  # The first goes uncounted.
         for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if index >= 3:
-                times[name].append((time.perf_counter() - start) * 1e3)
+            in_a_row = []
+            for _ in range(_RUNS_IN_A_ROW):
+                start = time.perf_counter()
+                run()
+                in_a_row.append((time.perf_counter() - start) * 1e3)
+            if index > 0:
+                times[name].append(statistics.median(in_a_row))
     return times
 
 
@@ -199,7 +204,7 @@ def _layer(size: int, channels: int, batch: int = 1) -> tuple[Run, float]:
 
 def _measure_layers(peak: float) -> None:
     built = {f"{s}x{s}, {c} channels": _layer(s, c) for s, c in _LAYERS}
-    times = _measure({name: run for name, (run, _) in built.items()}, 5 * _ROUNDS.value)
+    times = _measure({name: run for name, (run, _) in built.items()}, _ROUNDS.value)
     rows = []
     for name, values in times.items():
         rate = _rate(built[name][1], values)
