@@ -70,7 +70,9 @@ void ThreadPool::WaitUntil(const Ready& ready) {
 
 void ThreadPool::Wake() {
   if (sleepers_ == 0) return;
-  { std::lock_guard<std::mutex> lock(mutex_); }  // Whoever was about to sleep, sleeps now.
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+  }  // Whoever was about to sleep, sleeps now.
   woken_.notify_all();
 }
 

@@ -94,8 +94,9 @@ def _print_profile(entries: list[Entry]) -> None:
             by, ops = "delegate", " + ".join(entry.ops)
         else:
             counts = collections.Counter(entry.ops)
-            by, ops = "LiteRT", ", ".join(
-                f"{count} {op}" if count > 1 else op for op, count in counts.items()
+            by, ops = (
+                "LiteRT",
+                ", ".join(f"{count} {op}" if count > 1 else op for op, count in counts.items()),
             )
         first, last = min(entry.nodes), max(entry.nodes)
         nodes = f"node {first}" if first == last else f"nodes {first} to {last}"

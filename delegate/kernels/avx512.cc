@@ -178,8 +178,8 @@ void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t*
   std::memset(ones, 0, shape.words_per_group * sizeof(uint32_t));
 
   const auto columns_at = [&window](int out_x) {
-    return InsideTaps(out_x * window.stride_w - window.pad_left, window.dilation_w,
-                      window.filter_w, window.in_w);
+    return InsideTaps(out_x * window.stride_w - window.pad_left, window.dilation_w, window.filter_w,
+                      window.in_w);
   };
   const Taps rows = InsideTaps(out_y * window.stride_h - window.pad_top, window.dilation_h,
                                window.filter_h, window.in_h);
@@ -217,9 +217,8 @@ void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t*
 
 // Values c to c + 16 of a row, as many as `lanes` has.
 template <bool kResidual>
-BIREAL_AVX512 inline __m512 Values(const int32_t* t, const Affine& affine,
-                                   const Residual& residual, const float* shortcut, int c,
-                                   __mmask16 lanes) {
+BIREAL_AVX512 inline __m512 Values(const int32_t* t, const Affine& affine, const Residual& residual,
+                                   const float* shortcut, int c, __mmask16 lanes) {
   __m512i count = _mm512_maskz_loadu_epi32(lanes, t + c);
   count = _mm512_min_epi32(count, _mm512_set1_epi32(affine.clamp_max));
   count = _mm512_max_epi32(count, _mm512_set1_epi32(affine.clamp_min));
