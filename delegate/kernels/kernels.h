@@ -83,7 +83,7 @@ struct Kernels {
                      int out_y, uint8_t* scratch, int32_t* t);
 
   // values = relu(clamp(t) * multiplier + bias + shortcut); and, unless `signs` is null, the
-  // packed signs of those.
+  // packed signs of those. `values` may be the shortcut's memory.
   void (*store_float)(const int32_t* t, int pixels, int channels, const Affine& affine,
                       const Residual& residual, float* values, uint32_t* signs);
 

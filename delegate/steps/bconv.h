@@ -31,6 +31,7 @@ class BconvStep : public Step {
   bool packs() const { return outputs().size() > 1; }
 
   bool skips_unread_output() const override { return packs(); }
+  int in_place_input() const override { return has_shortcut() ? 1 : -1; }
 
   void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
 
