@@ -116,7 +116,7 @@ Partition::Buffer* Partition::TakeBuffer(size_t size) {
     buffers_.push_back(std::make_unique<Buffer>());
     best = buffers_.back().get();
     best->size = size;
-    best->data.reset(new char[size]);  // Aligned for every fundamental type.
+    best->data = MakeAligned<char>(size);
   }
   best->taken = true;
   return best;
