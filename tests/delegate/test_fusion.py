@@ -57,8 +57,23 @@ class Graph:
         return self.sum(self.bconv(self.quantize(x)), x, **kwargs)
 
 
+def two_blocks_on(graph, x):
+    return graph.block(graph.block(x))
+
+
 def two_blocks(graph):
-    return graph.block(graph.block(0))
+    return two_blocks_on(graph, 0)
+
+
+def four_blocks(graph):
+    """Each sum may be written over the last."""
+    return two_blocks_on(graph, two_blocks(graph))
+
+
+def sum_read_again_later(graph):
+    """A sum that is read as a shortcut, but not for the last time."""
+    total = graph.block(0)
+    return graph.block(graph.sum(two_blocks_on(graph, total), total))
 
 
 def blocks_with_relu(graph):
@@ -112,6 +127,8 @@ def float_op_in_between(graph):
 
 GRAPHS = [
     two_blocks,
+    four_blocks,
+    sum_read_again_later,
     blocks_with_relu,
     shortcut_first,
     no_shortcut,
@@ -168,6 +185,23 @@ def test_a_residual_stage_is_one_partition(arrange, partitions, capfd):
     prefix = "bireal delegate: "
     reported = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
     assert reported[1:] == partitions
+
+
+def test_a_stage_in_another_batch_size_and_back():
+    graph = Graph()
+    model = build_model(graph.tensors, graph.ops, [0], [four_blocks(graph)])
+    interpreter = litert.Interpreter(
+        model_content=model, experimental_delegates=[runtime.load_delegate(num_threads=2)]
+    )
+    x = np.random.default_rng(9).normal(size=(4, *SHAPE[1:])).astype(np.float32)
+    each = [output_of(model, image[np.newaxis]).tobytes() for image in x]
+    for batch in (1, 4, 1):
+        interpreter.resize_tensor_input(0, (batch, *SHAPE[1:]))
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(0, x[:batch])
+        interpreter.invoke()
+        output = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        assert output.tobytes() == b"".join(each[:batch])
 
 
 def test_a_constant_is_added_to_every_image_of_a_resized_batch():
