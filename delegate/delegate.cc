@@ -12,11 +12,10 @@
 #include <exception>
 #include <memory>
 #include <string>
-#include <unordered_set>
 #include <vector>
 
+#include "delegate/claim.h"
 #include "delegate/kernels/kernels.h"
-#include "delegate/lce_ops.h"
 #include "delegate/model.h"
 #include "delegate/partition.h"
 #include "delegate/profile.h"
@@ -124,30 +123,6 @@ TfLiteStatus InvokeKernel(TfLiteContext* context, TfLiteNode* node) {
   return Guarded(context, [&] { partition->Invoke(context); });
 }
 
-struct PlannedNode {
-  int index;
-  TfLiteNode* node;
-  TfLiteRegistration* registration;
-};
-
-// The nodes in the order in which the interpreter runs them.
-std::vector<PlannedNode> ExecutionPlan(TfLiteContext* context) {
-  TfLiteIntArray* plan = nullptr;
-  if (context->GetExecutionPlan(context, &plan) != kTfLiteOk) {
-    throw ModelError("the graph has no execution plan");
-  }
-  std::vector<PlannedNode> nodes;
-  for (int i = 0; i < plan->size; ++i) {
-    PlannedNode planned = {plan->data[i], nullptr, nullptr};
-    if (context->GetNodeAndRegistration(context, planned.index, &planned.node,
-                                        &planned.registration) != kTfLiteOk) {
-      throw ModelError("the graph lacks a node of its execution plan");
-    }
-    nodes.push_back(planned);
-  }
-  return nodes;
-}
-
 // Lets every partition write down when it runs, and which nodes the interpreter ran before it.
 void WriteProfile(TfLiteContext* context, Profile* profile) {
   std::string before = "interpreter";
@@ -162,26 +137,14 @@ void WriteProfile(TfLiteContext* context, Profile* profile) {
   }
 }
 
-// Claims every LCE op of the graph, and the ADD behind a convolution, so that a residual stage
-// becomes one partition.
 void ClaimNodes(TfLiteContext* context, TfLiteDelegate* c_delegate) {
   const Delegate& delegate = FromC(c_delegate);
   const std::vector<PlannedNode> plan = ExecutionPlan(context);
-  // In the layout of a TfLiteIntArray: the size, then the elements.
-  std::vector<int> nodes = {0};
-  std::unordered_set<int> claimed_outputs;
-  for (const PlannedNode& planned : plan) {
-    const TfLiteNode& node = *planned.node;
-    const bool is_shortcut = IsSimpleAdd(*context, node, *planned.registration) &&
-                             (claimed_outputs.count(node.inputs->data[0]) != 0 ||
-                              claimed_outputs.count(node.inputs->data[1]) != 0);
-    if (!IsLceOp(*planned.registration) && !is_shortcut) continue;
-    nodes.push_back(planned.index);
-    if (node.outputs->size == 1) claimed_outputs.insert(node.outputs->data[0]);
-  }
-  nodes[0] = static_cast<int>(nodes.size()) - 1;
+  const std::vector<std::vector<int>> stages = ClaimedStages(*context, plan);
   if (delegate.options.verbose) {
-    std::fprintf(stderr, "bireal delegate: %d of %zu nodes, kernel %s, %d threads\n", nodes[0],
+    size_t claimed = 0;
+    for (const std::vector<int>& stage : stages) claimed += stage.size();
+    std::fprintf(stderr, "bireal delegate: %zu of %zu nodes, kernel %s, %d threads\n", claimed,
                  plan.size(), delegate.options.kernels->name, delegate.pool.num_threads());
   }
 
@@ -192,10 +155,15 @@ void ClaimNodes(TfLiteContext* context, TfLiteDelegate* c_delegate) {
   registration.invoke = InvokeKernel;
   registration.custom_name = "BirealDelegate";
   registration.version = 1;
-  if (context->ReplaceNodeSubsetsWithDelegateKernels(
-          context, registration, reinterpret_cast<const TfLiteIntArray*>(nodes.data()),
-          c_delegate) != kTfLiteOk) {
-    throw ModelError("the interpreter did not hand over the LCE ops");
+  for (const std::vector<int>& stage : stages) {
+    // In the layout of a TfLiteIntArray: the size, then the elements.
+    std::vector<int> nodes = {static_cast<int>(stage.size())};
+    nodes.insert(nodes.end(), stage.begin(), stage.end());
+    if (context->ReplaceNodeSubsetsWithDelegateKernels(
+            context, registration, reinterpret_cast<const TfLiteIntArray*>(nodes.data()),
+            c_delegate) != kTfLiteOk) {
+      throw ModelError("the interpreter did not hand over the LCE ops");
+    }
   }
 }
 

@@ -98,10 +98,13 @@ def _print_profile(entries: list[Entry]) -> None:
                 "LiteRT",
                 ", ".join(f"{count} {op}" if count > 1 else op for op, count in counts.items()),
             )
-        first, last = min(entry.nodes), max(entry.nodes)
-        nodes = f"node {first}" if first == last else f"nodes {first} to {last}"
+        first, last = entry.nodes[0], entry.nodes[-1]
+        if len(entry.nodes) > 2 and entry.nodes == tuple(range(first, last + 1)):
+            nodes = f"{first} to {last}"
+        else:
+            nodes = ", ".join(map(str, entry.nodes))
         share = entry.milliseconds / total
-        print(f"{entry.milliseconds:9.3f} ms {share:6.1%}  {by:8}  {ops} ({nodes})")
+        print(f"{entry.milliseconds:9.3f} ms {share:6.1%}  {by:8}  {ops} (op {nodes})")
     if entries:
         delegated = sum(entry.milliseconds for entry in entries if entry.delegated)
         print(f"{total:9.3f} ms in all, {delegated:.3f} ms of it in the delegate")

@@ -61,10 +61,10 @@ def test_bench_prints_the_profile(model):
     assert result.returncode == 0, result.stderr
     _, *rows, total = result.stdout.splitlines()
     assert [row.split("%", 1)[1].split() for row in rows] == [
-        ["LiteRT", "ABS", "(node", "0)"],
-        ["delegate", "LceQuantize", "(node", "1)"],
-        ["delegate", "LceBconv2d", "+", "ADD", "(nodes", "2", "to", "3)"],
-        ["LiteRT", "2", "ABS", "(nodes", "4", "to", "5)"],
+        ["LiteRT", "ABS", "(op", "0)"],
+        ["delegate", "LceQuantize", "(op", "1)"],
+        ["delegate", "LceBconv2d", "+", "ADD", "(op", "2,", "3)"],
+        ["LiteRT", "2", "ABS", "(op", "4,", "5)"],
     ]
     milliseconds = [float(row.split()[0]) for row in rows]
     assert float(total.split()[0]) == pytest.approx(sum(milliseconds), abs=0.002)

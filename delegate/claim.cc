@@ -1,0 +1,84 @@
+#include "delegate/claim.h"
+
+#include <algorithm>
+#include <map>
+#include <unordered_map>
+#include <utility>
+
+#include "delegate/lce_ops.h"
+#include "delegate/model.h"
+
+namespace bireal {
+namespace {
+
+std::vector<int> Elements(const TfLiteIntArray* array) {
+  if (array == nullptr) return {};
+  return std::vector<int>(array->data, array->data + array->size);
+}
+
+}  // namespace
+
+std::vector<PlannedNode> ExecutionPlan(TfLiteContext* context) {
+  TfLiteIntArray* plan = nullptr;
+  if (context->GetExecutionPlan(context, &plan) != kTfLiteOk) {
+    throw ModelError("the graph has no execution plan");
+  }
+  std::vector<PlannedNode> nodes;
+  for (int index : Elements(plan)) {
+    PlannedNode planned = {index, nullptr, nullptr};
+    if (context->GetNodeAndRegistration(context, index, &planned.node, &planned.registration) !=
+        kTfLiteOk) {
+      throw ModelError("the graph lacks a node of its execution plan");
+    }
+    nodes.push_back(planned);
+  }
+  return nodes;
+}
+
+std::vector<std::vector<int>> ClaimedStages(const TfLiteContext& context,
+                                            const std::vector<PlannedNode>& plan) {
+  struct Node {
+    bool claimed = false;
+    int stage = 0;  // How often the interpreter hands over to the delegate on the way to it.
+    std::vector<size_t> producers;
+    int readers = 0;
+  };
+  std::vector<Node> nodes(plan.size());
+  std::unordered_map<int, size_t> producer_of;  // By tensor.
+  for (size_t i = 0; i < plan.size(); ++i) {
+    Node& node = nodes[i];
+    bool behind_ours = false;
+    for (int input : Elements(plan[i].node->inputs)) {
+      const auto producer = producer_of.find(input);
+      if (producer == producer_of.end()) continue;
+      node.producers.push_back(producer->second);
+      ++nodes[producer->second].readers;
+      behind_ours = behind_ours || nodes[producer->second].claimed;
+    }
+    node.claimed = IsLceOp(*plan[i].registration) ||
+                   (behind_ours && IsSimpleAdd(context, *plan[i].node, *plan[i].registration));
+    for (size_t producer : node.producers) {
+      const bool handed_over = node.claimed && !nodes[producer].claimed;
+      node.stage = std::max(node.stage, nodes[producer].stage + handed_over);
+    }
+    for (int output : Elements(plan[i].node->outputs)) producer_of[output] = i;
+  }
+
+  for (size_t i = 0; i < plan.size(); ++i) {
+    if (!nodes[i].claimed || IsLceOp(*plan[i].registration)) continue;
+    for (size_t producer : nodes[i].producers) {
+      Node& node = nodes[producer];
+      if (node.claimed && node.readers == 1) node.stage = nodes[i].stage;
+    }
+  }
+
+  std::map<int, std::vector<int>> stages;
+  for (size_t i = 0; i < plan.size(); ++i) {
+    if (nodes[i].claimed) stages[nodes[i].stage].push_back(plan[i].index);
+  }
+  std::vector<std::vector<int>> in_order;
+  for (auto& stage : stages) in_order.push_back(std::move(stage.second));
+  return in_order;
+}
+
+}  // namespace bireal
