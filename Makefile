@@ -119,8 +119,8 @@ $(AARCH64)/lib/made: $(AARCH64)/root/made $(VENV)/installed setup.py $(LIBRARY) 
 	    $(BIN)/python setup.py --quiet build --build-base $(AARCH64)/build --build-lib $(@D)
 	@touch $@
 
-$(AARCH64)/birealnet18/made: tools/aarch64/record_birealnet18.py $(VENV)/built
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python $< $(@D)
+$(AARCH64)/birealnet18/made: tools/aarch64/record_birealnet18.py tests/submodel.py $(VENV)/built
+	PYTHONPATH=tests TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python $< $(@D)
 	@touch $@
 
 $(PEERS)/venv/installed: tools/peers/requirements.txt $(VENV)/installed
@@ -131,5 +131,6 @@ $(PEERS)/venv/installed: tools/peers/requirements.txt $(VENV)/installed
 	@touch $@
 
 $(PEERS)/models/made: tools/peers/export.py $(PEERS)/venv/installed
+	@test ! -e $@ || rm -r $(@D)  # Made by another export.py. Without $@, it was interrupted.
 	TF_CPP_MIN_LOG_LEVEL=3 $(PEERS)/venv/bin/python $< $(@D)
 	@touch $@

@@ -34,12 +34,12 @@ import tf_keras as keras
 MODELS = {
     model.__name__: model
     for model in (
+        # Not DoReFaNet: its activations have two bits, and LCE's converter fails on it.
         larq_zoo.literature.BiRealNet,
         larq_zoo.literature.BinaryResNetE18,
         larq_zoo.literature.RealToBinaryNet,
         larq_zoo.literature.XNORNet,
         larq_zoo.literature.BinaryAlexNet,
-        larq_zoo.literature.DoReFaNet,
         larq_zoo.literature.BinaryDenseNet28,
         larq_zoo.literature.BinaryDenseNet37Dilated,
         larq_zoo.literature.MeliusNet22,
@@ -77,6 +77,11 @@ def make_model(build: Callable[..., keras.Model]) -> keras.Model:
                 layer.beta.assign(random.normal(0, 0.3, layer.beta.shape))
             layer.momentum = 0.0  # The statistics of the one batch below.
     model(images(16), training=True)
+    classifier = model.layers[-2]
+    if type(classifier) is keras.layers.Dense:
+        # Or a network without BatchNorm behind its sums gives probabilities of 0 and 1 only.
+        logits = keras.Model(model.input, classifier.output).predict(images(16), verbose=0)
+        classifier.kernel.assign(classifier.kernel / logits.std())
     return model
 
 
