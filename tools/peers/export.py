@@ -6,7 +6,8 @@ Runs in the environment of requirements.txt. For each model NAME, at 224x224 wit
 
 - NAME.tflite: what LCE's converter made of it.
 - NAME.npz: `inputs`, float32 (images, 224, 224, 3); `outputs`, float32 (images, 1000), what
-  LCE's interpreter computes with its reference kernel; `keras_outputs`, what Keras computes.
+  LCE's interpreter computes with its reference kernel and XNNPACK; `keras_outputs`, what Keras
+  computes.
 
 For Bi-Real Net also the weights as `save_weights` of larq-zoo's model writes them, which is how
 larq-zoo publishes them:
@@ -30,6 +31,7 @@ import larq_compute_engine as lce
 import larq_zoo
 import numpy as np
 import tf_keras as keras
+from larq_compute_engine.tflite.python.interpreter import Interpreter
 
 MODELS = {
     model.__name__: model
@@ -87,11 +89,10 @@ def make_model(build: Callable[..., keras.Model]) -> keras.Model:
 
 def record(model: keras.Model, flatbuffer: bytes, path: Path) -> None:
     inputs = images(IMAGES)
-    interpreter = lce.testing.Interpreter(flatbuffer, use_reference_bconv=True)
     np.savez(
         path,
         inputs=inputs,
-        outputs=interpreter.predict(inputs),
+        outputs=Interpreter(flatbuffer, use_reference_bconv=True, use_xnnpack=True).predict(inputs),
         keras_outputs=model.predict(inputs, batch_size=1, verbose=0),
     )
 

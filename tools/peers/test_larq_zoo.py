@@ -6,9 +6,10 @@ All operators but those in ROUNDING do one operation per value, or copy values, 
 integers: one right result each, whoever computes it. So everything between the operators in
 ROUNDING, on random inputs, gives the same bytes on LCE and here.
 
-The operators in ROUNDING are XNNPACK's here and TFLite's own kernels in LCE: they differ in the
-last bits. A sign turns where a value is that close to zero, and then the outputs differ in the
-third digit. With a few such values in a network, most images have none: most outputs agree.
+The operators in ROUNDING are those of two versions of XNNPACK, which may differ in the last bits.
+A sign turns where a value is that close to zero, and then the outputs differ in the third digit.
+That is rare: most images agree. Against TFLite's own kernels, which sum in another order, three of
+eight do in larq-zoo's Real-to-Binary net.
 """
 
 from pathlib import Path
