@@ -2,8 +2,9 @@
 
     python benchmarks/compare.py [--rounds=30]
 
-One run, one set of tables. Every setting takes its turn in each round, so that a machine whose
-speed drifts slows all of them; medians are compared. Batch 1, 224x224 unless a table says
+One run, one set of tables. Every setting takes its turn in each round and runs a few times in a
+row, as it would in an application; a machine whose speed drifts slows all of them. Medians are
+compared. Batch 1, 224x224 unless a table says
 otherwise. LCE's settings: its default kernel, its reference kernel, and its indirect kernel with
 XNNPACK, which is its fastest here. The twins are the same network with real-valued convolutions
 behind ReLU, on stock LiteRT with XNNPACK. Memory is a process's peak beyond the same process
@@ -164,7 +165,7 @@ def _layer(size: int, channels: int, batch: int = 1) -> tuple[Run, float]:
 
 def _measure_layers(peak: float) -> None:
     built = {f"{s}x{s}, {c} channels": _layer(s, c) for s, c in _LAYERS}
-    times = measure({name: run for name, (run, _) in built.items()}, 5 * _ROUNDS.value)
+    times = measure({name: run for name, (run, _) in built.items()}, _ROUNDS.value)
     rows = []
     for name, values in times.items():
         rate = _rate(built[name][1], values)

@@ -11,6 +11,8 @@ from bireal_keras import runtime
 
 Run = Callable[[], object]
 
+_RUNS_IN_A_ROW = 5
+
 
 def our_run(model: str | Path | bytes, num_threads: int, kernel: str | None = None) -> Run:
     """A run of a model on our runtime, on random input."""
@@ -33,14 +35,17 @@ def _random_input(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def measure(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each run, by turns; three rounds before them go uncounted."""
+    """Milliseconds of each run in each round: the median of a few in a row."""
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for index in range(rounds + 3):
+    for index in range(rounds + 1):  # The first goes uncounted.
         for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if index >= 3:
-                times[name].append((time.perf_counter() - start) * 1e3)
+            in_a_row = []
+            for _ in range(_RUNS_IN_A_ROW):
+                start = time.perf_counter()
+                run()
+                in_a_row.append((time.perf_counter() - start) * 1e3)
+            if index > 0:
+                times[name].append(statistics.median(in_a_row))
     return times
 
 

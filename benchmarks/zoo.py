@@ -1,7 +1,7 @@
 """How fast larq-zoo's models are on our runtime and on Larq Compute Engine.
 
     make test-peers  # makes the models
-    python benchmarks/zoo.py [--rounds=10] [NAME ...]
+    python benchmarks/zoo.py [--rounds=5] [NAME ...]
 
 Without names, all models. Batch 1, 224x224, 1 thread, random weights. For each model the settings
 take turns, so that a machine whose speed drifts slows all of them; medians are compared.
@@ -16,7 +16,7 @@ from turns import lce_run, measure, our_run, ratio
 
 from bireal_keras import _cli
 
-_ROUNDS = flags.DEFINE_integer("rounds", 10, "Measurements of each setting.", lower_bound=3)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Measurements of each setting.", lower_bound=3)
 
 _FOLDER = Path(__file__).parents[1] / "_build/peers/models"
 # All with XNNPACK. LCE's default kernel is the slowest on x86_64.
