@@ -39,7 +39,7 @@ test-aarch64: $(addprefix $(AARCH64)/,root/made packages/made lib/made birealnet
 	done
 	$(BIN)/python benchmarks/arm_inner_loop.py
 
-# larq-zoo's models, exported in an environment of their own; half an hour the first time.
+# The first time, larq-zoo's models are exported in an environment of their own: ten minutes.
 test-peers: $(PEERS)/models/made $(VENV)/built ## the delegate on every model of larq-zoo
 	$(BIN)/pytest tools/peers
 
@@ -123,14 +123,15 @@ $(AARCH64)/birealnet18/made: tools/aarch64/record_birealnet18.py tests/submodel.
 	PYTHONPATH=tests TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python $< $(@D)
 	@touch $@
 
-$(PEERS)/venv/installed: tools/peers/requirements.txt $(VENV)/installed
+$(PEERS)/venv/installed: tools/peers/requirements.txt | $(VENV)/installed
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	@echo "Installing larq-zoo and its TensorFlow into $(@D), once."
 	$(@D)/bin/pip install --quiet --requirement $<
 	@touch $@
 
+# Models that are there and not out of date are those of a run that was interrupted: they stay.
 $(PEERS)/models/made: tools/peers/export.py $(PEERS)/venv/installed
-	@test ! -e $@ || rm -r $(@D)  # Made by another export.py. Without $@, it was interrupted.
+	@test ! -e $@ || rm -r $(@D)
 	TF_CPP_MIN_LOG_LEVEL=3 $(PEERS)/venv/bin/python $< $(@D)
 	@touch $@
