@@ -4,19 +4,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DELEGATE := $(shell find delegate -name '*.cc' -o -name '*.h')
-LIBRARY := $(filter-out delegate/testing/%,$(DELEGATE))
+DELEGATE := $(shell find delegate examples -name '*.cc' -o -name '*.h')
+LIBRARY := $(filter-out delegate/testing/% examples/%,$(DELEGATE))
 
 # The C++ tests of the delegate.
 TESTING = $(filter %.cc,$(LIBRARY)) $(patsubst %,delegate/testing/%.cc,graph interpreter $(1))
 TESTING_FLAGS := -std=c++17 -O1 -g -Wall -Wextra -Werror -ffp-contract=off -pthread -I.
 FUZZ_SECONDS ?= 600
 AARCH64 := $(CURDIR)/_build/aarch64
+C_API := _build/c_api
 PEERS := _build/peers
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-aarch64 test-peers sanitize fuzz lint format lock clean
+.PHONY: help demo test test-aarch64 test-c-api test-peers sanitize fuzz lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z0-9-]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -27,17 +28,22 @@ demo: $(VENV)/built ## train on real digits, export, run bit-packed, compare
 test: lint $(VENV)/built ## every check and every test
 	$(BIN)/pytest
 
+test-aarch64: $(addprefix $(AARCH64)/,root/made packages/made lib/made birealnet18/made) ## the delegate on emulated Raspberry Pis
+	$(MAKE) --no-print-directory --jobs 2 --output-sync on-cortex-a72 on-cortex-a76
+	$(BIN)/python benchmarks/arm_inner_loop.py
+
 # A Raspberry Pi 4 has a Cortex-A72, a Raspberry Pi 5 a Cortex-A76. The other tests of the
 # delegate start processes, which the emulator cannot.
-test-aarch64: $(addprefix $(AARCH64)/,root/made packages/made lib/made birealnet18/made) ## the delegate on emulated Raspberry Pis
-	for cpu in cortex-a72 cortex-a76; do \
-	    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$(AARCH64)/lib:$(AARCH64)/packages \
-	    qemu-aarch64-static -cpu $$cpu -L $(AARCH64)/root $(AARCH64)/root/usr/bin/python3.11 \
-	        -P -m pytest -p no:cacheprovider tools/aarch64 \
-	        $(patsubst %,tests/delegate/test_%.py,bconv2d fusion kernels malformed small_ops) \
-	        || exit 1; \
-	done
-	$(BIN)/python benchmarks/arm_inner_loop.py
+on-cortex-%:
+	PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$(AARCH64)/lib:$(AARCH64)/packages \
+	qemu-aarch64-static -cpu cortex-$* -L $(AARCH64)/root $(AARCH64)/root/usr/bin/python3.11 \
+	    -P -m pytest -p no:cacheprovider tools/aarch64 \
+	    $(patsubst %,tests/delegate/test_%.py,bconv2d fusion kernels malformed small_ops)
+
+# TensorFlow Lite's C library and its loader of external delegates, which benchmark_model has,
+# too: the npm package brings both.
+test-c-api: $(C_API)/run_model $(VENV)/built ## the delegate in a C++ program, without Python
+	$(BIN)/pytest tools/c_api
 
 # The first time, larq-zoo's models are exported in an environment of their own: ten minutes.
 test-peers: $(PEERS)/models/made $(VENV)/built ## the delegate on every model of larq-zoo
@@ -98,6 +104,11 @@ $(VENV)/installed: requirements.lock
 	@echo "Installing the pinned requirements into $(VENV), once; TensorFlow is large."
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	@touch $@
+
+$(C_API)/run_model: examples/run_model.cc tools/c_api/setup.sh
+	tools/c_api/setup.sh $(@D)
+	$(CXX) -std=c++17 -O2 -Wall -Wextra -Werror -isystem $(@D)/include $< -o $@ \
+	    -L$(@D) -Wl,-rpath,'$$ORIGIN' -ltensorflowlite_c -lexternal_delegate_obj
 
 $(AARCH64)/root/made: tools/aarch64/setup.sh
 	tools/aarch64/setup.sh $(@D)

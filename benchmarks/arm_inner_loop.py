@@ -91,7 +91,7 @@ def main(args: list[str]) -> None:
     # By kernel, the widest tile first; the others do what is left of a row.
     kernels = {
         "neon": [Loop("neon", f"Tile<{pixels}>", pixels, 32, 32) for pixels in (4, 3, 2, 1)],
-        "neon_lookup": [Loop("neon_lookup", "Count", 4, 64, 12)],
+        "neon_lookup": [Loop("neon_lookup", "Count<2>", 4, 64, 12)],
     }
     functions = _disassemble(_LIBRARY.value)
     for loops in kernels.values():

@@ -239,7 +239,13 @@ BIREAL_EXPORT TfLiteDelegate* tflite_plugin_create_delegate(char** keys, char** 
   } catch (const std::exception& exception) {
     error = exception.what();
   }
-  if (report_error != nullptr) report_error(("bireal delegate: " + error).c_str());
+  error = "bireal delegate: " + error;
+  if (report_error != nullptr) {
+    report_error(error.c_str());
+  } else {
+    // TensorFlow Lite's own loader, benchmark_model's, passes none and says nothing itself.
+    std::fprintf(stderr, "%s\n", error.c_str());
+  }
   return nullptr;
 }
 

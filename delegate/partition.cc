@@ -116,7 +116,7 @@ Partition::Buffer* Partition::TakeBuffer(size_t size) {
     buffers_.push_back(std::make_unique<Buffer>());
     best = buffers_.back().get();
     best->size = size;
-    best->data.reset(new char[size]);  // Aligned for every fundamental type.
+    best->data = MakeAligned<char>(size);
   }
   best->taken = true;
   return best;
@@ -135,15 +135,10 @@ void Partition::Prepare(TfLiteContext* context) {
   for (size_t i = 0; i < steps_.size(); ++i) {
     PlannedStep& planned = steps_[i];
     const Step& step = *planned.step;
-    planned.outputs.clear();
-    for (const Step::Port& output : step.outputs()) {
-      const bool skipped = step.skips_unread_output() && last_reader.count(output.tensor) == 0;
-      Buffer* buffer = internal_[output.tensor] && !skipped ? TakeBuffer(output.bytes) : nullptr;
-      if (!buffer_of.emplace(output.tensor, buffer).second) {
-        Fail("%s: writes tensor %d, as another op does", step.name().c_str(), output.tensor);
-      }
-      planned.outputs.push_back(buffer != nullptr ? buffer->data.get() : nullptr);
-    }
+    const auto done = [&](int tensor) {
+      const auto reader = last_reader.find(tensor);
+      return internal_[tensor] && (reader == last_reader.end() || reader->second <= i);
+    };
     planned.inputs.clear();
     for (const Step::Port& input : step.inputs()) {
       const auto found = buffer_of.find(input.tensor);
@@ -152,12 +147,28 @@ void Partition::Prepare(TfLiteContext* context) {
       }
       planned.inputs.push_back(internal_[input.tensor] ? found->second->data.get() : nullptr);
     }
+    planned.outputs.clear();
+    for (size_t port = 0; port < step.outputs().size(); ++port) {
+      const Step::Port& output = step.outputs()[port];
+      const bool skipped = step.skips_unread_output() && last_reader.count(output.tensor) == 0;
+      Buffer* buffer = nullptr;
+      if (internal_[output.tensor] && !skipped) {
+        const int reused = port == 0 ? step.in_place_input() : -1;
+        if (reused >= 0 && done(step.inputs()[reused].tensor)) {
+          std::swap(buffer, buffer_of[step.inputs()[reused].tensor]);
+        } else {
+          buffer = TakeBuffer(output.bytes);
+        }
+      }
+      if (!buffer_of.emplace(output.tensor, buffer).second) {
+        Fail("%s: writes tensor %d, as another op does", step.name().c_str(), output.tensor);
+      }
+      planned.outputs.push_back(buffer != nullptr ? buffer->data.get() : nullptr);
+    }
     // What nobody reads any more can hold the outputs of later steps.
     for (const auto* ports : {&step.inputs(), &step.outputs()}) {
       for (const Step::Port& port : *ports) {
-        const auto reader = last_reader.find(port.tensor);
-        const bool done = reader == last_reader.end() || reader->second <= i;
-        if (internal_[port.tensor] && done && buffer_of[port.tensor] != nullptr) {
+        if (done(port.tensor) && buffer_of[port.tensor] != nullptr) {
           buffer_of[port.tensor]->taken = false;
         }
       }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "delegate/aligned.h"
 #include "delegate/kernels/kernels.h"
 #include "delegate/profile.h"
 #include "delegate/step.h"
@@ -47,7 +48,7 @@ class Partition {
 
   // Memory for a tensor that the interpreter does not see, and then for another.
   struct Buffer {
-    std::unique_ptr<char[]> data;
+    AlignedArray<char> data;
     size_t size = 0;
     bool taken = false;
   };

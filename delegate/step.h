@@ -38,8 +38,12 @@ class Step {
   // Whether Run does without a place for the first output where nobody reads it.
   virtual bool skips_unread_output() const { return false; }
 
+  // The input in whose memory the first output may lie, or -1: each value of it is read before
+  // the output's value in the same place is written.
+  virtual int in_place_input() const { return -1; }
+
   // `inputs` and `outputs` hold as many bytes as the ports say, aligned for their types, and do
-  // not overlap. A skipped output is null.
+  // not overlap but for the input above. A skipped output is null.
   virtual void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const = 0;
 
  protected:

@@ -12,6 +12,8 @@
 #include <thread>
 #include <vector>
 
+#include "delegate/aligned.h"
+
 namespace bireal {
 
 class ThreadPool {
@@ -55,7 +57,7 @@ class ThreadPool {
   // A thread's part of the indices, [count * thread / threads, count * (thread + 1) / threads).
   // The job's number is in the upper half and how many indices nobody has taken in the lower, in
   // one word: whoever is late finds another number and cannot take what is not there.
-  struct alignas(64) Share {
+  struct alignas(kCacheLine) Share {
     std::atomic<uint64_t> left{0};
   };
 

@@ -32,7 +32,7 @@ class Entry:
 
 
 def profile(
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | bytes,
     *,
     num_threads: int = 1,
     kernel: str | None = None,
@@ -41,13 +41,18 @@ def profile(
 ) -> list[Entry]:
     """Times a model's ops on random input, as `latency.measure` times the whole.
 
+    Args:
+        model: path of a .tflite file, or its bytes.
+        num_threads, kernel: see `Interpreter`.
+        num_runs: runs that are counted.
+        warmup_runs: runs before those.
+
     Returns:
         The entries in the order in which they run; their sum is about the time of a run.
 
     Raises:
         ValueError, OSError, ImportError: as `Interpreter`.
     """
-    names = _op_names(Path(model).read_bytes())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "profile.csv"
         interpreter = Interpreter(model, num_threads=num_threads, kernel=kernel, profile=path)
@@ -60,6 +65,7 @@ def profile(
         with path.open(newline="") as file:
             rows = [(int(row["done_ns"]), row["what"]) for row in csv.DictReader(file)]
 
+    names = _op_names(model if isinstance(model, bytes) else Path(model).read_bytes())
     count = len(rows) // len(spans)
     what = [text for _, text in rows[:count]]
     times: list[list[float]] = [[] for _ in range(count + 1)]

@@ -40,11 +40,11 @@ BIREAL_AVX2 inline void Widen(__m256i bytes, uint16_t* sums) {
 }
 
 // Sums the counts of `kLookups` positions, at most three: fifteen fit half a byte.
-template <int kLookups>
+template <int kPairs, int kLookups>
 BIREAL_AVX2 inline void LookUp(const uint16_t* position, ptrdiff_t pair_stride,
-                               const uint8_t* weights, __m256i sum[kTilePairs][kVectors]) {
+                               const uint8_t* weights, __m256i sum[kPairs][kVectors]) {
   for (int i = 0; i < kLookups; ++i, ++position, weights += kBlockChannels) {
-    for (int p = 0; p < kTilePairs; ++p) {
+    for (int p = 0; p < kPairs; ++p) {
       const __m256i table = Table(position[p * pair_stride]);
       for (int v = 0; v < kVectors; ++v) {
         const __m256i counts = _mm256_shuffle_epi8(table, Load(weights + v * kVectorChannels));
@@ -54,30 +54,31 @@ BIREAL_AVX2 inline void LookUp(const uint16_t* position, ptrdiff_t pair_stride,
   }
 }
 
-BIREAL_AVX2 void Tile(const TileInput& input, const uint8_t* weights,
-                      uint16_t counts[kTilePixels][kBlockChannels]) {
+template <int kPairs>
+BIREAL_AVX2 void CountPairs(const TileInput& input, const uint8_t* weights,
+                            uint16_t counts[kTilePixels][kBlockChannels]) {
   const __m256i low_half = _mm256_set1_epi8(0x0f);
-  std::memset(counts, 0, kTilePixels * sizeof(counts[0]));
+  std::memset(counts, 0, 2 * kPairs * sizeof(counts[0]));
   for (int run = 0; run < input.count; ++run) {
     const uint16_t* position = input.runs[run];
     for (int left = input.length; left > 0;) {
       // Bytewise: all that is counted, the right pixels' counts sixteenfold, modulo 256; and
       // the right pixels' counts.
-      __m256i total[kTilePairs][kVectors];
-      __m256i right[kTilePairs][kVectors];
-      for (int p = 0; p < kTilePairs; ++p) {
+      __m256i total[kPairs][kVectors];
+      __m256i right[kPairs][kVectors];
+      for (int p = 0; p < kPairs; ++p) {
         for (int v = 0; v < kVectors; ++v) total[p][v] = right[p][v] = _mm256_setzero_si256();
       }
       for (int room = std::min(left, kMaxLookups); room > 0;) {
-        __m256i sum[kTilePairs][kVectors];
+        __m256i sum[kPairs][kVectors];
         int lookups = 1;
         if (room >= kLookupsPerNibbleSum) {
           lookups = kLookupsPerNibbleSum;
-          LookUp<kLookupsPerNibbleSum>(position, input.pair_stride, weights, sum);
+          LookUp<kPairs, kLookupsPerNibbleSum>(position, input.pair_stride, weights, sum);
         } else {
-          LookUp<1>(position, input.pair_stride, weights, sum);
+          LookUp<kPairs, 1>(position, input.pair_stride, weights, sum);
         }
-        for (int p = 0; p < kTilePairs; ++p) {
+        for (int p = 0; p < kPairs; ++p) {
           for (int v = 0; v < kVectors; ++v) {
             total[p][v] = _mm256_add_epi8(total[p][v], sum[p][v]);
             right[p][v] = _mm256_add_epi8(
@@ -89,7 +90,7 @@ BIREAL_AVX2 void Tile(const TileInput& input, const uint8_t* weights,
         left -= lookups;
         room -= lookups;
       }
-      for (int p = 0; p < kTilePairs; ++p) {
+      for (int p = 0; p < kPairs; ++p) {
         for (int v = 0; v < kVectors; ++v) {
           const __m256i sixteenfold = _mm256_slli_epi16(_mm256_and_si256(right[p][v], low_half), 4);
           Widen(_mm256_sub_epi8(total[p][v], sixteenfold), counts[2 * p] + v * kVectorChannels);
@@ -98,6 +99,12 @@ BIREAL_AVX2 void Tile(const TileInput& input, const uint8_t* weights,
       }
     }
   }
+}
+
+void Tile(const TileInput& input, const uint8_t* weights,
+          uint16_t counts[kTilePixels][kBlockChannels]) {
+  const TileFunction count = input.pairs == 1 ? CountPairs<1> : CountPairs<kTilePairs>;
+  count(input, weights, counts);
 }
 
 int Order(int channel) {

@@ -16,6 +16,7 @@
 #include <cstring>
 
 #include "delegate/kernels/kernels.h"
+#include "delegate/kernels/taps.h"
 
 // As in avx2.cc, the instruction set belongs to these functions alone.
 #define BIREAL_AVX512 __attribute__((target("avx512f,avx512vpopcntdq")))
@@ -125,26 +126,13 @@ void Pack(const BconvShape& shape, const uint32_t* filter, uint8_t* weights) {
   }
 }
 
-// Of `count` taps at first, first + step, ...: those at positions in [0, size) are
-// [begin, end), which may be empty.
-struct Taps {
-  int begin, end;
-  bool operator!=(const Taps& other) const { return begin != other.begin || end != other.end; }
-};
-
-Taps InsideTaps(int first, int step, int count, int size) {
-  const int begin = first < 0 ? std::min(DivideUp(-first, step), count) : 0;
-  const int end = first < size ? std::min((size - 1 - first) / step + 1, count) : 0;
-  return {begin, std::max(begin, end)};
-}
-
 // What the pixels from ox on look at whose taps `columns` lie inside the image.
 int FindRuns(const BconvShape& shape, const uint32_t* input, int out_y, int out_x, int group,
              Taps columns, const uint32_t* ones, Run* runs) {
   const Window& window = shape.window;
   const int y0 = out_y * window.stride_h - window.pad_top;
   const int x0 = out_x * window.stride_w - window.pad_left;
-  const Taps rows = InsideTaps(y0, window.dilation_h, window.filter_h, window.in_h);
+  const Taps rows = RowsInside(window, out_y);
   const int words = shape.words_per_group;
   const ptrdiff_t pixel_words = static_cast<ptrdiff_t>(words) * shape.groups;
   int count = 0;
@@ -177,13 +165,7 @@ void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t*
   auto* const ones = reinterpret_cast<uint32_t*>(runs + taps);
   std::memset(ones, 0, shape.words_per_group * sizeof(uint32_t));
 
-  const auto columns_at = [&window](int out_x) {
-    return InsideTaps(out_x * window.stride_w - window.pad_left, window.dilation_w, window.filter_w,
-                      window.in_w);
-  };
-  const Taps rows = InsideTaps(out_y * window.stride_h - window.pad_top, window.dilation_h,
-                               window.filter_h, window.in_h);
-
+  const Taps rows = RowsInside(window, out_y);
   TileRow tile = {};
   tile.runs = runs;
   tile.weights = reinterpret_cast<const uint32_t*>(weights);
@@ -194,10 +176,10 @@ void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t*
       const TileFunction* of_vectors = &kTiles[0][DivideUp(tile.channels, kLanes) - 1];
       for (int ox = 0; ox < window.out_w;) {
         // Neighbours whose filters stick out of the image alike go together.
-        const Taps columns = columns_at(ox);
+        const Taps columns = ColumnsInside(window, ox);
         int end = ox + 1;
-        while (end < window.out_w && !(columns_at(end) != columns)) ++end;
-        const int inside = (rows.end - rows.begin) * (columns.end - columns.begin);
+        while (end < window.out_w && ColumnsInside(window, end) == columns) ++end;
+        const int inside = rows.count() * columns.count();
         tile.zeros = shape.pad_with_ones ? 0 : (taps - inside) * shape.channels_per_group;
         tile.run_count = FindRuns(shape, input, out_y, ox, group, columns, ones, runs);
         while (ox < end) {

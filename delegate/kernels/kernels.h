@@ -74,7 +74,7 @@ struct Kernels {
   //   weights: `weight_bytes`, as `pack` laid out the filter (channels_out, filter_h, filter_w,
   //            words_per_group).
   //   input:   one image, in_h * in_w * groups * words_per_group words.
-  //   scratch: `scratch_bytes`, aligned to 8, nobody else's during the call.
+  //   scratch: `scratch_bytes`, aligned to 64, nobody else's during the call.
   bool (*handles)(const BconvShape& shape);
   size_t (*weight_bytes)(const BconvShape& shape);
   size_t (*scratch_bytes)(const BconvShape& shape);
@@ -83,7 +83,7 @@ struct Kernels {
                      int out_y, uint8_t* scratch, int32_t* t);
 
   // values = relu(clamp(t) * multiplier + bias + shortcut); and, unless `signs` is null, the
-  // packed signs of those.
+  // packed signs of those. `values` may be the shortcut's memory.
   void (*store_float)(const int32_t* t, int pixels, int channels, const Affine& affine,
                       const Residual& residual, float* values, uint32_t* signs);
 

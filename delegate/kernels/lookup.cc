@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "delegate/kernels/taps.h"
+
 namespace bireal {
 namespace {
 
@@ -32,7 +34,7 @@ int BlocksPerGroup(const BconvShape& shape) {
   return DivideUp(shape.channels_out / shape.groups, kBlockChannels);
 }
 
-int Taps(const BconvShape& shape) { return shape.window.filter_h * shape.window.filter_w; }
+int TapCount(const BconvShape& shape) { return shape.window.filter_h * shape.window.filter_w; }
 
 int NibblesPerGroup(const BconvShape& shape) { return shape.words_per_group * kNibblesPerWord; }
 
@@ -41,7 +43,7 @@ int NibblesPerPixel(const BconvShape& shape) { return NibblesPerGroup(shape) * s
 // Columns of the padded input that the left pixels of all tiles look at.
 size_t PairColumns(const BconvShape& shape) {
   const Window& window = shape.window;
-  const int pixels = DivideUp(window.out_w, kTilePixels) * kTilePixels;
+  const int pixels = DivideUp(window.out_w, 2) * 2;
   return static_cast<size_t>(pixels - 2) * window.stride_w +
          (window.filter_w - 1) * window.dilation_w + 1;
 }
@@ -71,33 +73,12 @@ void UnpackNibbles(const BconvShape& shape, const uint32_t* row, uint8_t* nibble
   const size_t inside = std::min<size_t>(window.in_w, columns - left);
   std::memset(nibbles, padding, left * pixel);
   uint8_t* out = nibbles + left * pixel;
-  const size_t words = inside * pixel / kNibblesPerWord;
-  for (size_t i = 0; i < words; ++i) {
-    // Spreads the eight nibbles of a word over the eight bytes of a longer one.
-    uint64_t spread = row[i];
-    spread = (spread | spread << 16) & 0x0000FFFF0000FFFF;
-    spread = (spread | spread << 8) & 0x00FF00FF00FF00FF;
-    spread = (spread | spread << 4) & 0x0F0F0F0F0F0F0F0F;
-    std::memcpy(out + i * kNibblesPerWord, &spread, sizeof(spread));
+  const auto* bytes = reinterpret_cast<const uint8_t*>(row);
+  for (size_t i = 0; i < inside * pixel / 2; ++i) {
+    out[2 * i] = bytes[i] & 15;
+    out[2 * i + 1] = bytes[i] >> 4;
   }
   std::memset(out + inside * pixel, padding, (columns - left - inside) * pixel);
-}
-
-// How many taps of the pixel lie outside the image.
-int PaddedTaps(const Window& window, int out_y, int out_x) {
-  const auto inside = [](int first, int step, int count, int size) {
-    int taps = 0;
-    for (int i = 0; i < count; ++i) {
-      const int at = first + i * step;
-      taps += at >= 0 && at < size;
-    }
-    return taps;
-  };
-  const int rows = inside(out_y * window.stride_h - window.pad_top, window.dilation_h,
-                          window.filter_h, window.in_h);
-  const int columns = inside(out_x * window.stride_w - window.pad_left, window.dilation_w,
-                             window.filter_w, window.in_w);
-  return window.filter_h * window.filter_w - rows * columns;
 }
 
 }  // namespace
@@ -107,23 +88,23 @@ const PairTables kPairTables = MakePairTables();
 bool LookupHandles(const BconvShape& shape) {
   // The 16-bit sums; and positions are byte offsets in 16 bits, which always fit.
   static_assert(sizeof(PairTables) <= UINT16_MAX, "positions");
-  return static_cast<int64_t>(Taps(shape)) * shape.words_per_group * kBitsPerWord <= UINT16_MAX;
+  return static_cast<int64_t>(TapCount(shape)) * shape.words_per_group * kBitsPerWord <= UINT16_MAX;
 }
 
 size_t LookupWeightBytes(const BconvShape& shape) {
-  return static_cast<size_t>(shape.groups) * BlocksPerGroup(shape) * Taps(shape) *
+  return static_cast<size_t>(shape.groups) * BlocksPerGroup(shape) * TapCount(shape) *
          NibblesPerGroup(shape) * kBlockChannels;
 }
 
 size_t LookupScratchBytes(const BconvShape& shape) {
-  return Taps(shape) * sizeof(uint16_t*) +
+  return TapCount(shape) * sizeof(uint16_t*) +
          shape.window.filter_h * RowPositions(shape) * sizeof(uint16_t) + RowNibbles(shape);
 }
 
 void LookupPack(const BconvShape& shape, const uint32_t* filter, ChannelOrder order,
                 uint8_t* weights) {
   const int channels = shape.channels_out / shape.groups;
-  const int words = Taps(shape) * shape.words_per_group;
+  const int words = TapCount(shape) * shape.words_per_group;
   std::memset(weights, 0, LookupWeightBytes(shape));
   for (int group = 0; group < shape.groups; ++group) {
     for (int first = 0; first < channels; first += kBlockChannels) {
@@ -147,16 +128,17 @@ void LookupAccumulate(const BconvShape& shape, const uint8_t* weights, const uin
   const size_t pixel = NibblesPerPixel(shape);
   const size_t row_positions = RowPositions(shape);
   auto** const runs = reinterpret_cast<const uint16_t**>(scratch);
-  auto* const positions = reinterpret_cast<uint16_t*>(runs + Taps(shape));
+  auto* const positions = reinterpret_cast<uint16_t*>(runs + TapCount(shape));
   auto* const nibbles = reinterpret_cast<uint8_t*>(positions + window.filter_h * row_positions);
 
-  for (int fy = 0; fy < window.filter_h; ++fy) {
-    const int y = out_y * window.stride_h - window.pad_top + fy * window.dilation_h;
-    const bool inside = y >= 0 && y < window.in_h;
-    UnpackNibbles(
-        shape,
-        inside ? input + static_cast<size_t>(y) * window.in_w * pixel / kNibblesPerWord : nullptr,
-        nibbles);
+  // Rows of zeros can be left out, rows of +1 cannot.
+  const Taps inside = RowsInside(window, out_y);
+  const Taps rows = shape.pad_with_ones ? Taps{0, window.filter_h} : inside;
+  for (int fy = rows.begin; fy < rows.end; ++fy) {
+    const ptrdiff_t y = out_y * window.stride_h - window.pad_top + fy * window.dilation_h;
+    const bool is_row = fy >= inside.begin && fy < inside.end;
+    UnpackNibbles(shape, is_row ? input + y * window.in_w * pixel / kNibblesPerWord : nullptr,
+                  nibbles);
     const uint8_t* right = nibbles + window.stride_w * pixel;
     uint16_t* out = positions + fy * row_positions;
     for (size_t i = 0; i < row_positions; ++i) {
@@ -169,33 +151,40 @@ void LookupAccumulate(const BconvShape& shape, const uint8_t* weights, const uin
   const int runs_per_row = rows_are_runs ? 1 : window.filter_w;
   TileInput tile_input = {};
   tile_input.runs = runs;
-  tile_input.count = window.filter_h * runs_per_row;
+  tile_input.count = rows.count() * runs_per_row;
   tile_input.length = NibblesPerGroup(shape) * (rows_are_runs ? window.filter_w : 1);
   tile_input.pair_stride = 2 * window.stride_w * pixel;
 
-  // Behind the last channel, a zero of the border counts as 2 where it should count as nothing.
+  // Every zero is to count as 1. Those of the rows that were left out have not been counted;
+  // the others count as 2 for each 4 bits, also behind the last channel.
+  const int left_out = (window.filter_h - rows.count()) * window.filter_w;
   const int surplus = shape.channels_per_group - shape.words_per_group * kBitsPerWord;
-  const bool correct_surplus = surplus != 0 && !shape.pad_with_ones;
   const int channels = shape.channels_out / shape.groups;
-  const size_t block_bytes =
-      static_cast<size_t>(Taps(shape)) * NibblesPerGroup(shape) * kBlockChannels;
+  const size_t tap_bytes = static_cast<size_t>(NibblesPerGroup(shape)) * kBlockChannels;
+  const size_t skipped_bytes = rows.begin * window.filter_w * tap_bytes;
 
   for (int group = 0; group < shape.groups; ++group) {
-    for (int first = 0; first < channels; first += kBlockChannels, weights += block_bytes) {
+    for (int first = 0; first < channels;
+         first += kBlockChannels, weights += TapCount(shape) * tap_bytes) {
       const int count = std::min(kBlockChannels, channels - first);
       for (int ox = 0; ox < window.out_w; ox += kTilePixels) {
         for (int run = 0; run < tile_input.count; ++run) {
-          const int fy = run / runs_per_row;
+          const int fy = rows.begin + run / runs_per_row;
           const int fx = run % runs_per_row;
           runs[run] = positions + fy * row_positions +
                       (static_cast<size_t>(ox) * window.stride_w + fx * window.dilation_w) * pixel +
                       group * NibblesPerGroup(shape);
         }
-        alignas(32) uint16_t counts[kTilePixels][kBlockChannels];
-        tile(tile_input, weights, counts);
         const int pixels = std::min(kTilePixels, window.out_w - ox);
+        tile_input.pairs = DivideUp(pixels, 2);
+        alignas(32) uint16_t counts[kTilePixels][kBlockChannels];
+        tile(tile_input, weights + skipped_bytes, counts);
         for (int i = 0; i < pixels; ++i) {
-          const int correction = correct_surplus ? surplus * PaddedTaps(window, out_y, ox + i) : 0;
+          int correction = 0;
+          if (!shape.pad_with_ones) {
+            const int zeros = window.filter_w - ColumnsInside(window, ox + i).count();
+            correction = left_out * shape.channels_per_group + surplus * rows.count() * zeros;
+          }
           int32_t* out =
               t + static_cast<size_t>(ox + i) * shape.channels_out + group * channels + first;
           for (int c = 0; c < count; ++c) out[c] = 2 * counts[i][c] + correction;

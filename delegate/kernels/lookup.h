@@ -40,22 +40,23 @@ extern const PairTables kPairTables;
 constexpr int kMaxLookups = 60;
 constexpr int kLookupsPerNibbleSum = 3;
 
-// A tile is four output pixels, as two pairs, by one block of filters.
+// A tile is at most four output pixels, as two pairs, by one block of filters.
 constexpr int kTilePairs = 2;
 constexpr int kTilePixels = 2 * kTilePairs;
 constexpr int kBlockChannels = 64;
 
 // What a tile's pixels look at, as positions of tables (byte offsets into kPairTables). The
-// first pair's are `runs` arrays of `length` positions, one for each filter row or tap; the
-// second pair's lie `pair_stride` behind.
+// first pair's are `count` runs of `length` positions, one for each filter row or tap; the
+// second pair's, if there is one, lie `pair_stride` behind.
 struct TileInput {
   const uint16_t* const* runs;
   int count;
   int length;
+  int pairs;
   ptrdiff_t pair_stride;
 };
 
-// Counts different signs: counts[pixel][channel] for the tile, whatever it held before.
+// Counts different signs: counts[pixel][channel] for the tile's pairs, whatever it held before.
 // `weights`: kBlockChannels bytes for each position, in the order of the runs.
 using TileFunction = void (*)(const TileInput& input, const uint8_t* weights,
                               uint16_t counts[kTilePixels][kBlockChannels]);

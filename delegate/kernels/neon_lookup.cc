@@ -29,21 +29,22 @@ inline uint8x16_t Table(uint16_t position) {
 
 // Bytewise: all that is counted, the right pixels' counts sixteenfold, modulo 256; and the right
 // pixels' counts.
+template <int kPairs>
 struct Sums {
-  uint8x16_t total[kTilePairs][kVectors];
-  uint8x16_t right[kTilePairs][kVectors];
+  uint8x16_t total[kPairs][kVectors];
+  uint8x16_t right[kPairs][kVectors];
 };
 
 // Counts at `kLookups` positions, at most three: fifteen fit half a byte.
-template <int kLookups>
+template <int kLookups, int kPairs>
 inline void LookUp(const uint16_t* position, ptrdiff_t pair_stride, const uint8_t* weights,
-                   Sums* sums) {
-  uint8x16_t tables[kTilePairs][kLookups];
-  for (int p = 0; p < kTilePairs; ++p) {
+                   Sums<kPairs>* sums) {
+  uint8x16_t tables[kPairs][kLookups];
+  for (int p = 0; p < kPairs; ++p) {
     for (int i = 0; i < kLookups; ++i) tables[p][i] = Table(position[p * pair_stride + i]);
   }
   for (int v = 0; v < kVectors; ++v, weights += kVectorChannels) {
-    for (int p = 0; p < kTilePairs; ++p) {
+    for (int p = 0; p < kPairs; ++p) {
       uint8x16_t counts = vqtbl1q_u8(tables[p][0], vld1q_u8(weights));
       for (int i = 1; i < kLookups; ++i) {
         const uint8x16_t filters = vld1q_u8(weights + i * kBlockChannels);
@@ -62,10 +63,11 @@ inline void Widen(uint8x16_t bytes, uint16_t* sums) {
 }
 
 // Adds what differs at `lookups` positions, at most kMaxLookups, to `counts`.
+template <int kPairs>
 __attribute__((noinline)) BIREAL_IN_SOURCE_ORDER void Count(
     const uint16_t* position, ptrdiff_t pair_stride, const uint8_t* weights, int lookups,
     uint16_t counts[kTilePixels][kBlockChannels]) {
-  Sums sums = {};
+  Sums<kPairs> sums = {};
   for (; lookups >= kLookupsPerNibbleSum; lookups -= kLookupsPerNibbleSum) {
     LookUp<kLookupsPerNibbleSum>(position, pair_stride, weights, &sums);
     position += kLookupsPerNibbleSum;
@@ -74,7 +76,7 @@ __attribute__((noinline)) BIREAL_IN_SOURCE_ORDER void Count(
   for (; lookups > 0; --lookups, ++position, weights += kBlockChannels) {
     LookUp<1>(position, pair_stride, weights, &sums);
   }
-  for (int p = 0; p < kTilePairs; ++p) {
+  for (int p = 0; p < kPairs; ++p) {
     for (int v = 0; v < kVectors; ++v) {
       const uint8x16_t left = vsubq_u8(sums.total[p][v], vshlq_n_u8(sums.right[p][v], 4));
       Widen(left, counts[2 * p] + v * kVectorChannels);
@@ -86,10 +88,11 @@ __attribute__((noinline)) BIREAL_IN_SOURCE_ORDER void Count(
 void Tile(const TileInput& input, const uint8_t* weights,
           uint16_t counts[kTilePixels][kBlockChannels]) {
   std::memset(counts, 0, kTilePixels * sizeof(counts[0]));
+  const auto count = input.pairs == 1 ? Count<1> : Count<kTilePairs>;
   for (int run = 0; run < input.count; ++run) {
     for (int done = 0; done < input.length; done += kMaxLookups) {
       const int lookups = std::min(input.length - done, kMaxLookups);
-      Count(input.runs[run] + done, input.pair_stride, weights, lookups, counts);
+      count(input.runs[run] + done, input.pair_stride, weights, lookups, counts);
       weights += lookups * kBlockChannels;
     }
   }

@@ -22,6 +22,8 @@ class AddStep : public Step {
   void TakeQuantize(const QuantizeStep& quantize);
   bool packs() const { return outputs().size() > 1; }
 
+  int in_place_input() const override { return 0; }
+
   void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
 
  protected:

@@ -79,7 +79,7 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   const bool suits = reach - window.in_w <= kMaxOverhang && kernels_.handles(shape_) &&
                      kernels_.scratch_bytes(shape_) <= kMaxScratchBytes;
   bconv_ = suits ? &kernels_ : &kPortable;
-  weights_.reset(new uint8_t[bconv_->weight_bytes(shape_)]);
+  weights_ = MakeAligned<uint8_t>(bconv_->weight_bytes(shape_));
   bconv_->pack(shape_, words.data(), weights_.get());
 
   if (type_ == kTfLiteInt32) {
@@ -88,12 +88,12 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
     ResolveAffine(*context, taps * shape_.channels_per_group);
   }
 
-  const size_t row = Product(window.out_w, shape_.channels_out, "output row");
-  counts_.reset(new int32_t[row * pool.num_threads()]);
-  values_.reset(packs() ? new float[row * pool.num_threads()] : nullptr);
-  // Each thread's part stays aligned as new[] aligns the first.
-  scratch_bytes_ = (bconv_->scratch_bytes(shape_) + 15) / 16 * 16;
-  scratch_.reset(new uint8_t[scratch_bytes_ * pool.num_threads()]);
+  static_assert(sizeof(int32_t) == sizeof(float), "row_size_");
+  row_size_ = WholeCacheLines<float>(Product(window.out_w, shape_.channels_out, "output row"));
+  counts_ = MakeAligned<int32_t>(row_size_ * pool.num_threads());
+  values_ = packs() ? MakeAligned<float>(row_size_ * pool.num_threads()) : nullptr;
+  scratch_bytes_ = WholeCacheLines<uint8_t>(bconv_->scratch_bytes(shape_));
+  scratch_ = MakeAligned<uint8_t>(scratch_bytes_ * pool.num_threads());
 
   const int channels = shape_.channels_out;
   const int last_dim = type_ == kTfLiteInt32 ? WordsFor(channels) : channels;
@@ -123,7 +123,7 @@ void BconvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool&
   const auto* in = static_cast<const uint32_t*>(inputs[0]);
 
   pool.ParallelFor(rows_, [&](int row, int thread) {
-    int32_t* t = counts_.get() + thread * out_row;
+    int32_t* t = counts_.get() + thread * row_size_;
     bconv_->accumulate(shape_, weights_.get(), in + row / window.out_h * in_image,
                        row % window.out_h, scratch_.get() + thread * scratch_bytes_, t);
     switch (type_) {
@@ -134,7 +134,7 @@ void BconvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool&
           residual.relu = relu_after_shortcut_;
         }
         float* values = outputs[0] != nullptr ? static_cast<float*>(outputs[0]) + row * out_row
-                                              : values_.get() + thread * out_row;
+                                              : values_.get() + thread * row_size_;
         // There is no such output when nobody reads it.
         uint32_t* signs = packs() && outputs[1] != nullptr
                               ? static_cast<uint32_t*>(outputs[1]) + row * out_row_packed

@@ -1,10 +1,10 @@
 #ifndef BIREAL_DELEGATE_STEPS_BCONV_H_
 #define BIREAL_DELEGATE_STEPS_BCONV_H_
 
-#include <memory>
 #include <string>
 #include <vector>
 
+#include "delegate/aligned.h"
 #include "delegate/kernels/kernels.h"
 #include "delegate/model.h"
 #include "delegate/step.h"
@@ -31,6 +31,7 @@ class BconvStep : public Step {
   bool packs() const { return outputs().size() > 1; }
 
   bool skips_unread_output() const override { return packs(); }
+  int in_place_input() const override { return has_shortcut() ? 1 : -1; }
 
   void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
 
@@ -61,7 +62,7 @@ class BconvStep : public Step {
   TfLiteType type_ = kTfLiteNoType;
   int rows_ = 0;                    // Of the whole batch.
   const Kernels* bconv_ = nullptr;  // kernels_, or the portable ones for an odd shape.
-  std::unique_ptr<uint8_t[]> weights_;
+  AlignedArray<uint8_t> weights_;
   std::vector<float> scale_;
   std::vector<float> offset_;
   int32_t clamp_min_ = 0;
@@ -69,9 +70,10 @@ class BconvStep : public Step {
   std::vector<int32_t> count_thresholds_;
   // For each thread: an output row of counts, the same row as floats in case nobody wants it
   // stored, and what the kernel asks for.
-  std::unique_ptr<int32_t[]> counts_;
-  std::unique_ptr<float[]> values_;
-  std::unique_ptr<uint8_t[]> scratch_;
+  AlignedArray<int32_t> counts_;
+  AlignedArray<float> values_;
+  AlignedArray<uint8_t> scratch_;
+  size_t row_size_ = 0;  // Of counts_ and of values_, with what keeps the next row aligned.
   size_t scratch_bytes_ = 0;
 };
 
