@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 from report import machine, print_table
-from turns import Run, lce_run, measure, our_run, ratio
+from turns import lce_run, measure, our_run, ratio
 
-from bireal_keras import _cli, runtime
+from bireal_keras import _cli
 from bireal_keras.runtime.profile import profile
 
 _ROUNDS = flags.DEFINE_integer("rounds", 30, "Measurements of each setting.", lower_bound=3)
@@ -119,7 +119,7 @@ def _peak_kilobytes() -> int:
 
 
 def _compare_memory(models: dict[str, Path]) -> None:
-    ours = "compare.runtime.load_delegate()"
+    ours = "from bireal_keras import runtime; runtime.load_delegate()"
     lce = "from larq_compute_engine.tflite.python import interpreter_wrapper_lite"
     binary, float32 = (f"compare.Path({str(models[name])!r})" for name in ("binary", "float32"))
     settings = {
