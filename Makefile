@@ -13,10 +13,11 @@ TESTING_FLAGS := -std=c++17 -O1 -g -Wall -Wextra -Werror -ffp-contract=off -pthr
 FUZZ_SECONDS ?= 600
 AARCH64 := $(CURDIR)/_build/aarch64
 C_API := _build/c_api
+PEERS := _build/peers
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-aarch64 test-c-api sanitize fuzz lint format lock clean
+.PHONY: help demo test test-aarch64 test-c-api test-peers sanitize fuzz lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z0-9-]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -43,6 +44,10 @@ on-cortex-%:
 # too: the npm package brings both.
 test-c-api: $(C_API)/run_model $(VENV)/built ## the delegate in a C++ program, without Python
 	$(BIN)/pytest tools/c_api
+
+# The first time, larq-zoo's models are exported in an environment of their own: ten minutes.
+test-peers: $(PEERS)/models/made $(VENV)/built ## the delegate on every model of larq-zoo
+	$(BIN)/pytest tools/peers
 
 sanitize: ## the delegate's C++ tests under address, undefined and thread sanitizers
 	@mkdir -p _build/sanitize
@@ -125,6 +130,19 @@ $(AARCH64)/lib/made: $(AARCH64)/root/made $(VENV)/installed setup.py $(LIBRARY) 
 	    $(BIN)/python setup.py --quiet build --build-base $(AARCH64)/build --build-lib $(@D)
 	@touch $@
 
-$(AARCH64)/birealnet18/made: tools/aarch64/record_birealnet18.py $(VENV)/built
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python $< $(@D)
+$(AARCH64)/birealnet18/made: tools/aarch64/record_birealnet18.py tests/submodel.py $(VENV)/built
+	PYTHONPATH=tests TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python $< $(@D)
+	@touch $@
+
+$(PEERS)/venv/installed: tools/peers/requirements.txt | $(VENV)/installed
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	@echo "Installing larq-zoo and its TensorFlow into $(@D), once."
+	$(@D)/bin/pip install --quiet --requirement $<
+	@touch $@
+
+# Models that are there and not out of date are those of a run that was interrupted: they stay.
+$(PEERS)/models/made: tools/peers/export.py $(PEERS)/venv/installed
+	@test ! -e $@ || rm -r $(@D)
+	TF_CPP_MIN_LOG_LEVEL=3 $(PEERS)/venv/bin/python $< $(@D)
 	@touch $@
