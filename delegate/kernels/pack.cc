@@ -18,10 +18,14 @@ void Pack(const T* in, size_t rows, int channels, const IsNegative& is_negative,
 
 template <typename T>
 void Unpack(const uint32_t* in, size_t rows, int channels, T plus, T minus, T* out) {
-  const int words = WordsFor(channels);
-  for (size_t row = 0; row < rows; ++row, in += words, out += channels) {
-    for (int c = 0; c < channels; ++c) {
-      out[c] = in[c / kBitsPerWord] >> (c % kBitsPerWord) & 1 ? minus : plus;
+  // No branches: signs are as hard to predict as anything.
+  const T values[] = {plus, minus};
+  for (size_t row = 0; row < rows; ++row, out += channels) {
+    for (int c = 0; c < channels; c += kBitsPerWord) {
+      uint32_t word = *in++;
+      for (int bit = 0; bit < kBitsPerWord && c + bit < channels; ++bit, word >>= 1) {
+        out[c + bit] = values[word & 1];
+      }
     }
   }
 }
