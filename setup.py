@@ -89,7 +89,7 @@ setup(
         "bireal_keras.zoo",
         "bireal_keras.export",
     ],
-    package_data={"bireal_keras": ["py.typed"]},
+    package_data={"bireal_keras": ["py.typed"], "bireal_keras.zoo": ["imagenet_classes.txt"]},
     install_requires=RUNTIME,
     extras_require={"tensorflow": TENSORFLOW, "dev": TENSORFLOW + DEV},
     entry_points={

@@ -11,6 +11,7 @@ from bireal_keras.zoo.birealnet import (
     BiRealNet34,
     BiRealNet34Float,
 )
+from bireal_keras.zoo.imagenet import decode_predictions
 
 _MODELS: dict[str, Callable[..., keras.Model]] = {
     model.__name__: model
@@ -42,4 +43,4 @@ def create_model(name: str, **kwargs: Any) -> keras.Model:
     return _MODELS[name](**kwargs)
 
 
-__all__ = [*_MODELS, "create_model", "list_models"]
+__all__ = [*_MODELS, "create_model", "decode_predictions", "list_models"]
