@@ -12,10 +12,11 @@ TESTING = $(filter %.cc,$(LIBRARY)) $(patsubst %,delegate/testing/%.cc,graph int
 TESTING_FLAGS := -std=c++17 -O1 -g -Wall -Wextra -Werror -ffp-contract=off -pthread -I.
 FUZZ_SECONDS ?= 600
 AARCH64 := $(CURDIR)/_build/aarch64
+PEERS := _build/peers
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-aarch64 sanitize fuzz lint format lock clean
+.PHONY: help demo test test-aarch64 test-peers sanitize fuzz lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z0-9-]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -37,6 +38,10 @@ test-aarch64: $(addprefix $(AARCH64)/,root/made packages/made lib/made birealnet
 	        || exit 1; \
 	done
 	$(BIN)/python benchmarks/arm_inner_loop.py
+
+# The first time, larq-zoo's models are exported in an environment of their own: ten minutes.
+test-peers: $(PEERS)/models/made $(VENV)/built ## the delegate on every model of larq-zoo
+	$(BIN)/pytest tools/peers
 
 sanitize: ## the delegate's C++ tests under address, undefined and thread sanitizers
 	@mkdir -p _build/sanitize
@@ -114,6 +119,19 @@ $(AARCH64)/lib/made: $(AARCH64)/root/made $(VENV)/installed setup.py $(LIBRARY) 
 	    $(BIN)/python setup.py --quiet build --build-base $(AARCH64)/build --build-lib $(@D)
 	@touch $@
 
-$(AARCH64)/birealnet18/made: tools/aarch64/record_birealnet18.py $(VENV)/built
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python $< $(@D)
+$(AARCH64)/birealnet18/made: tools/aarch64/record_birealnet18.py tests/submodel.py $(VENV)/built
+	PYTHONPATH=tests TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python $< $(@D)
+	@touch $@
+
+$(PEERS)/venv/installed: tools/peers/requirements.txt | $(VENV)/installed
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	@echo "Installing larq-zoo and its TensorFlow into $(@D), once."
+	$(@D)/bin/pip install --quiet --requirement $<
+	@touch $@
+
+# Models that are there and not out of date are those of a run that was interrupted: they stay.
+$(PEERS)/models/made: tools/peers/export.py $(PEERS)/venv/installed
+	@test ! -e $@ || rm -r $(@D)
+	TF_CPP_MIN_LOG_LEVEL=3 $(PEERS)/venv/bin/python $< $(@D)
 	@touch $@

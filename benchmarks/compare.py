@@ -2,8 +2,9 @@
 
     python benchmarks/compare.py [--rounds=30]
 
-One run, one set of tables. Every setting takes its turn in each round, so that a machine whose
-speed drifts slows all of them; medians are compared. Batch 1, 224x224 unless a table says
+One run, one set of tables. Every setting takes its turn in each round and runs a few times in a
+row, as it would in an application; a machine whose speed drifts slows all of them. Medians are
+compared. Batch 1, 224x224 unless a table says
 otherwise. LCE's settings: its default kernel, its reference kernel, and its indirect kernel with
 XNNPACK, which is its fastest here. The twins are the same network with real-valued convolutions
 behind ReLU, on stock LiteRT with XNNPACK. Memory is a process's peak beyond the same process
@@ -14,13 +15,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 from report import machine, print_table
+from turns import Run, lce_run, measure, our_run, ratio
 
 from bireal_keras import _cli, runtime
 
@@ -29,8 +29,6 @@ _ROUNDS = flags.DEFINE_integer("rounds", 30, "Measurements of each setting.", lo
 _ROOT = Path(__file__).parents[1]
 # The 3x3 convolutions of Bi-Real-18 with stride 1: (map size, channels).
 _LAYERS = [(56, 64), (28, 128), (14, 256), (7, 512)]
-
-Run = Callable[[], object]
 
 
 def main(args: list[str]) -> None:
@@ -71,65 +69,33 @@ def _make_models(folder: Path) -> dict[str, Path]:
     return paths
 
 
-def _ours(model: str | Path | bytes, num_threads: int, kernel: str | None = None) -> Run:
-    interpreter = runtime.Interpreter(model, num_threads=num_threads, kernel=kernel)
-    x = np.random.default_rng(0).uniform(-1, 1, interpreter.input_shape)
-    x = x.astype(interpreter.input_dtype)
-    return lambda: interpreter.predict(x)
-
-
-def _lce(model: Path, num_threads: int, **settings: bool) -> Run:
-    from larq_compute_engine.tflite.python.interpreter import Interpreter
-
-    interpreter = Interpreter(model.read_bytes(), num_threads, **settings)
-    x = np.random.default_rng(0).uniform(-1, 1, (1, 224, 224, 3)).astype(np.float32)
-    return lambda: interpreter.predict(x)
-
-
-def _measure(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each run, by turns; the first of three goes uncounted."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for index in range(rounds + 3):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if index >= 3:
-                times[name].append((time.perf_counter() - start) * 1e3)
-    return times
-
-
 def _compare_networks(models: dict[str, Path]) -> None:
     runs = {}
     for threads in (1, 2):
         suffix = f", {threads} thread{'s' * (threads > 1)}"
         runs |= {
-            f"ours{suffix}": _ours(models["binary"], threads),
-            f"float32 twin, XNNPACK{suffix}": _ours(models["float32"], threads),
-            f"int8 twin, XNNPACK{suffix}": _ours(models["int8"], threads),
-            f"LCE 0.16, indirect + XNNPACK{suffix}": _lce(
+            f"ours{suffix}": our_run(models["binary"], threads),
+            f"float32 twin, XNNPACK{suffix}": our_run(models["float32"], threads),
+            f"int8 twin, XNNPACK{suffix}": our_run(models["int8"], threads),
+            f"LCE 0.16, indirect + XNNPACK{suffix}": lce_run(
                 models["binary"], threads, use_indirect_bgemm=True, use_xnnpack=True
             ),
         }
     runs |= {
-        "LCE 0.16, indirect, 1 thread": _lce(models["binary"], 1, use_indirect_bgemm=True),
-        "LCE 0.16, default, 1 thread": _lce(models["binary"], 1),
-        "LCE 0.16, reference, 1 thread": _lce(models["binary"], 1, use_reference_bconv=True),
-        "ours, portable kernel, 1 thread": _ours(models["binary"], 1, "portable"),
+        "LCE 0.16, indirect, 1 thread": lce_run(models["binary"], 1, use_indirect_bgemm=True),
+        "LCE 0.16, default, 1 thread": lce_run(models["binary"], 1),
+        "LCE 0.16, reference, 1 thread": lce_run(models["binary"], 1, use_reference_bconv=True),
+        "ours, portable kernel, 1 thread": our_run(models["binary"], 1, "portable"),
     }
-    times = _measure(runs, _ROUNDS.value)
+    times = measure(runs, _ROUNDS.value)
     rows = []
     for name, values in times.items():
         threads = name.rpartition(", ")[2]
-        ratio = _ratio(values, times[f"ours, {threads}"])
+        times_ours = ratio(values, times[f"ours, {threads}"])
         rows.append(
-            [name, f"{statistics.median(values):.2f}", f"{min(values):.2f}", f"{ratio:.1f}"]
+            [name, f"{statistics.median(values):.2f}", f"{min(values):.2f}", f"{times_ours:.1f}"]
         )
     print_table(["Bi-Real-18, 224x224", "median ms", "min ms", "times our time"], rows)
-
-
-def _ratio(times: list[float], ours: list[float]) -> float:
-    """The median of the ratios within a round."""
-    return statistics.median(a / b for a, b in zip(times, ours))
 
 
 _PEAK_MEMORY_SCRIPT = """
@@ -157,13 +123,13 @@ def _compare_memory(models: dict[str, Path]) -> None:
     lce = "from larq_compute_engine.tflite.python import interpreter_wrapper_lite"
     binary, float32 = (f"compare.Path({str(models[name])!r})" for name in ("binary", "float32"))
     settings = {
-        "ours": (ours, f"compare._ours({binary}, 1)"),
-        "float32 twin, XNNPACK": (ours, f"compare._ours({float32}, 1)"),
+        "ours": (ours, f"compare.our_run({binary}, 1)"),
+        "float32 twin, XNNPACK": (ours, f"compare.our_run({float32}, 1)"),
         "LCE 0.16, indirect + XNNPACK": (
             lce,
-            f"compare._lce({binary}, 1, use_indirect_bgemm=True, use_xnnpack=True)",
+            f"compare.lce_run({binary}, 1, use_indirect_bgemm=True, use_xnnpack=True)",
         ),
-        "LCE 0.16, default": (lce, f"compare._lce({binary}, 1)"),
+        "LCE 0.16, default": (lce, f"compare.lce_run({binary}, 1)"),
     }
     rows = []
     for name, (warm_up, make_run) in settings.items():
@@ -199,7 +165,7 @@ def _layer(size: int, channels: int, batch: int = 1) -> tuple[Run, float]:
 
 def _measure_layers(peak: float) -> None:
     built = {f"{s}x{s}, {c} channels": _layer(s, c) for s, c in _LAYERS}
-    times = _measure({name: run for name, (run, _) in built.items()}, 5 * _ROUNDS.value)
+    times = measure({name: run for name, (run, _) in built.items()}, _ROUNDS.value)
     rows = []
     for name, values in times.items():
         rate = _rate(built[name][1], values)
@@ -220,7 +186,7 @@ def _measure_growth() -> None:
     shapes += [(14, channels, 1) for channels in (32, 64, 128, 512)]
     shapes += [(14, 256, batch) for batch in (2, 4, 8)]
     built = {f"{s}x{s}, {c} channels, batch {b}": _layer(s, c, b) for s, c, b in shapes}
-    times = _measure({name: run for name, (run, _) in built.items()}, _ROUNDS.value)
+    times = measure({name: run for name, (run, _) in built.items()}, _ROUNDS.value)
     print_table(
         ["growth, 1 thread", "median ms", "1e9 MAC/s"],
         [

@@ -19,6 +19,7 @@
 #include "delegate/lce_ops.h"
 #include "delegate/model.h"
 #include "delegate/partition.h"
+#include "delegate/profile.h"
 #include "delegate/tflite_abi.h"
 #include "delegate/thread_pool.h"
 
@@ -31,6 +32,7 @@ struct Options {
   int num_threads = 1;
   const Kernels* kernels = FindKernels(nullptr);
   bool verbose = false;
+  std::string profile;
 };
 
 bool ParseInt(const char* text, int min, int max, int* value) {
@@ -64,7 +66,11 @@ std::string SetOption(const char* key, const char* value, Options* options) {
     }
     return "`verbose` must be 0 or 1." + received;
   }
-  return "an option must be one of: num_threads, kernel, verbose." + received;
+  if (std::strcmp(key, "profile") == 0) {
+    options->profile = value;
+    return "";
+  }
+  return "an option must be one of: num_threads, kernel, verbose, profile." + received;
 }
 
 struct Delegate {
@@ -73,6 +79,7 @@ struct Delegate {
   TfLiteDelegate c_struct = {};
   Options options;
   ThreadPool pool;
+  std::unique_ptr<Profile> profile;  // Null unless the options ask for it.
 };
 
 Delegate& FromC(TfLiteDelegate* delegate) { return *static_cast<Delegate*>(delegate->data); }
@@ -117,35 +124,65 @@ TfLiteStatus InvokeKernel(TfLiteContext* context, TfLiteNode* node) {
   return Guarded(context, [&] { partition->Invoke(context); });
 }
 
-// Claims every LCE op of the graph, and the ADD behind a convolution, so that a residual stage
-// becomes one partition.
-void ClaimNodes(TfLiteContext* context, TfLiteDelegate* c_delegate) {
-  const Delegate& delegate = FromC(c_delegate);
+struct PlannedNode {
+  int index;
+  TfLiteNode* node;
+  TfLiteRegistration* registration;
+};
+
+// The nodes in the order in which the interpreter runs them.
+std::vector<PlannedNode> ExecutionPlan(TfLiteContext* context) {
   TfLiteIntArray* plan = nullptr;
   if (context->GetExecutionPlan(context, &plan) != kTfLiteOk) {
     throw ModelError("the graph has no execution plan");
   }
+  std::vector<PlannedNode> nodes;
+  for (int i = 0; i < plan->size; ++i) {
+    PlannedNode planned = {plan->data[i], nullptr, nullptr};
+    if (context->GetNodeAndRegistration(context, planned.index, &planned.node,
+                                        &planned.registration) != kTfLiteOk) {
+      throw ModelError("the graph lacks a node of its execution plan");
+    }
+    nodes.push_back(planned);
+  }
+  return nodes;
+}
+
+// Lets every partition write down when it runs, and which nodes the interpreter ran before it.
+void WriteProfile(TfLiteContext* context, Profile* profile) {
+  std::string before = "interpreter";
+  for (const PlannedNode& planned : ExecutionPlan(context)) {
+    if (planned.registration->invoke == InvokeKernel) {
+      auto* partition = static_cast<Partition*>(planned.node->user_data);
+      if (partition != nullptr) partition->WriteProfile(profile, before);
+      before = "interpreter";
+    } else {
+      before += " (node " + std::to_string(planned.index) + ")";
+    }
+  }
+}
+
+// Claims every LCE op of the graph, and the ADD behind a convolution, so that a residual stage
+// becomes one partition.
+void ClaimNodes(TfLiteContext* context, TfLiteDelegate* c_delegate) {
+  const Delegate& delegate = FromC(c_delegate);
+  const std::vector<PlannedNode> plan = ExecutionPlan(context);
   // In the layout of a TfLiteIntArray: the size, then the elements.
   std::vector<int> nodes = {0};
   std::unordered_set<int> claimed_outputs;
-  for (int i = 0; i < plan->size; ++i) {
-    TfLiteNode* node = nullptr;
-    TfLiteRegistration* registration = nullptr;
-    if (context->GetNodeAndRegistration(context, plan->data[i], &node, &registration) !=
-        kTfLiteOk) {
-      throw ModelError("the graph lacks a node of its execution plan");
-    }
-    const bool is_shortcut = IsSimpleAdd(*context, *node, *registration) &&
-                             (claimed_outputs.count(node->inputs->data[0]) != 0 ||
-                              claimed_outputs.count(node->inputs->data[1]) != 0);
-    if (!IsLceOp(*registration) && !is_shortcut) continue;
-    nodes.push_back(plan->data[i]);
-    if (node->outputs->size == 1) claimed_outputs.insert(node->outputs->data[0]);
+  for (const PlannedNode& planned : plan) {
+    const TfLiteNode& node = *planned.node;
+    const bool is_shortcut = IsSimpleAdd(*context, node, *planned.registration) &&
+                             (claimed_outputs.count(node.inputs->data[0]) != 0 ||
+                              claimed_outputs.count(node.inputs->data[1]) != 0);
+    if (!IsLceOp(*planned.registration) && !is_shortcut) continue;
+    nodes.push_back(planned.index);
+    if (node.outputs->size == 1) claimed_outputs.insert(node.outputs->data[0]);
   }
   nodes[0] = static_cast<int>(nodes.size()) - 1;
   if (delegate.options.verbose) {
-    std::fprintf(stderr, "bireal delegate: %d of %d nodes, kernel %s, %d threads\n", nodes[0],
-                 plan->size, delegate.options.kernels->name, delegate.pool.num_threads());
+    std::fprintf(stderr, "bireal delegate: %d of %zu nodes, kernel %s, %d threads\n", nodes[0],
+                 plan.size(), delegate.options.kernels->name, delegate.pool.num_threads());
   }
 
   TfLiteRegistration registration = {};
@@ -163,10 +200,14 @@ void ClaimNodes(TfLiteContext* context, TfLiteDelegate* c_delegate) {
 }
 
 TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* delegate) {
-  return Guarded(context, [&] { ClaimNodes(context, delegate); });
+  return Guarded(context, [&] {
+    ClaimNodes(context, delegate);
+    if (Profile* profile = FromC(delegate).profile.get()) WriteProfile(context, profile);
+  });
 }
 
 Delegate::Delegate(const Options& chosen) : options(chosen), pool(chosen.num_threads) {
+  if (!options.profile.empty()) profile = std::make_unique<Profile>(options.profile.c_str());
   c_struct.data = this;
   c_struct.Prepare = PrepareDelegate;
   // Without this flag the interpreter prepares every op before it asks a delegate, and stops

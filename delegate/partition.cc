@@ -62,7 +62,6 @@ void Partition::FuseShortcuts() {
   for (size_t i = 0; i < steps_.size(); ++i) {
     const auto* add = dynamic_cast<const AddStep*>(steps_[i].step.get());
     if (add == nullptr) continue;
-    const int sum = add->outputs()[0].tensor;
     // The later of two convolutions, so that the other sum is there before it.
     for (size_t j = i; j-- > 0;) {
       auto* bconv = dynamic_cast<BconvStep*>(steps_[j].step.get());
@@ -72,7 +71,7 @@ void Partition::FuseShortcuts() {
       const int b = add->inputs()[1].tensor;
       if ((value != a && value != b) || Readers(value) != 1) continue;
       internal_[value] = false;  // It no longer exists.
-      bconv->AddShortcut(value == a ? b : a, add->relu(), sum);
+      bconv->TakeAdd(*add, value == a ? b : a);
       // The convolution moves to where the shortcut is known to be ready.
       steps_[i].step = std::move(steps_[j].step);
       steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(j));
@@ -88,16 +87,15 @@ void Partition::FuseQuantize(const TfLiteContext& context) {
     if (quantize == nullptr) continue;
     const int value = quantize->inputs()[0].tensor;
     if (context.tensors[value].type != kTfLiteFloat32) continue;
-    const int packed = quantize->outputs()[0].tensor;
     for (size_t j = 0; j < i; ++j) {
       Step* step = steps_[j].step.get();
       if (step->outputs()[0].tensor != value) continue;
       auto* bconv = dynamic_cast<BconvStep*>(step);
       auto* add = dynamic_cast<AddStep*>(step);
       if (bconv != nullptr && !bconv->packs()) {
-        bconv->PackInto(packed);
+        bconv->TakeQuantize(*quantize);
       } else if (add != nullptr && !add->packs()) {
-        add->PackInto(packed);
+        add->TakeQuantize(*quantize);
       } else {
         continue;
       }
@@ -177,6 +175,7 @@ void Partition::Prepare(TfLiteContext* context) {
 
 void Partition::Invoke(TfLiteContext* context) {
   const FlushDenormals flush_denormals;
+  if (profile_ != nullptr) profile_->Done(before_);
   for (const PlannedStep& planned : steps_) {
     const Step& step = *planned.step;
     const void* inputs[Step::kMaxPorts];
@@ -190,6 +189,7 @@ void Partition::Invoke(TfLiteContext* context) {
       outputs[i] = internal_[port.tensor] ? planned.outputs[i] : TensorData(*context, step, port);
     }
     step.Run(inputs, outputs, pool_);
+    if (profile_ != nullptr) profile_->Done(step.name());
   }
 }
 

@@ -3,9 +3,11 @@
 #define BIREAL_DELEGATE_PARTITION_H_
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "delegate/kernels/kernels.h"
+#include "delegate/profile.h"
 #include "delegate/step.h"
 #include "delegate/tflite_abi.h"
 #include "delegate/thread_pool.h"
@@ -20,6 +22,13 @@ class Partition {
 
   // Less than the nodes where one step does the work of several.
   size_t step_count() const { return steps_.size(); }
+
+  // From now on every Invoke says in `profile` when it starts, which is when what comes `before`
+  // is done, and when each step is done.
+  void WriteProfile(Profile* profile, const std::string& before) {
+    profile_ = profile;
+    before_ = before;
+  }
 
   // Throws ModelError.
   void Prepare(TfLiteContext* context);
@@ -55,6 +64,8 @@ class Partition {
   std::vector<PlannedStep> steps_;
   std::vector<bool> internal_;  // By tensor: made here and used nowhere else.
   std::vector<std::unique_ptr<Buffer>> buffers_;
+  Profile* profile_ = nullptr;
+  std::string before_;
 };
 
 }  // namespace bireal

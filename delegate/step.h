@@ -25,7 +25,8 @@ class Step {
 
   virtual ~Step() = default;
 
-  // "LceBconv2d (node 12)": what a message about the step starts with.
+  // "LceBconv2d (node 12) + ADD (node 13)", the ops that the step stands for: what a message
+  // about it starts with.
   const std::string& name() const { return name_; }
   const std::vector<Port>& inputs() const { return inputs_; }
   const std::vector<Port>& outputs() const { return outputs_; }
@@ -44,6 +45,9 @@ class Step {
  protected:
   Step(std::string name, int input, int output)
       : name_(std::move(name)), inputs_{{input, 0}}, outputs_{{output, 0}} {}
+
+  // For a step that takes over the work of `other`, which follows it.
+  void TakeOver(const Step& other) { name_ += " + " + other.name_; }
 
   void AddInput(int tensor) { inputs_.push_back({tensor, 0}); }
   void AddOutput(int tensor) { outputs_.push_back({tensor, 0}); }

@@ -1,12 +1,41 @@
 #include "delegate/thread_pool.h"
 
+#include <chrono>
 #include <system_error>
 
 #include "delegate/denormals.h"
 
 namespace bireal {
+namespace {
 
-ThreadPool::ThreadPool(int num_threads) {
+// Between two steps of a partition pass a few microseconds; between two partitions the
+// interpreter's own threads need the cores.
+constexpr std::chrono::microseconds kStayAwake{20};
+
+uint64_t MakeLeft(uint32_t job, int count) {
+  return static_cast<uint64_t>(job) << 32 | static_cast<uint32_t>(count);
+}
+
+uint32_t JobOf(uint64_t left) { return static_cast<uint32_t>(left >> 32); }
+
+int CountOf(uint64_t left) { return static_cast<int>(static_cast<uint32_t>(left)); }
+
+int ShareEnd(int count, int thread, int threads) {
+  return static_cast<int>(static_cast<int64_t>(count) * (thread + 1) / threads);
+}
+
+// Tells the CPU that this is a loop that waits.
+void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int num_threads) : shares_(new Share[num_threads]) {
   try {
     for (int thread = 1; thread < num_threads; ++thread) {
       workers_.emplace_back([this, thread] { Work(thread); });
@@ -17,53 +46,85 @@ ThreadPool::ThreadPool(int num_threads) {
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    stop_ = true;
-  }
-  start_.notify_all();
+  stop_ = true;
+  Wake();
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::TakeIndices(int thread) {
-  for (int index = next_++; index < count_; index = next_++) task_(context_, index, thread);
+template <typename Ready>
+void ThreadPool::WaitUntil(const Ready& ready) {
+  const auto sleep_time = std::chrono::steady_clock::now() + kStayAwake;
+  do {
+    for (int i = 0; i < 16; ++i) {
+      if (ready()) return;
+      Pause();
+    }
+  } while (std::chrono::steady_clock::now() < sleep_time);
+  std::unique_lock<std::mutex> lock(mutex_);
+  // Sleepers count themselves before they look again, and whoever makes `ready` true looks for
+  // sleepers after: one of the two sees the other.
+  ++sleepers_;
+  woken_.wait(lock, ready);
+  --sleepers_;
+}
+
+void ThreadPool::Wake() {
+  if (sleepers_ == 0) return;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+  }  // Whoever was about to sleep, sleeps now.
+  woken_.notify_all();
+}
+
+void ThreadPool::DoShares(uint32_t job, int thread) {
+  const int threads = num_threads();
+  for (int i = 0; i < threads; ++i) {
+    const int owner = (thread + i) % threads;
+    std::atomic<uint64_t>& share = shares_[owner].left;
+    uint64_t left = share;
+    while (JobOf(left) == job && CountOf(left) > 0) {
+      if (!share.compare_exchange_weak(left, left - 1)) continue;
+      // The job's fields stay until this index is done.
+      const int count = count_;
+      task_(context_, ShareEnd(count, owner, threads) - CountOf(left), thread);
+      if (++done_ == count) Wake();
+      left = share;
+    }
+  }
 }
 
 void ThreadPool::Work(int thread) {
   const FlushDenormals flush_denormals;
-  int seen = 0;
-  std::unique_lock<std::mutex> lock(mutex_);
+  const std::atomic<uint64_t>& share = shares_[thread].left;
+  uint32_t seen = 0;
   while (true) {
-    start_.wait(lock, [&] { return stop_ || generation_ != seen; });
+    WaitUntil([&] { return stop_ || JobOf(share) != seen; });
     if (stop_) return;
-    seen = generation_;
-    lock.unlock();
-    TakeIndices(thread);
-    lock.lock();
-    if (--busy_ == 0) done_.notify_one();
+    seen = JobOf(share);
+    DoShares(seen, thread);
   }
 }
 
 void ThreadPool::Run(int count, Task task, const void* context) {
   // Interpreters that share a delegate may run at once.
-  std::unique_lock<std::mutex> caller(caller_, std::defer_lock);
-  if (workers_.empty() || count <= 1 || !caller.try_lock()) {
+  if (workers_.empty() || count <= 1 || busy_.exchange(true)) {
     for (int index = 0; index < count; ++index) task(context, index, 0);
     return;
   }
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    task_ = task;
-    context_ = context;
-    count_ = count;
-    next_ = 0;
-    busy_ = static_cast<int>(workers_.size());
-    ++generation_;
+  task_ = task;
+  context_ = context;
+  count_ = count;
+  done_ = 0;
+  const uint32_t job = ++job_;
+  for (int thread = 0, begin = 0; thread < num_threads(); ++thread) {
+    const int end = ShareEnd(count, thread, num_threads());
+    shares_[thread].left = MakeLeft(job, end - begin);
+    begin = end;
   }
-  start_.notify_all();
-  TakeIndices(0);
-  std::unique_lock<std::mutex> lock(mutex_);
-  done_.wait(lock, [&] { return busy_ == 0; });
+  Wake();
+  DoShares(job, 0);
+  WaitUntil([&] { return done_ == count; });
+  busy_ = false;
 }
 
 }  // namespace bireal

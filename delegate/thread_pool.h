@@ -6,6 +6,8 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -22,9 +24,11 @@ class ThreadPool {
 
   int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls body(i, thread) for every i in [0, count), each once, in no particular order, from
-  // this thread and the workers; `thread` is in [0, num_threads()). Returns when all are done.
-  // While the workers are at one call, the threads of other calls do theirs alone.
+  // Calls body(i, thread) for every i in [0, count), each once, in no particular order, though
+  // each thread tends to get the same part of [0, count) again, which its cache may hold, from
+  // this thread and the workers; `thread` is in [0, num_threads()). Returns when all are done;
+  // does not wait for workers that have not begun. While the workers are at one call, the threads
+  // of other calls do theirs alone.
   template <typename Body>
   void ParallelFor(int count, const Body& body) {
     Run(
@@ -40,23 +44,36 @@ class ThreadPool {
 
   void Run(int count, Task task, const void* context);
   void Work(int thread);
-  void TakeIndices(int thread);
+  // Does the indices of that job that nobody has taken, the thread's own share first.
+  void DoShares(uint32_t job, int thread);
+  // Waits until `ready`: at first awake, because the next job tends to follow at once, and then
+  // asleep until somebody calls Wake.
+  template <typename Ready>
+  void WaitUntil(const Ready& ready);
+  void Wake();
+
+  // A thread's part of the indices, [count * thread / threads, count * (thread + 1) / threads).
+  // The job's number is in the upper half and how many indices nobody has taken in the lower, in
+  // one word: whoever is late finds another number and cannot take what is not there.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> left{0};
+  };
 
   std::vector<std::thread> workers_;
-  std::mutex caller_;  // Held by the call that the workers are at.
-  std::mutex mutex_;
-  std::condition_variable start_;
-  std::condition_variable done_;
-  // Under mutex_:
-  int generation_ = 0;  // Counts the calls of Run.
-  int busy_ = 0;        // Workers that have not finished this one.
-  bool stop_ = false;
-  // Written before a generation starts, constant during it:
+  std::unique_ptr<Share[]> shares_;
+  std::atomic<bool> busy_{false};  // The workers are at some call.
+  std::atomic<bool> stop_{false};
+  std::atomic<int> done_{0};  // Of the job's indices.
+  // Of the job, constant while it has indices that are not done:
+  uint32_t job_ = 0;
   Task task_ = nullptr;
   const void* context_ = nullptr;
   int count_ = 0;
 
-  std::atomic<int> next_{0};
+  // Only for threads that fall asleep, and those that wake them.
+  std::atomic<int> sleepers_{0};
+  std::mutex mutex_;
+  std::condition_variable woken_;
 };
 
 // Calls body(first row, number of rows) for pieces that together are all `rows`, at least one.

@@ -3,10 +3,12 @@
 Usage: bireal-bench [flags] MODEL.tflite
 
 Runs the model on random input and prints the shortest and the median time of a run, in
-milliseconds. Any .tflite file will do, with 1-bit layers or without. The flags have the
-names of TensorFlow Lite's benchmark_model.
+milliseconds, and with --profile where that time goes. Any .tflite file will do, with 1-bit
+layers or without. The flags have the names of TensorFlow Lite's benchmark_model.
 """
 
+import collections
+import dataclasses
 import json
 import statistics
 from typing import Any
@@ -16,6 +18,7 @@ from absl import app, flags
 from bireal_keras import _cli
 from bireal_keras.runtime.interpreter import Interpreter
 from bireal_keras.runtime.latency import measure
+from bireal_keras.runtime.profile import Entry, profile
 
 _GRAPH = flags.DEFINE_string("graph", None, "The model, instead of the argument.")
 _NUM_THREADS = flags.DEFINE_integer(
@@ -30,6 +33,9 @@ _COMPARE = flags.DEFINE_string(
     "compare",
     None,
     "Another model, its float32 twin for example, that takes turns with the first.",
+)
+_PROFILE = flags.DEFINE_bool(
+    "profile", False, "Also time the ops of the model, in runs of their own."
 )
 _JSON = flags.DEFINE_bool("json", False, "Print JSON: all times, and the settings.")
 
@@ -55,6 +61,16 @@ def main(args: list[str]) -> None:
         }
         for path, interpreter, milliseconds in zip(paths, interpreters, times)
     ]
+    entries: list[Entry] = []
+    if _PROFILE.value:
+        entries = profile(
+            paths[0],
+            num_threads=_NUM_THREADS.value,
+            kernel=_KERNEL.value,
+            num_runs=_NUM_RUNS.value,
+            warmup_runs=_WARMUP_RUNS.value,
+        )
+        results[0]["profile"] = [dataclasses.asdict(entry) for entry in entries]
     if _JSON.value:
         print(json.dumps(results, indent=2))
         return
@@ -68,6 +84,27 @@ def main(args: list[str]) -> None:
     if len(times) == 2:
         ratio = statistics.median(other / first for first, other in zip(*times))
         print(f"{paths[1]} takes {ratio:.2f} times as long")
+    _print_profile(entries)
+
+
+def _print_profile(entries: list[Entry]) -> None:
+    total = sum(entry.milliseconds for entry in entries)
+    for entry in entries:
+        if entry.delegated:
+            by, ops = "delegate", " + ".join(entry.ops)
+        else:
+            counts = collections.Counter(entry.ops)
+            by, ops = (
+                "LiteRT",
+                ", ".join(f"{count} {op}" if count > 1 else op for op, count in counts.items()),
+            )
+        first, last = min(entry.nodes), max(entry.nodes)
+        nodes = f"node {first}" if first == last else f"nodes {first} to {last}"
+        share = entry.milliseconds / total
+        print(f"{entry.milliseconds:9.3f} ms {share:6.1%}  {by:8}  {ops} ({nodes})")
+    if entries:
+        delegated = sum(entry.milliseconds for entry in entries if entry.delegated)
+        print(f"{total:9.3f} ms in all, {delegated:.3f} ms of it in the delegate")
 
 
 def run() -> None:

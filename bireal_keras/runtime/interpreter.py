@@ -45,7 +45,13 @@ def delegate_path() -> str:
     return str(_LIBRARY)
 
 
-def load_delegate(*, num_threads: int = 1, kernel: str | None = None, verbose: bool = False) -> Any:
+def load_delegate(
+    *,
+    num_threads: int = 1,
+    kernel: str | None = None,
+    verbose: bool = False,
+    profile: str | os.PathLike[str] | None = None,
+) -> Any:
     """Loads the delegate for people who drive LiteRT themselves.
 
         from ai_edge_litert.interpreter import Interpreter
@@ -57,6 +63,8 @@ def load_delegate(*, num_threads: int = 1, kernel: str | None = None, verbose: b
         kernel: forces the kernels for one instruction set, by name; None takes what the
             environment variable BIREAL_KERNEL says, or the best ones for this CPU.
         verbose: prints on stderr what the delegate takes over.
+        profile: a CSV file to write: when, in `time.monotonic_ns`, each of the delegate's
+            steps is done. `bireal_keras.runtime.profile` makes use of it.
 
     Returns:
         The delegate object of the installed LiteRT.
@@ -69,6 +77,8 @@ def load_delegate(*, num_threads: int = 1, kernel: str | None = None, verbose: b
     options: dict[str, Any] = {"num_threads": num_threads, "verbose": int(verbose)}
     if kernel is not None:
         options["kernel"] = kernel
+    if profile is not None:
+        options["profile"] = os.fspath(profile)
     return _load_delegate(options)
 
 
@@ -86,7 +96,7 @@ class Interpreter:
     Args:
         model: path of a .tflite file, or its bytes.
         num_threads: threads of the binary and of the other ops, 1 to 64.
-        kernel: see `load_delegate`.
+        kernel, profile: see `load_delegate`.
 
     Attributes:
         input_shape: (batch, height, width, channels) as the file has it.
@@ -106,6 +116,7 @@ class Interpreter:
         *,
         num_threads: int = 1,
         kernel: str | None = None,
+        profile: str | os.PathLike[str] | None = None,
     ):
         if isinstance(model, (bytes, bytearray, memoryview)):
             name, content = "the model", bytes(model)
@@ -114,7 +125,7 @@ class Interpreter:
         if not content:
             raise ValueError(f"{name}: is empty.")
         # The interpreter does not keep its delegate alive.
-        self._delegate = load_delegate(num_threads=num_threads, kernel=kernel)
+        self._delegate = load_delegate(num_threads=num_threads, kernel=kernel, profile=profile)
         try:
             self._interpreter = _litert().Interpreter(
                 model_content=content,

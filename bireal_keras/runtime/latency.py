@@ -14,9 +14,8 @@ def measure(
     """Wall-clock milliseconds of `num_runs` runs of each model, for the file's batch size.
 
     The models take turns, so that a machine whose speed drifts slows all of them.
-    Floating-point input is drawn from [-1, 1), other input is 0 or 1.
     """
-    inputs = [_random_input(interpreter) for interpreter in interpreters]
+    inputs = [random_input(interpreter) for interpreter in interpreters]
     milliseconds: list[list[float]] = [[] for _ in interpreters]
     for run_index in range(warmup_runs + num_runs):
         for interpreter, x, times in zip(interpreters, inputs, milliseconds):
@@ -27,7 +26,8 @@ def measure(
     return milliseconds
 
 
-def _random_input(interpreter: Interpreter) -> np.ndarray:
+def random_input(interpreter: Interpreter) -> np.ndarray:
+    """A batch of the file's size: floats from [-1, 1), 0 or 1 for other types."""
     low, high = (-1, 1) if np.issubdtype(interpreter.input_dtype, np.floating) else (0, 2)
     values = np.random.default_rng(0).uniform(low, high, interpreter.input_shape)
     return values.astype(interpreter.input_dtype)

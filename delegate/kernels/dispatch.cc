@@ -5,6 +5,7 @@
 namespace bireal {
 
 #if defined(__x86_64__)
+extern const Kernels kAvx512;
 extern const Kernels kAvx2;
 #elif defined(__aarch64__)
 extern const Kernels kNeonLookup;
@@ -16,6 +17,7 @@ namespace {
 // Fastest first. Kernels that are not listed here do not exist.
 const Kernels* const kAll[] = {
 #if defined(__x86_64__)
+    &kAvx512,
     &kAvx2,
 #elif defined(__aarch64__)
     &kNeonLookup,
@@ -37,7 +39,7 @@ const Kernels* FindKernels(const char* name) {
 
 const char* KernelNames() {
 #if defined(__x86_64__)
-  return "avx2, portable";
+  return "avx512, avx2, portable";
 #elif defined(__aarch64__)
   return "neon_lookup, neon, portable";
 #else

@@ -96,7 +96,7 @@ extern const Kernels kPortable;
 // The kernels of that name, the best ones for this CPU when `name` is null, or null when there
 // are none or this CPU cannot run them.
 const Kernels* FindKernels(const char* name);
-// "avx2, portable": what FindKernels knows, for an error message.
+// "avx512, avx2, portable": what FindKernels knows, for an error message.
 const char* KernelNames();
 
 // The rest is fast enough everywhere as the compiler makes it.

@@ -9,6 +9,11 @@ AddStep::AddStep(std::string name, int a, int b, int output, bool relu, const Ke
   AddInput(b);
 }
 
+void AddStep::TakeQuantize(const QuantizeStep& quantize) {
+  TakeOver(quantize);
+  AddOutput(quantize.outputs()[0].tensor);
+}
+
 void AddStep::Resolve(TfLiteContext* context, const ThreadPool&) {
   const TfLiteTensor& a = Input(*context, 0);
   const TfLiteTensor& b = Input(*context, 1);

@@ -5,6 +5,7 @@
 
 #include "delegate/kernels/kernels.h"
 #include "delegate/step.h"
+#include "delegate/steps/quantize.h"
 
 namespace bireal {
 
@@ -17,8 +18,8 @@ class AddStep : public Step {
 
   bool relu() const { return relu_; }
 
-  // Also writes the output of the LceQuantize that reads the sum. Call once at most.
-  void PackInto(int tensor) { AddOutput(tensor); }
+  // Takes over the LceQuantize of the sum, which is written as well. Call once at most.
+  void TakeQuantize(const QuantizeStep& quantize);
   bool packs() const { return outputs().size() > 1; }
 
   void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;

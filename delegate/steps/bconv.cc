@@ -27,10 +27,16 @@ BconvStep::BconvStep(std::string name, const TfLiteNode& node, const FlexMap& op
   activation_ = Option(options, "fused_activation_function", INT32_MIN, INT32_MAX);
 }
 
-void BconvStep::AddShortcut(int shortcut, bool relu, int sum) {
+void BconvStep::TakeAdd(const AddStep& add, int shortcut) {
+  TakeOver(add);
   AddInput(shortcut);
-  ReplaceOutput(sum);
-  relu_after_shortcut_ = relu;
+  ReplaceOutput(add.outputs()[0].tensor);
+  relu_after_shortcut_ = add.relu();
+}
+
+void BconvStep::TakeQuantize(const QuantizeStep& quantize) {
+  TakeOver(quantize);
+  AddOutput(quantize.outputs()[0].tensor);
 }
 
 void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {

@@ -8,6 +8,8 @@
 #include "delegate/kernels/kernels.h"
 #include "delegate/model.h"
 #include "delegate/step.h"
+#include "delegate/steps/add.h"
+#include "delegate/steps/quantize.h"
 
 namespace bireal {
 
@@ -20,13 +22,12 @@ class BconvStep : public Step {
   BconvStep(std::string name, const TfLiteNode& node, const FlexMap& options,
             const Kernels& kernels);
 
-  // Adds `shortcut` to the convolution, then RELU if asked, and writes `sum` instead. Call once
-  // at most, before PackInto.
-  void AddShortcut(int shortcut, bool relu, int sum);
+  // Takes over the ADD of the convolution and `shortcut`. Call once at most, before TakeQuantize.
+  void TakeAdd(const AddStep& add, int shortcut);
   bool has_shortcut() const { return inputs().size() > 1; }
 
-  // Also writes the output of the LceQuantize that reads the output. Call once at most.
-  void PackInto(int tensor) { AddOutput(tensor); }
+  // Takes over the LceQuantize of the output, which is written as well. Call once at most.
+  void TakeQuantize(const QuantizeStep& quantize);
   bool packs() const { return outputs().size() > 1; }
 
   bool skips_unread_output() const override { return packs(); }

@@ -1,11 +1,10 @@
 """runtime.Interpreter and what the commands print."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from commands import command
 from lce_ops import Bconv2d, Op, Tensor, build_model, constant, pack
 from PIL import Image
 
@@ -95,16 +94,6 @@ def test_more_than_one_output():
     ops = [Op("LceQuantize", [0], [1]), Op("LceQuantize", [0], [2])]
     with pytest.raises(ValueError, match=r"one input and one output\. Received: 1 and 2"):
         runtime.Interpreter(build_model(tensors, ops, [0], [1, 2]))
-
-
-def command(name: str, *args) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-c", f"from bireal_keras.runtime import {name}; {name}.run()"]
-        + [str(arg) for arg in args],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_bench_prints_times_and_threads(model):

@@ -1,6 +1,6 @@
 """Exports a small Bi-Real-18 and records what this machine computes with it.
 
-Usage: record_birealnet18.py FOLDER
+Usage: PYTHONPATH=tests record_birealnet18.py FOLDER
 
 Writes two models, each with its inputs and the outputs here: the network, and its binary part
 alone, that is everything between its float operators. test_birealnet18.py repeats them on
@@ -10,10 +10,9 @@ another machine.
 import sys
 from pathlib import Path
 
-import flatbuffers
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from submodel import submodel
 
 from bireal_keras import export, runtime
 from bireal_keras._keras import keras
@@ -36,36 +35,6 @@ def make_network() -> keras.Model:
             layer.momentum = 0.0
     model(random.uniform(-1, 1, (32, SIZE, SIZE, 3)).astype(np.float32), training=True)
     return model
-
-
-def binary_part(content: bytes) -> bytes:
-    """The model without its float operators, whose outputs become inputs."""
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    graph = model.subgraphs[0]
-
-    def is_binary(operator: schema.OperatorT) -> bool:
-        code = model.operatorCodes[operator.opcodeIndex]
-        builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
-        name = (code.customCode or b"").decode()
-        return name in BINARY_OPERATORS or builtin == schema.BuiltinOperator.ADD
-
-    inside = [operator for operator in graph.operators if is_binary(operator)]
-    outside = [operator for operator in graph.operators if not is_binary(operator)]
-    written = {index for operator in inside for index in operator.outputs}
-    read = {index for operator in inside for index in operator.inputs if index >= 0}
-    constants = {
-        index
-        for index, tensor in enumerate(graph.tensors)
-        if model.buffers[tensor.buffer].data is not None
-    }
-    wanted = {index for operator in outside for index in operator.inputs}
-    graph.operators = inside
-    graph.inputs = sorted(read - written - constants)
-    graph.outputs = sorted(written & wanted)
-    model.signatureDefs = None
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
 
 
 def record(folder: Path, name: str, content: bytes, runs: int) -> None:
@@ -94,7 +63,7 @@ def main(folder: Path) -> None:
     export.convert(make_network(), network)
     content = network.read_bytes()
     record(folder, "network", content, IMAGES)
-    record(folder, "binary_part", binary_part(content), 1)
+    record(folder, "binary_part", submodel(content, BINARY_OPERATORS.__contains__), 1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""Where the time of a model goes, op by op."""
+
+import csv
+import os
+import re
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bireal_keras.runtime.interpreter import Interpreter
+from bireal_keras.runtime.latency import random_input
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stretch of a run that can be timed on its own.
+
+    Attributes:
+        ops: names of the ops, in the order in which they run: ("LceBconv2d", "ADD").
+        nodes: where each is in the model file.
+        delegated: True for ops that the delegate runs as one step, False for all that the
+            interpreter runs between two of the delegate's partitions.
+        milliseconds: median over the runs.
+    """
+
+    ops: tuple[str, ...]
+    nodes: tuple[int, ...]
+    delegated: bool
+    milliseconds: float
+
+
+def profile(
+    model: str | os.PathLike[str],
+    *,
+    num_threads: int = 1,
+    kernel: str | None = None,
+    num_runs: int = 50,
+    warmup_runs: int = 5,
+) -> list[Entry]:
+    """Times a model's ops on random input, as `latency.measure` times the whole.
+
+    Returns:
+        The entries in the order in which they run; their sum is about the time of a run.
+
+    Raises:
+        ValueError, OSError, ImportError: as `Interpreter`.
+    """
+    names = _op_names(Path(model).read_bytes())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "profile.csv"
+        interpreter = Interpreter(model, num_threads=num_threads, kernel=kernel, profile=path)
+        x = random_input(interpreter)
+        spans = []
+        for _ in range(warmup_runs + num_runs):
+            start = time.monotonic_ns()  # The delegate's clock.
+            interpreter.predict(x)
+            spans.append((start, time.monotonic_ns()))
+        with path.open(newline="") as file:
+            rows = [(int(row["done_ns"]), row["what"]) for row in csv.DictReader(file)]
+
+    count = len(rows) // len(spans)
+    what = [text for _, text in rows[:count]]
+    times: list[list[float]] = [[] for _ in range(count + 1)]
+    for run, (start, end) in enumerate(spans):
+        done = [start, *(ns for ns, _ in rows[run * count : (run + 1) * count]), end]
+        if run >= warmup_runs:
+            for index in range(count + 1):
+                times[index].append((done[index + 1] - done[index]) / 1e6)
+
+    nodes = [tuple(map(int, re.findall(r"\(node (\d+)\)", text))) for text in what]
+    listed = {node for entry in nodes for node in entry}
+    nodes.append(tuple(node for node in range(len(names)) if node not in listed))
+    delegated = [not text.startswith("interpreter") for text in what] + [False]
+    entries = [
+        Entry(tuple(names[node] for node in entry), entry, mine, statistics.median(milliseconds))
+        for entry, mine, milliseconds in zip(nodes, delegated, times)
+    ]
+    return [entry for entry in entries if entry.ops]
+
+
+def _op_names(model: bytes) -> list[str]:
+    """Names of the ops of a model's first subgraph, in the order of the file."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    builtin = {code: name for name, code in vars(schema.BuiltinOperator).items() if name[0] != "_"}
+    root = schema.Model.GetRootAs(model, 0)
+    codes = [root.OperatorCodes(index) for index in range(root.OperatorCodesLength())]
+    graph = root.Subgraphs(0)
+    names = []
+    for index in range(graph.OperatorsLength()):
+        code = codes[graph.Operators(index).OpcodeIndex()]
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        custom = code.CustomCode()
+        names.append(custom.decode() if custom else builtin.get(number, str(number)))
+    return names

@@ -1,0 +1,292 @@
+// Counting bits in AVX-512: every 32-bit lane of a vector counts for a filter of its own, so the
+// sums need no reduction, and the packed input is read where it lies.
+//
+// For 16 filters, 32 channels and one pixel that is one xor, one population count and one
+// addition: 512 binary MACs. Taps outside the image are left out, or meet a row of +1.
+#if defined(__x86_64__)
+
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12 warns of its own header's deliberately undefined vectors (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "delegate/kernels/kernels.h"
+
+// As in avx2.cc, the instruction set belongs to these functions alone.
+#define BIREAL_AVX512 __attribute__((target("avx512f,avx512vpopcntdq")))
+
+namespace bireal {
+namespace {
+
+constexpr int kLanes = 16;
+// A tile is at most four pixels by four vectors of filters: 16 sums in 32 registers.
+constexpr int kTilePixels = 4;
+constexpr int kTileVectors = 4;
+constexpr int kBlockChannels = kTileVectors * kLanes;
+
+// Words of the input that lie one behind the other, and the weights that they meet.
+struct Run {
+  const uint32_t* input;   // For the tile's first pixel.
+  ptrdiff_t pixel_stride;  // In words, to where the next pixel's run begins.
+  size_t weights;          // Where in a block, in uint32_t.
+  int words;
+};
+
+struct TileRow {
+  const Run* runs;
+  int run_count;
+  const uint32_t* weights;  // Of the block: kBlockChannels for each word.
+  int32_t zeros;            // Channels that a zero of the border multiplies.
+  int channels;             // How many of the block's there are.
+  ptrdiff_t pixel_stride;   // In t.
+};
+
+template <int kPixels, int kVectors>
+BIREAL_AVX512 void CountTile(const TileRow& tile, int32_t* t) {
+  __m512i sum[kPixels][kVectors];
+  for (auto& pixel : sum) {
+    for (__m512i& vector : pixel) vector = _mm512_setzero_si512();
+  }
+  for (int i = 0; i < tile.run_count; ++i) {
+    const Run& run = tile.runs[i];
+    const uint32_t* weights = tile.weights + run.weights;
+    for (int word = 0; word < run.words; ++word, weights += kBlockChannels) {
+      __m512i w[kVectors];
+      for (int v = 0; v < kVectors; ++v) w[v] = _mm512_loadu_si512(weights + v * kLanes);
+      for (int p = 0; p < kPixels; ++p) {
+        const __m512i x =
+            _mm512_set1_epi32(static_cast<int>(run.input[p * run.pixel_stride + word]));
+        for (int v = 0; v < kVectors; ++v) {
+          sum[p][v] = _mm512_add_epi32(sum[p][v], _mm512_popcnt_epi32(_mm512_xor_si512(x, w[v])));
+        }
+      }
+    }
+  }
+  const __m512i zeros = _mm512_set1_epi32(tile.zeros);
+  for (int p = 0; p < kPixels; ++p, t += tile.pixel_stride) {
+    for (int v = 0; v < kVectors; ++v) {
+      const int left = std::min(tile.channels - v * kLanes, kLanes);
+      const auto lanes = static_cast<__mmask16>((1u << left) - 1);
+      const __m512i twice = _mm512_add_epi32(sum[p][v], sum[p][v]);
+      _mm512_mask_storeu_epi32(t + v * kLanes, lanes, _mm512_add_epi32(twice, zeros));
+    }
+  }
+}
+
+using TileFunction = void (*)(const TileRow& tile, int32_t* t);
+constexpr TileFunction kTiles[kTilePixels][kTileVectors] = {
+    {CountTile<1, 1>, CountTile<1, 2>, CountTile<1, 3>, CountTile<1, 4>},
+    {CountTile<2, 1>, CountTile<2, 2>, CountTile<2, 3>, CountTile<2, 4>},
+    {CountTile<3, 1>, CountTile<3, 2>, CountTile<3, 3>, CountTile<3, 4>},
+    {CountTile<4, 1>, CountTile<4, 2>, CountTile<4, 3>, CountTile<4, 4>},
+};
+
+bool Supported() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vpopcntdq");
+}
+
+bool Handles(const BconvShape&) { return true; }
+
+int DivideUp(int a, int b) { return (a + b - 1) / b; }
+
+size_t BlockWords(const BconvShape& shape) {
+  return static_cast<size_t>(shape.window.filter_h) * shape.window.filter_w *
+         shape.words_per_group * kBlockChannels;
+}
+
+size_t WeightBytes(const BconvShape& shape) {
+  return BlockWords(shape) * shape.groups *
+         DivideUp(shape.channels_out / shape.groups, kBlockChannels) * sizeof(uint32_t);
+}
+
+// One run for each tap, and a tap's words of +1.
+size_t ScratchBytes(const BconvShape& shape) {
+  return static_cast<size_t>(shape.window.filter_h) * shape.window.filter_w * sizeof(Run) +
+         shape.words_per_group * sizeof(uint32_t);
+}
+
+void Pack(const BconvShape& shape, const uint32_t* filter, uint8_t* weights) {
+  const int channels = shape.channels_out / shape.groups;
+  const size_t words = BlockWords(shape) / kBlockChannels;
+  std::memset(weights, 0, WeightBytes(shape));
+  auto* block = reinterpret_cast<uint32_t*>(weights);
+  for (int group = 0; group < shape.groups; ++group) {
+    for (int first = 0; first < channels; first += kBlockChannels, block += BlockWords(shape)) {
+      const int count = std::min(kBlockChannels, channels - first);
+      for (int c = 0; c < count; ++c) {
+        for (size_t i = 0; i < words; ++i) block[i * kBlockChannels + c] = *filter++;
+      }
+    }
+  }
+}
+
+// Of `count` taps at first, first + step, ...: those at positions in [0, size) are
+// [begin, end), which may be empty.
+struct Taps {
+  int begin, end;
+  bool operator!=(const Taps& other) const { return begin != other.begin || end != other.end; }
+};
+
+Taps InsideTaps(int first, int step, int count, int size) {
+  const int begin = first < 0 ? std::min(DivideUp(-first, step), count) : 0;
+  const int end = first < size ? std::min((size - 1 - first) / step + 1, count) : 0;
+  return {begin, std::max(begin, end)};
+}
+
+// What the pixels from ox on look at whose taps `columns` lie inside the image.
+int FindRuns(const BconvShape& shape, const uint32_t* input, int out_y, int out_x, int group,
+             Taps columns, const uint32_t* ones, Run* runs) {
+  const Window& window = shape.window;
+  const int y0 = out_y * window.stride_h - window.pad_top;
+  const int x0 = out_x * window.stride_w - window.pad_left;
+  const Taps rows = InsideTaps(y0, window.dilation_h, window.filter_h, window.in_h);
+  const int words = shape.words_per_group;
+  const ptrdiff_t pixel_words = static_cast<ptrdiff_t>(words) * shape.groups;
+  int count = 0;
+  size_t weights = 0;
+  for (int fy = 0; fy < window.filter_h; ++fy) {
+    for (int fx = 0; fx < window.filter_w; ++fx, weights += words * kBlockChannels) {
+      if (fy >= rows.begin && fy < rows.end && fx >= columns.begin && fx < columns.end) {
+        const ptrdiff_t y = y0 + fy * window.dilation_h;
+        const ptrdiff_t x = x0 + fx * window.dilation_w;
+        const uint32_t* in = input + (y * window.in_w + x) * pixel_words + group * words;
+        if (fx > columns.begin && runs[count - 1].input + runs[count - 1].words == in) {
+          runs[count - 1].words += words;
+        } else {
+          runs[count++] = {in, window.stride_w * pixel_words, weights, words};
+        }
+      } else if (shape.pad_with_ones) {
+        runs[count++] = {ones, 0, weights, words};
+      }
+    }
+  }
+  return count;
+}
+
+void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t* input, int out_y,
+                uint8_t* scratch, int32_t* t) {
+  const Window& window = shape.window;
+  const int channels = shape.channels_out / shape.groups;
+  const int taps = window.filter_h * window.filter_w;
+  auto* const runs = reinterpret_cast<Run*>(scratch);
+  auto* const ones = reinterpret_cast<uint32_t*>(runs + taps);
+  std::memset(ones, 0, shape.words_per_group * sizeof(uint32_t));
+
+  const auto columns_at = [&window](int out_x) {
+    return InsideTaps(out_x * window.stride_w - window.pad_left, window.dilation_w, window.filter_w,
+                      window.in_w);
+  };
+  const Taps rows = InsideTaps(out_y * window.stride_h - window.pad_top, window.dilation_h,
+                               window.filter_h, window.in_h);
+
+  TileRow tile = {};
+  tile.runs = runs;
+  tile.weights = reinterpret_cast<const uint32_t*>(weights);
+  tile.pixel_stride = shape.channels_out;
+  for (int group = 0; group < shape.groups; ++group) {
+    for (int first = 0; first < channels; first += kBlockChannels) {
+      tile.channels = std::min(kBlockChannels, channels - first);
+      const TileFunction* of_vectors = &kTiles[0][DivideUp(tile.channels, kLanes) - 1];
+      for (int ox = 0; ox < window.out_w;) {
+        // Neighbours whose filters stick out of the image alike go together.
+        const Taps columns = columns_at(ox);
+        int end = ox + 1;
+        while (end < window.out_w && !(columns_at(end) != columns)) ++end;
+        const int inside = (rows.end - rows.begin) * (columns.end - columns.begin);
+        tile.zeros = shape.pad_with_ones ? 0 : (taps - inside) * shape.channels_per_group;
+        tile.run_count = FindRuns(shape, input, out_y, ox, group, columns, ones, runs);
+        while (ox < end) {
+          const int pixels = std::min(kTilePixels, end - ox);
+          of_vectors[(pixels - 1) * kTileVectors](
+              tile, t + static_cast<size_t>(ox) * shape.channels_out + group * channels + first);
+          ox += pixels;
+          for (int i = 0; ox < end && i < tile.run_count; ++i) {
+            runs[i].input += pixels * runs[i].pixel_stride;
+          }
+        }
+      }
+      tile.weights += BlockWords(shape);
+    }
+  }
+}
+
+// Values c to c + 16 of a row, as many as `lanes` has.
+template <bool kResidual>
+BIREAL_AVX512 inline __m512 Values(const int32_t* t, const Affine& affine, const Residual& residual,
+                                   const float* shortcut, int c, __mmask16 lanes) {
+  __m512i count = _mm512_maskz_loadu_epi32(lanes, t + c);
+  count = _mm512_min_epi32(count, _mm512_set1_epi32(affine.clamp_max));
+  count = _mm512_max_epi32(count, _mm512_set1_epi32(affine.clamp_min));
+  const __m512 multiplier = _mm512_maskz_loadu_ps(lanes, affine.multiplier + c);
+  const __m512 bias = _mm512_maskz_loadu_ps(lanes, affine.bias + c);
+  __m512 y = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(count), multiplier), bias);
+  if (kResidual) {
+    y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(lanes, shortcut + c));
+    if (residual.relu) y = _mm512_max_ps(y, _mm512_setzero_ps());
+  }
+  return y;
+}
+
+BIREAL_AVX512 inline uint32_t Signs(__m512 values) {
+  return _mm512_cmp_ps_mask(values, _mm512_setzero_ps(), _CMP_LT_OQ);
+}
+
+// The lanes that hold channels, of `left` from a vector's first on.
+inline __mmask16 Lanes(int left) {
+  return static_cast<__mmask16>(left >= kLanes ? 0xffff : left <= 0 ? 0 : (1 << left) - 1);
+}
+
+template <bool kResidual>
+BIREAL_AVX512 void StoreRows(const int32_t* t, int pixels, int channels, const Affine& affine,
+                             const Residual& residual, float* values, uint32_t* signs) {
+  const float* shortcut = residual.shortcut;
+  for (int pixel = 0; pixel < pixels; ++pixel) {
+    for (int c = 0; c < channels; c += kBitsPerWord) {
+      uint32_t word = 0;
+      for (int i = 0; i < kBitsPerWord; i += kLanes) {
+        const __mmask16 lanes = Lanes(channels - c - i);
+        const __m512 y = Values<kResidual>(t, affine, residual, shortcut, c + i, lanes);
+        _mm512_mask_storeu_ps(values + c + i, lanes, y);
+        word |= Signs(y) << i;
+      }
+      if (signs != nullptr) *signs++ = word;
+    }
+    t += channels;
+    values += channels;
+    if (kResidual) shortcut += channels;
+  }
+}
+
+void StoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine,
+                const Residual& residual, float* values, uint32_t* signs) {
+  const auto store = residual.shortcut != nullptr ? StoreRows<true> : StoreRows<false>;
+  store(t, pixels, channels, affine, residual, values, signs);
+}
+
+BIREAL_AVX512 void PackFloat(const float* in, size_t rows, int channels, uint32_t* out) {
+  for (size_t row = 0; row < rows; ++row, in += channels) {
+    for (int c = 0; c < channels; c += kBitsPerWord) {
+      const uint32_t low = Signs(_mm512_maskz_loadu_ps(Lanes(channels - c), in + c));
+      const uint32_t high =
+          Signs(_mm512_maskz_loadu_ps(Lanes(channels - c - kLanes), in + c + kLanes));
+      *out++ = low | high << kLanes;
+    }
+  }
+}
+
+}  // namespace
+
+extern const Kernels kAvx512;
+const Kernels kAvx512 = {
+    "avx512", Supported,  Handles,    WeightBytes, ScratchBytes,
+    Pack,     Accumulate, StoreFloat, PackFloat,
+};
+
+}  // namespace bireal
+
+#endif  // defined(__x86_64__)

@@ -1,0 +1,28 @@
+"""Whatever the delegate leaves to LiteRT runs on XNNPACK: our partitions cut none of it off."""
+
+from ai_edge_litert import schema_py_generated as schema
+
+from bireal_keras import runtime
+from bireal_keras.runtime.profile import profile
+
+
+def test_xnnpack_runs_every_op_that_is_left(small):
+    graph = schema.ModelT.InitFromPackedBuf(small.content, 0).subgraphs[0]
+    interpreter = runtime.Interpreter(small.path)._interpreter
+    details = interpreter._get_ops_details()
+    delegates = {
+        (frozenset(op["inputs"]), frozenset(op["outputs"]))
+        for op in details[len(graph.operators) :]
+    }
+    assert {op["op_name"] for op in details[len(graph.operators) :]} == {"DELEGATE"}
+
+    stretches = [entry.nodes for entry in profile(small.path, num_runs=1) if not entry.delegated]
+    # The stem, the shortcut of the second stage, the classifier.
+    assert len(stretches) == 3
+    for nodes in stretches:
+        read = {t for node in nodes for t in graph.operators[node].inputs if t >= 0}
+        written = {t for node in nodes for t in graph.operators[node].outputs}
+        others = [op for index, op in enumerate(graph.operators) if index not in nodes]
+        wanted = set(graph.outputs).union(*(op.inputs for op in others))
+        # As one op of XNNPACK's, which reads and writes what they do together.
+        assert (frozenset(read - written), frozenset(written & wanted)) in delegates
