@@ -1,11 +1,41 @@
-"""ImageNet's class names. They come with the package: no download."""
+"""What goes into a network trained on ImageNet and what comes out: colours and class names.
+
+The names come with the package: no download.
+"""
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 _CLASSES = 1000
+# Of red, green and blue in ImageNet's training set, for values in [0, 1].
+_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_STANDARD_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def standardize(images: Any) -> Any:
+    """Gives images the mean 0 and variance 1 that published weights were trained on.
+
+    Larq Zoo's weights and those of the authors' PyTorch code take such images. Applied to a
+    Keras tensor it becomes a part of the model, which then takes images in [-1, 1], as
+    `bireal-classify` and the rest of this package prepare them.
+
+    Args:
+        images: float32 (..., 3), red, green and blue in [-1, 1]: an array, a tensor or a
+            Keras tensor.
+
+    Returns:
+        The same shape and type: (images / 2 + 1 / 2 - mean) / standard deviation with
+        ImageNet's mean and standard deviation of each colour.
+
+    Example:
+        inputs = keras.Input((224, 224, 3))
+        model = BiRealNet18(input_tensor=standardize(inputs), weights="imagenet")
+    """
+    scale = 0.5 / _STANDARD_DEVIATION
+    return images * scale + (0.5 - _MEAN) / _STANDARD_DEVIATION
 
 
 @functools.cache

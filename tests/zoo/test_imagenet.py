@@ -7,8 +7,26 @@ import pytest
 import tensorflow_datasets as tfds
 
 from bireal_keras import zoo
+from bireal_keras._keras import keras
 from bireal_keras.runtime.labels import check_labels
 from bireal_keras.zoo import imagenet
+
+
+def test_standardize():
+    # Black, white and the mean colour, by the definition for values in [0, 255].
+    pixels = np.array([[0, 0, 0], [255, 255, 255], [123.675, 116.28, 103.53]], np.float32)
+    expected = (pixels - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]
+    np.testing.assert_allclose(imagenet.standardize(pixels / 127.5 - 1), expected, atol=1e-6)
+
+
+def test_standardize_inside_a_model():
+    inputs = keras.Input((32, 32, 3))
+    arguments = {"num_classes": 10, "width": 4}
+    model = zoo.BiRealNet18(input_tensor=imagenet.standardize(inputs), **arguments)
+    plain = zoo.BiRealNet18(input_shape=(32, 32, 3), **arguments)
+    plain.set_weights(model.get_weights())
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_allclose(model(images), plain(imagenet.standardize(images)), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
