@@ -94,6 +94,14 @@ class RealActivation(keras.layers.Layer):
         return {**super().get_config(), "activation": self.activation}
 
 
+@keras.utils.register_keras_serializable(package="bireal_keras")
+class Rotate180(keras.layers.Layer):
+    """Turns maps (batch, height, width, channels) by 180 degrees."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.reverse(inputs, axis=(1, 2))
+
+
 def plain_conv(x: tf.Tensor, filters: int, kernel_size: int, strides: int, name: str) -> tf.Tensor:
     """A real-valued convolution without activation and without bias, "same" padding."""
     return keras.layers.Conv2D(

@@ -28,9 +28,12 @@ def _birealnet(
     num_classes: int,
     width: int,
     stem: str,
+    padding: str = "same",
 ) -> keras.Model:
     if stem not in _STEMS:
         raise ValueError(f"`stem` must be one of {sorted(_STEMS)}. Received: stem={stem!r}.")
+    if padding not in ("same", "torch"):
+        raise ValueError(f"`padding` must be 'same' or 'torch'. Received: padding={padding!r}.")
     _model.check_positive_int(num_classes=num_classes, width=width)
     build_stem, default_size, min_size = _STEMS[stem]
     inputs = _model.input_layer(
@@ -41,7 +44,11 @@ def _birealnet(
         include_top=include_top,
     )
 
-    x = build_stem(inputs, width)
+    # Where the stride is 2, TensorFlow's "same" padding of even sizes has the odd row and column
+    # at the bottom and the right, and PyTorch's explicit padding at the top and the left: each
+    # is the other's on the image turned by 180 degrees. All the rest is symmetric.
+    x = blocks.Rotate180(name="rotate")(inputs) if padding == "torch" else inputs
+    x = build_stem(x, width)
     for stage, count in enumerate(blocks_per_stage):
         for block in range(count):
             x = blocks.shortcut_block(
@@ -56,6 +63,8 @@ def _birealnet(
         x = keras.layers.Dense(num_classes, kernel_initializer="glorot_normal", name="head_fc")(x)
         # Probabilities stay float32 under a mixed precision policy.
         x = keras.layers.Activation("softmax", dtype="float32", name="head_softmax")(x)
+    elif padding == "torch":
+        x = blocks.Rotate180(name="rotate_back")(x)
 
     if input_tensor is not None:
         inputs = keras.utils.get_source_inputs(input_tensor)
@@ -75,6 +84,7 @@ def BiRealNet18(
     width: int = 64,
     stem: str = "imagenet",
     pad_values: float = 0.0,
+    padding: str = "same",
 ) -> keras.Model:
     """Bi-Real Net 18: a ResNet whose 3x3 convolutions are 1-bit, each with a real shortcut.
 
@@ -98,6 +108,10 @@ def BiRealNet18(
             and width) or "cifar" (3x3 convolution, full size).
         pad_values: what the 1-bit convolutions pad with: 0 (the paper) or 1, which lets a
             runtime fold more into the convolution.
+        padding: "same", TensorFlow's, or "torch", for weights that `from_torch` imports.
+            They differ where the stride is 2: on even sizes "same" pads at the bottom and
+            the right alone, and PyTorch at the top and the left. A model with "torch" turns
+            the image by 180 degrees, and `from_torch` the kernels.
 
     Returns:
         A Keras model from float32 images (batch, height, width, 3) to float32 class
@@ -121,6 +135,7 @@ def BiRealNet18(
         num_classes=num_classes,
         width=width,
         stem=stem,
+        padding=padding,
     )
 
 
@@ -134,6 +149,7 @@ def BiRealNet34(
     width: int = 64,
     stem: str = "imagenet",
     pad_values: float = 0.0,
+    padding: str = "same",
 ) -> keras.Model:
     """Bi-Real Net 34: as `BiRealNet18`, with 6, 8, 12 and 6 blocks.
 
@@ -153,6 +169,7 @@ def BiRealNet34(
         num_classes=num_classes,
         width=width,
         stem=stem,
+        padding=padding,
     )
 
 
