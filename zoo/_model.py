@@ -5,6 +5,7 @@ import os
 import numpy as np
 
 from bireal_keras._keras import keras, tf
+from bireal_keras.zoo import _published
 
 
 def input_layer(
@@ -91,8 +92,10 @@ def load_weights(model: keras.Model, weights: str | os.PathLike[str]) -> None:
             shapes than the model's, which then keeps the weights it had.
     """
     if not isinstance(weights, (str, os.PathLike)) or not os.path.isfile(weights):
+        names = _published.names(model.name)
+        published = f", or {' or '.join(map(repr, names))} for {model.name}" if names else ""
         raise ValueError(
-            "`weights` must be None or the path of a weights file. "
+            f"`weights` must be None or the path of a weights file{published}. "
             f"Received: weights={weights!r}, which is no file."
         )
     path = os.fspath(weights)
