@@ -12,6 +12,7 @@ from bireal_keras.zoo.birealnet import (
     BiRealNet34Float,
 )
 from bireal_keras.zoo.imagenet import decode_predictions
+from bireal_keras.zoo.torch_weights import from_torch
 
 _MODELS: dict[str, Callable[..., keras.Model]] = {
     model.__name__: model
@@ -43,4 +44,4 @@ def create_model(name: str, **kwargs: Any) -> keras.Model:
     return _MODELS[name](**kwargs)
 
 
-__all__ = [*_MODELS, "create_model", "decode_predictions", "list_models"]
+__all__ = [*_MODELS, "create_model", "decode_predictions", "from_torch", "list_models"]
