@@ -6,6 +6,7 @@ latent weights of a 1-bit convolution lie in the state dict: as one column, or i
 usual (out, in, height, width).
 """
 
+import dataclasses
 import os
 import re
 from collections.abc import Mapping
@@ -13,20 +14,44 @@ from typing import Any
 
 import numpy as np
 
-from bireal_keras import blocks
 from bireal_keras._keras import keras, lq
 
 _EPSILON = 1e-5  # PyTorch's, in every BatchNorm2d of theirs
 _SHOWN = 3  # of the misfits of one kind, in an error
 
-# What a layer of a block is called here, without the block's own name, and there.
-_BASIC_BLOCK = {
-    "conv": "binary_conv",
-    "bn": "bn1",
-    "shortcut_conv": "downsample.1",
-    "shortcut_bn": "downsample.2",
-}
-_BLOCKS = {"BiRealNet18": _BASIC_BLOCK, "BiRealNet34": _BASIC_BLOCK}
+
+@dataclasses.dataclass(frozen=True)
+class _Code:
+    """One of the authors' two codes.
+
+    Attributes:
+        parts: what a layer of a block is called here, without the block's own name, and there.
+        flat: whether the blocks are numbered through the whole net: layers.4, not layer2.0.
+        column: whether the latent weights of a 1-bit convolution are one column.
+        unused: entries that are created and never used.
+    """
+
+    parts: Mapping[str, str]
+    flat: bool
+    column: bool
+    unused: frozenset[str] = frozenset()
+
+
+_SHORTCUT = {"shortcut_conv": "downsample.1", "shortcut_bn": "downsample.2"}
+_CODE_18_34 = _Code(
+    parts={"conv": "binary_conv", "bn": "bn1", **_SHORTCUT}, flat=False, column=True
+)
+_CODE_50 = _Code(
+    parts={
+        **{f"{kind}{number}": f"{kind}{number}" for kind in ("conv", "bn") for number in (1, 2, 3)},
+        "narrow_conv": "down_conv1x1",
+        **_SHORTCUT,
+    },
+    flat=True,
+    column=False,
+    unused=frozenset({"layers.0.down_conv1x1.weight"}),
+)
+_CODES = {"BiRealNet18": _CODE_18_34, "BiRealNet34": _CODE_18_34, "BiRealNet50": _CODE_50}
 _AROUND_THE_BLOCKS = {"stem_conv": "conv1", "stem_bn": "bn1", "head_fc": "fc"}
 
 
@@ -51,8 +76,8 @@ def from_torch(checkpoint: str | os.PathLike[str] | Mapping[str, Any], model: ke
             authors' training code saves it, and the prefix "module." of a model in
             DataParallel does not matter. From a file nothing but tensors is unpickled
             (`weights_only=True`).
-        model: a `BiRealNet18` or `BiRealNet34` built with padding="torch" and pad_values=0.
-            Without the classifier (include_top=False) the state dict's is left out.
+        model: a `BiRealNet18`, `BiRealNet34` or `BiRealNet50` built with padding="torch" and
+            pad_values=0. Without the classifier (include_top=False) the state dict's is left out.
 
     Raises:
         ValueError: the model is another one; the file cannot be read; or entries are
@@ -64,8 +89,12 @@ def from_torch(checkpoint: str | os.PathLike[str] | Mapping[str, Any], model: ke
         from_torch("model_best.pth.tar", model)
     """
     _check_model(model)
-    state = _state_dict(checkpoint)
-    entries = {layer: _entries(layer, prefix) for layer, prefix in _prefixes(model).items()}
+    code = _CODES[model.name]
+    state = {k: v for k, v in _state_dict(checkpoint).items() if k not in code.unused}
+    entries = {
+        layer: _entries(layer, prefix, code.column)
+        for layer, prefix in _prefixes(model, code).items()
+    }
     if not any(layer.name == "head_fc" for layer in entries):
         state = {key: value for key, value in state.items() if not key.startswith("fc.")}
 
@@ -95,15 +124,16 @@ def from_torch(checkpoint: str | os.PathLike[str] | Mapping[str, Any], model: ke
 
 
 def _check_model(model: keras.Model) -> None:
-    if getattr(model, "name", None) not in _BLOCKS:
+    if getattr(model, "name", None) not in _CODES:
         raise ValueError(
-            f"`model` must be one of {sorted(_BLOCKS)}. "
+            f"`model` must be one of {sorted(_CODES)}. "
             f"Received: model={getattr(model, 'name', model)!r}."
         )
-    if not any(isinstance(layer, blocks.Rotate180) for layer in model.layers):
+    different = [layer.name for layer in model.layers if not _pads_as_pytorch(layer)]
+    if different:
         raise ValueError(
-            "`model` must be built with padding='torch', or its strided convolutions see other "
-            f"pixels than the authors'. Received: a {model.name} with padding='same'."
+            "`model` must be built with padding='torch', or strided windows see other pixels than "
+            f"the authors'. Received: a {model.name} where that is so in {', '.join(different)}."
         )
     pad_values = {getattr(layer, "pad_values", 0) for layer in model.layers}
     if pad_values != {0}:
@@ -111,6 +141,14 @@ def _check_model(model: keras.Model) -> None:
             "`model` must be built with pad_values=0, as the authors pad. "
             f"Received: a {model.name} with pad_values={max(pad_values)}."
         )
+
+
+def _pads_as_pytorch(layer: keras.layers.Layer) -> bool:
+    """Whether "same" padding has as many pixels on every side, as PyTorch's has."""
+    if not isinstance(layer, (keras.layers.Conv2D, keras.layers.MaxPool2D)):
+        return True
+    sizes = layer.input_shape[1:3]
+    return layer.strides == (1, 1) or all(size is not None and size % 2 == 1 for size in sizes)
 
 
 def _state_dict(checkpoint: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str, Any]:
@@ -152,22 +190,28 @@ def _load(path: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def _prefixes(model: keras.Model) -> dict[keras.layers.Layer, str]:
+def _prefixes(model: keras.Model, code: _Code) -> dict[keras.layers.Layer, str]:
     """What the authors call each layer of the zoo's that has weights."""
-    parts = _BLOCKS[model.name]
     prefixes = {}
+    blocks = {}
     for layer in model.layers:
-        if not layer.weights:
-            continue
         block = re.fullmatch(r"stage(\d+)_block(\d+)_(\w+)", layer.name)
-        if layer.name in _AROUND_THE_BLOCKS:
+        if layer.weights and layer.name in _AROUND_THE_BLOCKS:
             prefixes[layer] = _AROUND_THE_BLOCKS[layer.name]
-        elif block:
-            prefixes[layer] = f"layer{block[1]}.{int(block[2]) - 1}.{parts[block[3]]}"
+        elif layer.weights and block:
+            blocks[layer] = (int(block[1]), int(block[2]), code.parts[block[3]])
+    in_order = sorted({(stage, number) for stage, number, _ in blocks.values()})
+    for layer, (stage, number, part) in blocks.items():
+        path = (
+            f"layers.{in_order.index((stage, number))}"
+            if code.flat
+            else f"layer{stage}.{number - 1}"
+        )
+        prefixes[layer] = f"{path}.{part}"
     return prefixes
 
 
-def _entries(layer: keras.layers.Layer, prefix: str) -> dict[str, tuple[int, ...]]:
+def _entries(layer: keras.layers.Layer, prefix: str, column: bool) -> dict[str, tuple[int, ...]]:
     """The entries of a state dict that a layer's weights come from, with their shapes."""
     if isinstance(layer, keras.layers.BatchNormalization):
         shape = tuple(layer.gamma.shape)
@@ -177,7 +221,7 @@ def _entries(layer: keras.layers.Layer, prefix: str) -> dict[str, tuple[int, ...
     *_, inputs, outputs = layer.kernel.shape
     if isinstance(layer, keras.layers.Dense):
         return {f"{prefix}.weight": (outputs, inputs), f"{prefix}.bias": (outputs,)}
-    if isinstance(layer, lq.layers.QuantConv2D):
+    if column and isinstance(layer, lq.layers.QuantConv2D):
         return {f"{prefix}.weights": (layer.kernel.shape.num_elements(), 1)}
     return {f"{prefix}.weight": (outputs, inputs, *layer.kernel_size)}
 
@@ -206,8 +250,7 @@ def _weights(layer: keras.layers.Layer, values: list[np.ndarray]) -> list[np.nda
     [kernel] = values
     *_, inputs, outputs = layer.kernel.shape
     kernel = kernel.reshape(outputs, inputs, *layer.kernel_size)
-    # Turned by 180 degrees, as the image is: see `padding` of the model.
-    return [kernel[:, :, ::-1, ::-1].transpose(2, 3, 1, 0)]
+    return [kernel.transpose(2, 3, 1, 0)]
 
 
 def _to_numpy(value: Any) -> np.ndarray:
