@@ -229,34 +229,6 @@ class TestOutput:
             assert np.abs(gradient).max() > 0, weight.name
 
 
-class TestPadding:
-    """Against PyTorch: test_torch_weights.py."""
-
-    @pytest.mark.parametrize("size", [64, 63])
-    def test_first_convolution_pads_three_pixels_on_every_side(self, size):
-        model = randomize(slim(padding="torch", input_shape=(size, size, 3)))
-        conv = model.get_layer("stem_conv")
-        kernel = conv.kernel[::-1, ::-1]
-        expected = tf.nn.conv2d(images(size), kernel, 2, [(0, 0), (3, 3), (3, 3), (0, 0)])
-        y = keras.Model(model.input, conv.output)(images(size))
-        np.testing.assert_allclose(y[:, ::-1, ::-1], expected, atol=1e-5)
-
-    def test_features_are_turned_back(self):
-        arguments = {"include_top": False, "input_shape": (96, 64, 3)}
-        same, torch = slim(**arguments), slim(**arguments, padding="torch")
-        torch.set_weights(randomize(same).get_weights())
-        x = np.random.default_rng(1).normal(size=(2, 96, 64, 3)).astype(np.float32)
-        expected = same(x[:, ::-1, ::-1])
-        np.testing.assert_array_equal(torch(x), expected[:, ::-1, ::-1])
-
-    @pytest.mark.parametrize("suffix", [".h5", ".keras"])
-    def test_save_and_load(self, suffix, tmp_path):
-        saved = randomize(slim(padding="torch"))
-        saved.save(tmp_path / f"model{suffix}")
-        whole = keras.models.load_model(tmp_path / f"model{suffix}")
-        np.testing.assert_array_equal(whole(images(32)), saved(images(32)))
-
-
 class TestInputTensor:
     def test_builds_on_it(self):
         base = shared()
@@ -299,7 +271,7 @@ BAD_ARGUMENTS = [
     ({"input_shape": (64, 0, 3)}, r"at least \(32, 32, 3\).*\(64, 0, 3\)"),
     ({"input_shape": (8, 7, 3), "stem": "cifar"}, r"at least \(8, 8, 3\).*\(8, 7, 3\)"),
     ({"input_shape": (None, None, 3)}, r"height and a width.*include_top=True.*\(None, None, 3\)"),
-    ({"stem": "mnist"}, r"`stem` must be one of \['cifar', 'imagenet'\].*stem='mnist'"),
+    ({"stem": "mnist"}, r"`stem` must be one of \['cheap', 'cifar', 'imagenet'\].*stem='mnist'"),
     ({"stem": None}, r"`stem` must be one of .*stem=None"),
     ({"num_classes": 0}, r"`num_classes` must be a positive int.*num_classes=0"),
     ({"num_classes": 10.0}, r"`num_classes` must be a positive int.*num_classes=10\.0"),
@@ -321,10 +293,6 @@ def test_bad_arguments(name, arguments, message):
 def test_bad_arguments_of_one_kind():
     with pytest.raises(ValueError, match=r"`pad_values` must be 0 or 1\. .*pad_values=0\.5"):
         slim(pad_values=0.5)
-    with pytest.raises(
-        ValueError, match=r"`padding` must be 'same' or 'torch'\. .*padding='valid'"
-    ):
-        slim(padding="valid")
     with pytest.raises(ValueError, match=r"`activation` must be one of .*activation='tanh'"):
         slim("BiRealNet18Float", activation="tanh")
 
