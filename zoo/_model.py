@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple, ParamSpec, TypeVar
 
+import h5py
 import numpy as np
 
 from bireal_keras import blocks
@@ -223,6 +224,7 @@ def load_weights(model: keras.Model, weights: str | os.PathLike[str]) -> None:
     path = os.fspath(weights)
     before = model.get_weights()
     try:
+        _check_size(path, model)
         model.load_weights(path)
     except Exception as error:  # a damaged HDF5 file can raise nearly anything
         model.set_weights(before)
@@ -232,3 +234,21 @@ def load_weights(model: keras.Model, weights: str | os.PathLike[str]) -> None:
             "num_classes, width, stem and include_top as the model that saved them. "
             f"Received: weights={path!r}. {reason}"
         ) from error
+
+
+def _check_size(path: str, model: keras.Model) -> None:
+    """Raises a ValueError if an HDF5 file holds far more than the model could need.
+
+    Keras reads all arrays before it looks at their shapes, and a small file can contain huge
+    ones. Beside the weights there may be an optimizer's two or three arrays for each.
+    """
+    if not h5py.is_hdf5(path):
+        return
+    sizes = []
+    with h5py.File(path) as file:
+        file.visititems(lambda _, item: sizes.append(getattr(item, "nbytes", 0)))
+    weights_bytes = sum(weight.nbytes for weight in model.get_weights())
+    if sum(sizes) > 10 * weights_bytes:
+        raise ValueError(
+            f"It holds arrays of {sum(sizes):,} bytes; the model's weights take {weights_bytes:,}."
+        )

@@ -38,7 +38,7 @@ def _larq_zoo(file: str, sha256: str, **arguments: Any) -> Published:
         arguments={"width": 64, "stem": "imagenet", "pad_values": 0, "padding": "same"} | arguments,
         top1=57.47,
         top5=79.84,
-        source="Larq Zoo (https://docs.larq.dev/zoo/api/literature/)",
+        source="Larq Zoo (https://docs.larq.dev/zoo/)",
         licence="Apache-2.0",
     )
 

@@ -132,8 +132,8 @@ def _check_model(model: keras.Model) -> None:
     different = [layer.name for layer in model.layers if not _pads_as_pytorch(layer)]
     if different:
         raise ValueError(
-            "`model` must be built with padding='torch', so that strided windows see the same pixels "
-            f"as the authors'. Received: a {model.name} with other padding in {different}."
+            "`model` must be built with padding='torch', so that strided windows see the same "
+            f"pixels as the authors'. Received: a {model.name} with other padding in {different}."
         )
     pad_values = {getattr(layer, "pad_values", 0) for layer in model.layers}
     if pad_values != {0}:

@@ -389,6 +389,24 @@ class TestWeights:
         for a, b in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(a, b)
 
+    @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
+    def test_huge_array_is_not_read(self, suffix, tmp_path):
+        """Of chunks that were never written an HDF5 file takes no space."""
+        path = tmp_path / f"w{suffix}"
+        model = randomize(shared())
+        model.save_weights(path)
+        with h5py.File(path, "a") as file:
+            names = []
+            file.visititems(lambda name, _: names.append(name))
+            name = next(name for name in names if isinstance(file[name], h5py.Dataset))
+            del file[name]
+            file.create_dataset(name, (1 << 20, 1 << 20), np.float32, chunks=(1024, 1024))
+        assert path.stat().st_size < 2_000_000
+        with pytest.raises(
+            ValueError, match=r"must fit BiRealNet18.* arrays of 4,398,\d+,\d+,\d+ b"
+        ):
+            _model.load_weights(model, path)
+
     def test_hdf5_of_something_else(self, tmp_path):
         path = tmp_path / "other.h5"
         with h5py.File(path, "w") as file:
