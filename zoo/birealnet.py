@@ -66,10 +66,10 @@ def BiRealNet18(
         input_shape: (height, width, 3). Default: (224, 224, 3), or (32, 32, 3) with the
             CIFAR stem; without the classifier, any size.
         input_tensor: a Keras tensor to build the model on.
-        weights: None; the path of a weights file that such a model saved; or "imagenet" for
-            those that Larq Zoo trained and published (Apache-2.0; 57.47 % top-1 and 79.84 %
-            top-5, as Larq Zoo states), which are downloaded once. They fit the defaults of
-            all arguments but include_top and input_shape, and take images as
+        weights: None; the path of a weights file that such a model saved; or, for this
+            model alone, "imagenet": what Larq Zoo trained and published (Apache-2.0; 57.47 %
+            top-1 and 79.84 % top-5, as Larq Zoo states), downloaded once. It fits the
+            defaults of all arguments but include_top and the input's, and takes images as
             `bireal_keras.zoo.imagenet.standardize` makes them.
         include_top: whether to end in global average pooling, a real fully connected
             layer and softmax. Without, the output is the last block's feature map.
