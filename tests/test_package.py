@@ -165,7 +165,7 @@ class TestInstallation:
             capture_output=True,
         )
         installed = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
-        expected = {"bireal_keras/py.typed"}
+        expected = {"bireal_keras/py.typed", "bireal_keras/zoo/imagenet_classes.txt"}
         for folder, package in (
             ("bireal_keras", "bireal_keras"),
             ("zoo", "bireal_keras/zoo"),

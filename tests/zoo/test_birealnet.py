@@ -271,14 +271,14 @@ BAD_ARGUMENTS = [
     ({"input_shape": (64, 0, 3)}, r"at least \(32, 32, 3\).*\(64, 0, 3\)"),
     ({"input_shape": (8, 7, 3), "stem": "cifar"}, r"at least \(8, 8, 3\).*\(8, 7, 3\)"),
     ({"input_shape": (None, None, 3)}, r"height and a width.*include_top=True.*\(None, None, 3\)"),
-    ({"stem": "mnist"}, r"`stem` must be one of \['cifar', 'imagenet'\].*stem='mnist'"),
+    ({"stem": "mnist"}, r"`stem` must be one of \['cheap', 'cifar', 'imagenet'\].*stem='mnist'"),
     ({"stem": None}, r"`stem` must be one of .*stem=None"),
     ({"num_classes": 0}, r"`num_classes` must be a positive int.*num_classes=0"),
     ({"num_classes": 10.0}, r"`num_classes` must be a positive int.*num_classes=10\.0"),
     ({"num_classes": True}, r"`num_classes` must be a positive int.*num_classes=True"),
     ({"width": -4}, r"`width` must be a positive int.*width=-4"),
     ({"width": "64"}, r"`width` must be a positive int.*width='64'"),
-    ({"weights": "imagenet"}, r"`weights` must be None or the path.*'imagenet', which is no file"),
+    ({"weights": "none.h5"}, r"`weights` must be None or the path.*'none\.h5', which is no file"),
     ({"weights": 5}, r"`weights` must be None or the path.*weights=5"),
 ]
 
@@ -388,6 +388,24 @@ class TestWeights:
                 _model.load_weights(model, path)
         for a, b in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(a, b)
+
+    @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
+    def test_huge_array_is_not_read(self, suffix, tmp_path):
+        """Of chunks that were never written an HDF5 file takes no space."""
+        path = tmp_path / f"w{suffix}"
+        model = randomize(shared())
+        model.save_weights(path)
+        with h5py.File(path, "a") as file:
+            names = []
+            file.visititems(lambda name, _: names.append(name))
+            name = next(name for name in names if isinstance(file[name], h5py.Dataset))
+            del file[name]
+            file.create_dataset(name, (1 << 20, 1 << 20), np.float32, chunks=(1024, 1024))
+        assert path.stat().st_size < 2_000_000
+        with pytest.raises(
+            ValueError, match=r"must fit BiRealNet18.* arrays of 4,398,\d+,\d+,\d+ b"
+        ):
+            _model.load_weights(model, path)
 
     def test_hdf5_of_something_else(self, tmp_path):
         path = tmp_path / "other.h5"

@@ -1,0 +1,162 @@
+"""Downloads: once, whole, and the right file, whatever the server does."""
+
+import contextlib
+import hashlib
+import socket
+
+import numpy as np
+import pytest
+
+from bireal_keras.zoo import _download
+
+CONTENT = np.random.default_rng(0).bytes(300_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+OTHER = hashlib.sha256(b"another file").hexdigest()
+
+
+@pytest.fixture
+def server(server):
+    server.content = CONTENT
+    return server
+
+
+@pytest.fixture(autouse=True)
+def folder(downloads):
+    return downloads
+
+
+def break_off(server, after):
+    """A download that ends too early."""
+    server.breaks_off_after = after
+    with pytest.raises(OSError, match="Cannot download"):
+        _download.fetch(server.url, sha256=SHA256)
+    server.breaks_off_after = None
+    server.ranges.clear()
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_downloads_once(server, folder, capsys):
+    path = _download.fetch(server.url, sha256=SHA256)
+    assert path == folder / "weights.h5"
+    assert path.read_bytes() == CONTENT
+    assert "Downloading weights.h5: 100%" in capsys.readouterr().err
+    assert _download.fetch(server.url, sha256=SHA256) == path
+    assert server.ranges == [None]
+    assert files(folder) == ["weights.h5"]
+    assert not capsys.readouterr().err
+
+
+def test_default_folder_is_keras_own(server, tmp_path, monkeypatch):
+    monkeypatch.delenv("KERAS_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    path = _download.fetch(server.url, sha256=SHA256)
+    assert path == tmp_path / "home/.keras/models/bireal_keras/weights.h5"
+
+
+def test_follows_redirections(server, folder):
+    """As of releases on GitHub, whose files lie on another host: ranges have to get there."""
+    server.url = server.url.replace("/files/", "/redirect/")
+    break_off(server, 1000)
+    assert _download.fetch(server.url, sha256=SHA256).read_bytes() == CONTENT
+    assert server.ranges == ["bytes=1000-", "bytes=1000-"]
+
+
+def test_goes_on_where_it_broke_off(server, folder):
+    break_off(server, 100_001)
+    assert files(folder) == ["weights.h5.part"]
+    break_off(server, 50_000)
+    assert _download.fetch(server.url, sha256=SHA256).read_bytes() == CONTENT
+    assert server.ranges == ["bytes=150001-"]
+    assert files(folder) == ["weights.h5"]
+
+
+def test_says_how_far_it_came(server, folder):
+    server.breaks_off_after = 1234
+    with pytest.raises(OSError, match=r"1,?234") as error:
+        _download.fetch(server.url, sha256=SHA256)
+    message = str(error.value)
+    assert server.url in message
+    assert "Calling again goes on" in message
+    assert f"put it at {folder / 'weights.h5'}" in message
+    assert "\n" not in message
+
+
+def test_server_without_ranges_starts_over(server, folder):
+    server.knows_ranges = False
+    break_off(server, 100_000)
+    assert _download.fetch(server.url, sha256=SHA256).read_bytes() == CONTENT
+    assert server.ranges == ["bytes=100000-"]
+
+
+def test_server_that_does_not_say_how_long_the_file_is(server):
+    server.says_length = False
+    assert _download.fetch(server.url, sha256=SHA256).read_bytes() == CONTENT
+
+
+def test_complete_part(server, folder):
+    """All bytes had come when the program was killed."""
+    folder.mkdir(parents=True)
+    (folder / "weights.h5.part").write_bytes(CONTENT)
+    assert _download.fetch(server.url, sha256=SHA256).read_bytes() == CONTENT
+    assert files(folder) == ["weights.h5"]
+
+
+@pytest.mark.parametrize("size", [100, len(CONTENT) + 5])
+def test_part_of_another_file(server, folder, size):
+    folder.mkdir(parents=True)
+    (folder / "weights.h5.part").write_bytes(bytes(size))
+    with pytest.raises(ValueError, match="the file is deleted"):
+        _download.fetch(server.url, sha256=SHA256)
+    assert files(folder) == []
+    assert _download.fetch(server.url, sha256=SHA256).read_bytes() == CONTENT
+
+
+def test_wrong_file(server, folder):
+    with pytest.raises(ValueError, match=f"{server.url} must have the SHA-256 {OTHER}.*{SHA256}"):
+        _download.fetch(server.url, sha256=OTHER)
+    assert files(folder) == []
+
+
+@pytest.mark.parametrize("damage", [b"", CONTENT[:-1], b"x" + CONTENT[1:]], ids=len)
+def test_damaged_kept_file_is_downloaded_anew(server, folder, caplog, damage):
+    path = _download.fetch(server.url, sha256=SHA256)
+    path.write_bytes(damage)
+    assert _download.fetch(server.url, sha256=SHA256).read_bytes() == CONTENT
+    assert f"deleting {path}: its SHA-256 is" in caplog.text
+    assert server.ranges == [None, None]
+
+
+def test_file_placed_by_hand_needs_no_network(folder):
+    folder.mkdir(parents=True)
+    (folder / "weights.h5").write_bytes(CONTENT)
+    url = "http://host.invalid/weights.h5"
+    assert _download.fetch(url, sha256=SHA256) == folder / "weights.h5"
+
+
+def test_not_there(server, folder):
+    url = server.url.replace("/files/", "/nothing/")
+    with pytest.raises(OSError, match=f"Cannot download {url}: Not Found"):
+        _download.fetch(url, sha256=SHA256)
+    assert files(folder) == []
+
+
+def test_nobody_answers(folder):
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as closed:
+        port = closed.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/weights.h5"
+    with pytest.raises(OSError, match=f"Cannot download {url}: .*refused") as error:
+        _download.fetch(url, sha256=SHA256)
+    assert str(folder / "weights.h5") in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_silence(monkeypatch):
+    """A server that accepts and says nothing."""
+    monkeypatch.setattr(_download, "_TIMEOUT_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/w.h5"
+        with pytest.raises(OSError, match="timed out"):
+            _download.fetch(url, sha256=SHA256)

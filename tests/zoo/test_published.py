@@ -1,0 +1,131 @@
+"""Published weights: by name, for the model they fit, and for no other."""
+
+import dataclasses
+import hashlib
+import inspect
+import re
+
+import numpy as np
+import pytest
+
+from bireal_keras import zoo
+from bireal_keras.zoo import _published
+from bireal_keras.zoo._published import PUBLISHED
+
+SLIM = {"input_shape": (32, 32, 3), "num_classes": 10, "width": 4}
+
+
+def slim(**kwargs):
+    return zoo.BiRealNet18(**{**SLIM, **kwargs})
+
+
+@pytest.fixture
+def published(server, downloads, tmp_path, monkeypatch):
+    """Weights of a slim model, served on this machine in place of the published ones."""
+    model = slim()
+    model.save_weights(tmp_path / "slim.h5")
+    server.content = (tmp_path / "slim.h5").read_bytes()
+    record = PUBLISHED["BiRealNet18", "imagenet", True]
+    record = dataclasses.replace(
+        record,
+        url=server.url,
+        sha256=hashlib.sha256(server.content).hexdigest(),
+        arguments={**record.arguments, "num_classes": 10, "width": 4},
+    )
+    monkeypatch.setitem(PUBLISHED, ("BiRealNet18", "imagenet", True), record)
+    return model.get_weights()
+
+
+@pytest.mark.parametrize("key", PUBLISHED, ids=str)
+def test_table(key):
+    model, _, include_top = key
+    record = PUBLISHED[key]
+    assert re.fullmatch("[0-9a-f]{64}", record.sha256)
+    assert record.url.startswith("https://github.com/larq/zoo/releases/download/")
+    assert record.licence == "Apache-2.0"
+    assert (record.top1, record.top5) == (57.47, 79.84)
+    arguments = set(inspect.signature(getattr(zoo, model)).parameters)
+    # Whatever decides about shapes of weights or about what is computed with them.
+    assert set(record.arguments) == arguments - {"input_shape", "input_tensor", "weights"} - (
+        {"include_top"} if include_top else {"include_top", "num_classes"}
+    )
+
+
+def test_files_are_kept_under_names_of_their_own():
+    names = [record.url.rsplit("/", 1)[1] for record in PUBLISHED.values()]
+    assert len(set(names)) == len(names)
+
+
+def test_downloads_and_loads(published, server, downloads):
+    for _ in range(2):
+        weights = slim(weights="imagenet").get_weights()
+        for a, b in zip(weights, published, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert server.ranges == [None]
+    assert [path.name for path in downloads.iterdir()] == ["weights.h5"]
+
+
+def test_broken_off_and_resumed(published, server):
+    server.breaks_off_after = 20_000
+    with pytest.raises(OSError, match=f"Cannot download {server.url}"):
+        slim(weights="imagenet")
+    server.breaks_off_after = None
+    weights = slim(weights="imagenet").get_weights()
+    np.testing.assert_array_equal(weights[0], published[0])
+    assert server.ranges == [None, "bytes=20000-"]
+
+
+def test_another_file_is_not_loaded(published, server):
+    server.content = server.content[::-1]
+    with pytest.raises(ValueError, match="must have the SHA-256"):
+        slim(weights="imagenet")
+
+
+@pytest.mark.parametrize(
+    ("include_top", "argument"),
+    [
+        (True, {"num_classes": 10}),
+        (True, {"width": 32}),
+        (False, {"width": 32}),
+        (True, {"stem": "cifar"}),
+        (True, {"pad_values": 1}),
+        (False, {"padding": "torch"}),
+    ],
+)
+def test_models_they_do_not_fit(downloads, include_top, argument):
+    """No attempt to download is made: the real address stands in the table."""
+    [(name, value)] = argument.items()
+    wanted = PUBLISHED["BiRealNet18", "imagenet", include_top].arguments[name]
+    message = (
+        f"`weights`='imagenet' are published for {name}={wanted!r}. Received: {name}={value!r}"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        zoo.BiRealNet18(weights="imagenet", include_top=include_top, **argument)
+    assert not downloads.exists()
+
+
+def test_names_that_nobody_published():
+    with pytest.raises(ValueError, match=r"path .*, or 'imagenet' for BiRealNet18\. .*'ImageNet'"):
+        slim(weights="ImageNet")
+    with pytest.raises(ValueError, match=r"of a weights file\. .*'imagenet', which is no file"):
+        zoo.BiRealNet34(**SLIM, weights="imagenet")
+
+
+def test_order_of_layers_is_larq_zoo_s():
+    """By which Keras assigns the arrays of a file. `make test-peers` proves it is theirs."""
+    expected = ["stem_conv", "stem_bn"]
+    for stage in range(1, 5):
+        for block in range(1, 5):
+            parts = ["conv", "bn"]
+            if stage > 1 and block == 1:
+                parts = ["conv", "shortcut_conv", "bn", "shortcut_bn"]
+            expected += [f"stage{stage}_block{block}_{part}" for part in parts]
+    for include_top in (True, False):
+        model = slim(include_top=include_top)
+        head = ["head_fc"] if include_top else []
+        assert [layer.name for layer in model.layers if layer.weights] == expected + head
+
+
+def test_names():
+    assert _published.names("BiRealNet18") == ["imagenet"]
+    assert _published.names("BiRealNet34") == []

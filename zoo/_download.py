@@ -1,0 +1,109 @@
+"""Files from the network: kept, checked, and gone on with where a download broke off."""
+
+import hashlib
+import http.client
+import logging
+import os
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tqdm import tqdm
+
+_log = logging.getLogger(__name__)
+
+_CHUNK_BYTES = 1 << 16
+_TIMEOUT_SECONDS = 30  # without a single byte
+
+
+def fetch(url: str, *, sha256: str) -> Path:
+    """Returns a file that lies on this machine, and downloads it first if it does not.
+
+    It is kept in the folder `models/bireal_keras` of Keras' folder, which is the environment
+    variable KERAS_HOME or else ~/.keras. What a broken-off download left is there too, with
+    the suffix `.part`, and the next call goes on from it.
+
+    Args:
+        url: where it is published.
+        sha256: its SHA-256, in hexadecimal. A file that was kept has to have it as well.
+
+    Raises:
+        OSError: it cannot be downloaded, or not be written.
+        ValueError: what came is another file. It is deleted.
+    """
+    path = _folder() / url.rsplit("/", 1)[1]
+    if path.is_file():
+        actual = _sha256(path)
+        if actual == sha256:
+            return path
+        _log.warning("deleting %s: its SHA-256 is %s and must be %s", path, actual, sha256)
+        path.unlink()
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        _download(url, part)
+    except (OSError, http.client.HTTPException) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise OSError(
+            f"Cannot download {url}: {reason}. Calling again goes on where it stopped; "
+            f"or get the file in another way and put it at {path}."
+        ) from error
+    actual = _sha256(part)
+    if actual != sha256:
+        part.unlink()
+        raise ValueError(
+            f"The download from {url} must have the SHA-256 {sha256}. "
+            f"Received: {actual}; the file is deleted."
+        )
+    part.replace(path)
+    return path
+
+
+def _folder() -> Path:
+    keras_home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
+    return Path(keras_home) / "models" / "bireal_keras"
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _download(url: str, part: Path) -> None:
+    """Downloads what `part` lacks."""
+    done = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if done and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return  # Nothing is lacking: its hash says whether it is the file.
+        raise
+    with response:
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            done = 0  # The server knows no ranges and sends everything.
+        length = response.headers["Content-Length"]
+        total = done + int(length) if length else None
+        with (
+            part.open("ab" if done else "wb") as file,
+            tqdm(
+                desc=f"Downloading {part.stem}",
+                initial=done,
+                total=total,
+                unit="B",
+                unit_scale=True,
+                # A log file is not to fill with it.
+                mininterval=0.1 if sys.stderr.isatty() else 30,
+            ) as bar,
+        ):
+            while chunk := response.read(_CHUNK_BYTES):
+                file.write(chunk)
+                bar.update(len(chunk))
+            done = file.tell()
+    if total is not None and done < total:
+        raise ConnectionError(f"the connection broke off after {done:,} of {total:,} bytes")
