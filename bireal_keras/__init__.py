@@ -22,6 +22,7 @@ if "tensorflow" not in sys.modules:
 
 _SUBMODULES = (
     "blocks",
+    "capability",
     "cost",
     "data",
     "export",
