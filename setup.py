@@ -86,6 +86,7 @@ setup(
     package_dir={"bireal_keras.zoo": "zoo", "bireal_keras.export": "export"},
     packages=[
         "bireal_keras",
+        "bireal_keras.cost",
         "bireal_keras.recipes",
         "bireal_keras.runtime",
         "bireal_keras.zoo",
@@ -100,6 +101,7 @@ setup(
             "bireal-export = bireal_keras.export.main:run",
             "bireal-classify = bireal_keras.runtime.classify:run",
             "bireal-bench = bireal_keras.runtime.bench:run",
+            "bireal-cost = bireal_keras.cost.main:run",
         ]
     },
     ext_modules=[

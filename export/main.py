@@ -12,15 +12,11 @@ SavedModel is a program by design.
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from absl import app, flags
 
 from bireal_keras import _cli
 from bireal_keras.export import _native_log
-
-if TYPE_CHECKING:
-    from bireal_keras._keras import keras
 
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir", None, "Folder that bireal-train wrote; model.keras and labels.txt are taken."
@@ -61,9 +57,10 @@ def main(argv: list[str]) -> None:
     log.info("loading %s", model_path)
     # TensorFlow's greeting and Keras's warnings would bury the report.
     with _native_log.captured():
+        from bireal_keras._saved import load_model
         from bireal_keras.export import convert
 
-        model = _load(model_path)
+        model = load_model(model_path)
     print(convert(model, output, labels=labels))
 
 
@@ -90,19 +87,3 @@ def _read_lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no UTF-8 text: {error}") from error
-
-
-def _load(path: Path) -> "keras.Model":
-    # Keras's own safe mode, which load_model applies to .keras files only: without it an .h5
-    # file may bring Python code that runs. There is no public name for it.
-    from tf_keras.src.saving.serialization_lib import SafeModeScope
-
-    # Registers the layers that the file may name.
-    import bireal_keras.blocks  # noqa: F401
-    from bireal_keras._keras import keras
-
-    try:
-        with SafeModeScope(safe_mode=True):
-            return keras.models.load_model(path, compile=False)
-    except Exception as error:
-        raise ValueError(f"{path} cannot be loaded: {error}") from error

@@ -125,13 +125,14 @@ class TestMissingPackages:
         assert "pip install 'bireal-keras[tensorflow]'" in message
 
 
-@pytest.mark.parametrize(
-    "module", sorted(path.stem for path in Path(runtime.__file__).parent.glob("*.py"))
-)
-def test_the_runtime_needs_no_tensorflow(module):
+RUNTIME = sorted(path.stem for path in Path(runtime.__file__).parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("module", [*(f"runtime.{name}" for name in RUNTIME), "cost.main"])
+def test_a_device_needs_no_tensorflow(module):
     status, _, err = python(
         HIDE.format(hidden=["tensorflow", "tf_keras", "keras", "larq", "larq_compute_engine"])
-        + f"import bireal_keras.runtime.{module}\n"
+        + f"import bireal_keras.{module}\n"
         "assert not {'tensorflow', 'tf_keras', 'keras', 'larq'} & set(sys.modules)\n"
     )
     assert status == 0, err
@@ -227,12 +228,13 @@ def test_lock_file_satisfies_setup(repository, version, machine):
 
 
 class TestCommands:
-    def test_are_the_four(self):
+    def test_are_the_five(self):
         assert {command.name for command in COMMANDS} == {
             "bireal-train",
             "bireal-export",
             "bireal-classify",
             "bireal-bench",
+            "bireal-cost",
         }
 
     @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
