@@ -17,7 +17,7 @@ PEERS := _build/peers
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-aarch64 test-c-api test-peers sanitize fuzz lint format lock clean
+.PHONY: help demo test test-aarch64 test-c-api test-peers sanitize fuzz lint format lock cards clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z0-9-]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -84,6 +84,9 @@ lock: ## write requirements.lock anew from setup.py
 	_build/lock/bin/pip install --quiet uv
 	_build/lock/bin/uv pip compile --quiet --universal --python-version 3.10 --extra dev \
 	    --custom-compile-command "make lock" --output-file requirements.lock setup.py
+
+cards: $(VENV)/built ## write docs/models from the models themselves
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python tools/model_cards.py
 
 clean: ## remove .venv and all that was built or cached; runs/ stays
 	rm -rf $(VENV) _build dist *.egg-info bireal_keras/runtime/*.so

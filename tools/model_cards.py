@@ -1,0 +1,130 @@
+"""Writes docs/models: a card for every model of the zoo, and a table of all.
+
+    make cards
+
+A card says what the model is, in the words of its docstring; what it costs, as
+`bireal_keras.cost` counts it; and how large its file is and how long it takes, as
+benchmarks/models.py measured it (docs/models/measured.json).
+"""
+
+import inspect
+import json
+from pathlib import Path
+
+from bireal_keras import cost, zoo
+from bireal_keras._keras import keras, lq
+from bireal_keras.zoo import _published
+
+FOLDER = Path(__file__).parents[1] / "docs/models"
+_LITERATURE = (
+    "Accuracies in the text are those that its source states; none of these networks has been "
+    "trained on ImageNet by us."
+)
+
+
+def main() -> None:
+    cards = {}
+    rows = []
+    for name in zoo.list_models():
+        print(name, flush=True)
+        card, row = describe(name)
+        cards[f"{name}.md"] = card
+        rows.append(row)
+        keras.backend.clear_session()
+    cards["README.md"] = index(rows)
+    for path in FOLDER.glob("*.md"):
+        path.unlink()
+    for file, text in cards.items():
+        (FOLDER / file).write_text(text, encoding="utf-8")
+
+
+def describe(name: str) -> tuple[str, list[str]]:
+    """A model's card, and its row in the table of all models."""
+    model = zoo.create_model(name)
+    binary = sum(isinstance(layer, lq.layers.QuantConv2D) for layer in model.layers)
+    costs = cost.of_model(model)
+    total = costs.total
+    measured = measurements()
+    size, milliseconds = (measured["models"][name][key] for key in ("bytes", "milliseconds"))
+
+    rows = [
+        ["parameters", f"{model.count_params():,}", "Keras' count"],
+        ["1-bit convolutions", f"{binary}", "the model's layers"],
+        ["binary MACs", f"{total.binary_macs:.3e}", f"`bireal-cost {name}`"],
+        ["real MACs", f"{total.real_macs:.3e}", "the same"],
+        [
+            "FLOPs, real MACs + binary MACs / 64",
+            f"{total.flops:.3e}, {costs.flops_ratio:.2f} times fewer than in 32 bits",
+            "the same",
+        ],
+        [
+            "weights",
+            f"{total.memory_bits / 1e6:.2f} Mbit, {costs.memory_ratio:.2f} times less than in "
+            "32 bits",
+            "the same",
+        ],
+        ["`.tflite` file", f"{size:,} bytes", "measured, benchmarks/models.py"],
+        ["latency, 1 thread", f"{milliseconds:.1f} ms", f"measured, {measured['machine']}"],
+    ]
+    for (model_name, weights, include_top), entry in _published.PUBLISHED.items():
+        if model_name == name and include_top:
+            rows.append(
+                [
+                    f'top-1 and top-5 on ImageNet of weights="{weights}"',
+                    f"{entry.top1} % and {entry.top5} %",
+                    f"literature: {entry.source}, {entry.licence}",
+                ]
+            )
+    text = [
+        f"# {name}",
+        _about(name),
+        f"```python\nfrom bireal_keras import zoo\n\nmodel = zoo.{name}()\n```",
+        _table(["at 224x224, 1,000 classes", "", "where from"], rows),
+        _LITERATURE,
+    ]
+    row = [
+        f"[{name}]({name}.md)",
+        f"{model.count_params():,}",
+        f"{binary}",
+        f"{total.flops:.2e}",
+        f"{total.memory_bits / 1e6:.1f}",
+        f"{size:,}",
+        f"{milliseconds:.1f}",
+    ]
+    return "\n\n".join(text) + "\n", row
+
+
+def index(rows: list[list[str]]) -> str:
+    """docs/models/README.md."""
+    header = ["", "parameters", "1-bit convolutions", "FLOPs", "Mbit", "file, bytes", "ms"]
+    text = [
+        "# Models",
+        "Every model of `bireal_keras.zoo`, at 224x224 with 1,000 classes. FLOPs and Mbit are by "
+        "the paper's convention, see [cost.md](../cost.md). Files and latencies, with one thread "
+        f"on our runtime, are measured: {measurements()['machine']}",
+        _table(header, rows),
+        "`make cards` writes these pages from the models themselves.",
+    ]
+    return "\n\n".join(text) + "\n"
+
+
+def measurements() -> dict:
+    """What benchmarks/models.py wrote."""
+    return json.loads((FOLDER / "measured.json").read_text(encoding="utf-8"))
+
+
+def _about(name: str) -> str:
+    """The docstring of a model's function, down to its arguments."""
+    text = inspect.getdoc(getattr(zoo, name)) or ""
+    for end in ("\nArgs:", "\nArguments"):
+        text = text.partition(end)[0]
+    return text.strip()
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+if __name__ == "__main__":
+    main()
