@@ -50,11 +50,11 @@ def describe(name: str) -> tuple[str, list[str]]:
     rows = [
         ["parameters", f"{model.count_params():,}", "Keras' count"],
         ["1-bit convolutions", f"{binary}", "the model's layers"],
-        ["binary MACs", f"{total.binary_macs:.3e}", f"`bireal-cost {name}`"],
-        ["real MACs", f"{total.real_macs:.3e}", "the same"],
+        ["binary MACs", _figure(total.binary_macs), f"`bireal-cost {name}`"],
+        ["real MACs", _figure(total.real_macs), "the same"],
         [
             "FLOPs, real MACs + binary MACs / 64",
-            f"{total.flops:.3e}, {costs.flops_ratio:.2f} times fewer than in 32 bits",
+            f"{_figure(total.flops)}, {costs.flops_ratio:.2f} times fewer than in 32 bits",
             "the same",
         ],
         [
@@ -86,7 +86,7 @@ def describe(name: str) -> tuple[str, list[str]]:
         f"[{name}]({name}.md)",
         f"{model.count_params():,}",
         f"{binary}",
-        f"{total.flops:.2e}",
+        _figure(total.flops),
         f"{total.memory_bits / 1e6:.1f}",
         f"{size:,}",
         f"{milliseconds:.1f}",
@@ -111,6 +111,12 @@ def index(rows: list[list[str]]) -> str:
 def measurements() -> dict:
     """What benchmarks/models.py wrote."""
     return json.loads((FOLDER / "measured.json").read_text(encoding="utf-8"))
+
+
+def _figure(value: float) -> str:
+    """1.640e8, as papers write it."""
+    digits, exponent = f"{value:.3e}".split("e")
+    return f"{digits}e{int(exponent)}"
 
 
 def _about(name: str) -> str:
