@@ -46,7 +46,7 @@ test-c-api: $(C_API)/run_model $(VENV)/built ## the delegate in a C++ program, w
 	$(BIN)/pytest tools/c_api
 
 # The first time, larq-zoo's models are exported in an environment of their own: ten minutes.
-test-peers: $(PEERS)/models/made $(VENV)/built ## the delegate on every model of larq-zoo
+test-peers: $(PEERS)/models/made $(PEERS)/larq_zoo/made ## larq-zoo's models on the delegate, its weights in ours
 	$(BIN)/pytest tools/peers
 
 sanitize: ## the delegate's C++ tests under address, undefined and thread sanitizers
@@ -142,6 +142,13 @@ $(PEERS)/venv/installed: tools/peers/requirements.txt | $(VENV)/installed
 	$(PYTHON) -m venv $(@D)
 	@echo "Installing larq-zoo and its TensorFlow into $(@D), once."
 	$(@D)/bin/pip install --quiet --requirement $<
+	@touch $@
+
+# What it declares to need, its models do without: so it also runs beside our TensorFlow.
+$(PEERS)/larq_zoo/made: $(VENV)/built
+	rm -rf $(@D)
+	$(BIN)/pip install --quiet --no-deps --target $(@D) \
+	    larq-zoo==2.4.0 zookeeper==1.4.0 typeguard==4.6.1 click==8.5.1
 	@touch $@
 
 # Models that are there and not out of date are those of a run that was interrupted: they stay.
