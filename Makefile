@@ -15,7 +15,7 @@ AARCH64 := $(CURDIR)/_build/aarch64
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-aarch64 sanitize fuzz lint format lock clean
+.PHONY: help demo test test-zoo test-aarch64 sanitize fuzz lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z0-9-]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -25,6 +25,9 @@ demo: $(VENV)/built ## train on real digits, export, run bit-packed, compare
 
 test: lint $(VENV)/built ## every check and every test
 	$(BIN)/pytest
+
+test-zoo: $(VENV)/built ## every model at full width and three sizes, up to the runtime; an hour
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/pytest tools/zoo
 
 # A Raspberry Pi 4 has a Cortex-A72, a Raspberry Pi 5 a Cortex-A76. The other tests of the
 # delegate start processes, which the emulator cannot.
