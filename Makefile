@@ -17,7 +17,8 @@ PEERS := _build/peers
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-aarch64 test-c-api test-peers sanitize fuzz lint format lock cards clean
+.PHONY: help demo test test-zoo test-aarch64 test-c-api test-peers sanitize fuzz lint format lock \
+    cards clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z0-9-]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -27,6 +28,9 @@ demo: $(VENV)/built ## train on real digits, export, run bit-packed, compare
 
 test: lint $(VENV)/built ## every check and every test
 	$(BIN)/pytest
+
+test-zoo: $(VENV)/built ## every model at full width and three sizes, up to the runtime; an hour
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/pytest tools/zoo
 
 test-aarch64: $(addprefix $(AARCH64)/,root/made packages/made lib/made birealnet18/made) ## the delegate on emulated Raspberry Pis
 	$(MAKE) --no-print-directory --jobs 2 --output-sync on-cortex-a72 on-cortex-a76

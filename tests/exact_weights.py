@@ -43,6 +43,8 @@ def set_exact_weights(model: keras.Model) -> None:
     random = np.random.default_rng(0)
     grids: dict[str, tuple[float, float]] = {model.input.name: (_IMAGE_STEP, 0.0)}
 
+    one_bit = any(isinstance(layer, lq.layers.QuantConv2D) for layer in model.layers)
+
     def betas(count):
         return random.integers(-8, 9, count) * _BETA_STEP
 
@@ -78,8 +80,12 @@ def set_exact_weights(model: keras.Model) -> None:
             layer.set_weights([kernel])
         elif isinstance(layer, keras.layers.BatchNormalization):
             [(channels,), *_] = shapes
-            # Sums of sixteen 1-bit convolutions and more should stay small, too.
-            gamma = 0.5 if "shortcut" not in layer.name and "stem" not in layer.name else 1.0
+            if "shortcut" in layer.name or "stem" in layer.name:
+                gamma = 1.0
+            else:
+                # What the blocks add should stay small, too; between real convolutions sums
+                # grow with every block.
+                gamma = 0.5 if one_bit else 2.0**-4
             variance = np.full(channels, np.float32(1) - np.float32(layer.epsilon))
             signs = random.choice([-1, 1], channels)
             layer.set_weights([gamma * signs, betas(channels), np.zeros(channels), variance])
