@@ -1,23 +1,12 @@
 """docs/models says what the models are; `make cards` writes it anew."""
 
-import importlib.util
-
+import model_cards
 import pytest
 
 from bireal_keras import zoo
 
 
-@pytest.fixture(scope="module")
-def model_cards(repository):
-    spec = importlib.util.spec_from_file_location(
-        "model_cards", repository / "tools/model_cards.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_every_model_has_a_card_and_no_other(model_cards):
+def test_every_model_has_a_card_and_no_other():
     cards = {path.stem for path in model_cards.FOLDER.glob("*.md")}
     assert cards == {*zoo.list_models(), "README"}
     assert sorted(model_cards.measurements()["models"]) == zoo.list_models()
@@ -25,7 +14,7 @@ def test_every_model_has_a_card_and_no_other(model_cards):
 
 # `make test-zoo` checks the others.
 @pytest.mark.parametrize("name", ["BiRealNet18", "BiRealNet34Float", "ReActBiRealNet18"])
-def test_a_card_is_up_to_date(model_cards, name):
+def test_a_card_is_up_to_date(name):
     card, row = model_cards.describe(name)
     assert (model_cards.FOLDER / f"{name}.md").read_text(encoding="utf-8") == card
     index = (model_cards.FOLDER / "README.md").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 `make test-zoo`. It takes the better part of an hour: tests/zoo/ has the same at small width.
 """
 
+import model_cards
 import numpy as np
 import pytest
 from exact_weights import exact_images, set_exact_weights
@@ -34,3 +35,9 @@ def test_exports_and_agrees_with_keras(name, size, tmp_path):
     assert spread > 0.01
     assert difference < 1e-3 * spread
     keras.backend.clear_session()
+
+
+@pytest.mark.parametrize("name", zoo.list_models())
+def test_the_card_is_up_to_date(name):
+    card, _ = model_cards.describe(name)
+    assert (model_cards.FOLDER / f"{name}.md").read_text(encoding="utf-8") == card
