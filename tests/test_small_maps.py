@@ -89,7 +89,10 @@ def test_runtime_agrees_with_keras_and_lce_default_kernel_does_not(size, shared_
     signs = expected[:, CLASSES:]
     assert np.abs(signs).min() > 0
     assert 0.3 < (signs < 0).mean() < 0.7
-    np.testing.assert_array_equal(output[:, CLASSES:], signs)
+    # With AVX-512, TensorFlow's BatchNormalization takes the reciprocal root of 1 for one rounding
+    # less than 1. Elsewhere the values are equal.
+    np.testing.assert_array_equal(output[:, CLASSES:] < 0, signs < 0)
+    np.testing.assert_allclose(output[:, CLASSES:], signs, rtol=0, atol=2e-6)
     output, expected = output[:, :CLASSES], expected[:, :CLASSES]
     scale = np.abs(expected).max()
     print(
