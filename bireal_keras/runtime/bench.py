@@ -76,8 +76,8 @@ def main(args: list[str]) -> None:
         return
     for result in results:
         print(
-            f"{result['model']}: min {result['min_ms']:.2f} ms, "
-            f"median {result['median_ms']:.2f} ms "
+            f"{result['model']}: min {result['min_ms']:.3f} ms, "
+            f"median {result['median_ms']:.3f} ms "
             f"({len(result['runs_ms'])} runs, batch {result['batch']}, "
             f"threads: {result['threads']})"
         )
