@@ -1,21 +1,20 @@
-"""Bi-Real Nets, ready to build: `bireal_keras.zoo.BiRealNet18()`."""
+"""Bi-Real Nets and what to compare them with, ready to build: `bireal_keras.zoo.BiRealNet18()`."""
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 from bireal_keras._keras import keras
+from bireal_keras.zoo._model import MODELS as _MODELS
 from bireal_keras.zoo.birealnet import (
     BiRealNet18,
     BiRealNet18Float,
     BiRealNet34,
     BiRealNet34Float,
+    BiRealNet50,
+    BiRealNet50Float,
+    BiRealNet152,
+    BiRealNet152Float,
 )
-
-_MODELS: dict[str, Callable[..., keras.Model]] = {
-    model.__name__: model
-    for model in (BiRealNet18, BiRealNet18Float, BiRealNet34, BiRealNet34Float)
-}
 
 
 def list_models() -> list[str]:
