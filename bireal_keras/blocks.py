@@ -1,11 +1,14 @@
 """The building blocks of Bi-Real Net, as functions on Keras tensors.
 
-A *convolution factory* decides what a block's 3x3 convolution is made of; everything
-around it, the real-valued shortcut first of all, stays the same. So the 1-bit network
-and its real-valued twin share one skeleton, layer for layer:
+A *convolution factory* decides what a block's convolutions are made of; everything
+around them, the real-valued shortcut first of all, stays the same. So the 1-bit network
+and its kin share one skeleton, layer for layer:
 
     binary_conv()            sign(x) * magnitude-aware sign(w)       the 1-bit network
     real_conv("relu")        relu(x) * w                             its real-valued twin
+    rsign(binary_conv())     sign(x + shift) * ...                   ReActNet
+
+A convolution's `padding` is "same", as TensorFlow does it, or "torch": see `_apply`.
 
 Layer names are stable: weight files, summaries and TFLite tensor names depend on them.
 """
@@ -28,46 +31,94 @@ ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
 }
 
 
-def binary_conv(*, pad_values: float = 0.0) -> ConvFactory:
-    """1-bit convolutions: `ApproxSign` on the input, `MagnitudeAwareSign` on the kernel.
+def binary_conv(
+    *,
+    pad_values: float = 0.0,
+    padding: str = "same",
+    input_quantizer: type[lq.quantizers.Quantizer] = ApproxSign,
+) -> ConvFactory:
+    """1-bit convolutions: a sign on the input, `MagnitudeAwareSign` on the kernel.
 
     Args:
         pad_values: what the border is padded with. 0 is the paper's choice; +1 lets a
             runtime fold more into the convolution.
+        padding: how much is padded: "same" or "torch".
+        input_quantizer: the sign, which differs in its gradient.
 
     Raises:
-        ValueError: another `pad_values`, which no 1-bit runtime could follow.
+        ValueError: another `pad_values`, which no 1-bit runtime could follow, or another
+            `padding`.
     """
     if pad_values not in (0, 1):
         raise ValueError(f"`pad_values` must be 0 or 1. Received: pad_values={pad_values!r}.")
+    _check_padding(padding)
 
     def conv(x: tf.Tensor, filters: int, kernel_size: int, strides: int, name: str) -> tf.Tensor:
-        return lq.layers.QuantConv2D(
+        layer = lq.layers.QuantConv2D(
             filters,
             kernel_size,
             strides=strides,
             padding="same",
             pad_values=pad_values,
             use_bias=False,
-            input_quantizer=ApproxSign(name=f"{name}_input_sign"),
+            input_quantizer=input_quantizer(name=f"{name}_input_sign"),
             kernel_quantizer=MagnitudeAwareSign(name=f"{name}_kernel_sign"),
             # Beyond +-1 the quantizer passes no gradient: a weight there would be stuck.
             kernel_constraint="weight_clip",
             kernel_initializer="glorot_normal",
             name=name,
-        )(x)
+        )
+        return _apply(layer, x, padding)
 
     return conv
 
 
-def real_conv(activation: str) -> ConvFactory:
+def real_conv(activation: str, *, padding: str = "same") -> ConvFactory:
     """Real-valued convolutions behind a `RealActivation` of that name."""
+    _check_padding(padding)
 
     def conv(x: tf.Tensor, filters: int, kernel_size: int, strides: int, name: str) -> tf.Tensor:
         x = RealActivation(activation, name=f"{name}_{activation}")(x)
-        return plain_conv(x, filters, kernel_size, strides, name)
+        return plain_conv(x, filters, kernel_size, strides, name, padding=padding)
 
     return conv
+
+
+def rsign(conv: ConvFactory) -> ConvFactory:
+    """ReActNet's RSign: a learnable shift of each channel before the convolution's own sign.
+
+    Source: Liu et al., "ReActNet", ECCV 2020 (arXiv:2003.03488).
+    """
+
+    def shifted(x: tf.Tensor, filters: int, kernel_size: int, strides: int, name: str) -> tf.Tensor:
+        x = ChannelShift(name=f"{name}_shift")(x)
+        return conv(x, filters, kernel_size, strides, name)
+
+    return shifted
+
+
+def rprelu(x: tf.Tensor, *, name: str) -> tf.Tensor:
+    """ReActNet's RPReLU: for each channel a learnable shift, a PReLU and another shift.
+
+    Slopes start at 0.25 and shifts at 0. Source: as `rsign`.
+    """
+    x = ChannelShift(name=f"{name}_shift_in")(x)
+    x = keras.layers.PReLU(
+        shared_axes=[1, 2], alpha_initializer=keras.initializers.Constant(0.25), name=name
+    )(x)
+    return ChannelShift(name=f"{name}_shift_out")(x)
+
+
+@keras.utils.register_keras_serializable(package="bireal_keras")
+class ChannelShift(keras.layers.Layer):
+    """Adds a learnable number to each channel, the last axis; any shape, same dtype."""
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.shift = self.add_weight("shift", (input_shape[-1],), initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return inputs + self.shift
 
 
 @keras.utils.register_keras_serializable(package="bireal_keras")
@@ -94,9 +145,17 @@ class RealActivation(keras.layers.Layer):
         return {**super().get_config(), "activation": self.activation}
 
 
-def plain_conv(x: tf.Tensor, filters: int, kernel_size: int, strides: int, name: str) -> tf.Tensor:
-    """A real-valued convolution without activation and without bias, "same" padding."""
-    return keras.layers.Conv2D(
+def plain_conv(
+    x: tf.Tensor,
+    filters: int,
+    kernel_size: int,
+    strides: int,
+    name: str,
+    *,
+    padding: str = "same",
+) -> tf.Tensor:
+    """A real-valued convolution without activation and without bias."""
+    layer = keras.layers.Conv2D(
         filters,
         kernel_size,
         strides=strides,
@@ -104,7 +163,8 @@ def plain_conv(x: tf.Tensor, filters: int, kernel_size: int, strides: int, name:
         use_bias=False,
         kernel_initializer="glorot_normal",
         name=name,
-    )(x)
+    )
+    return _apply(layer, x, padding)
 
 
 def batch_norm(x: tf.Tensor, name: str) -> tf.Tensor:
@@ -112,17 +172,110 @@ def batch_norm(x: tf.Tensor, name: str) -> tf.Tensor:
     return keras.layers.BatchNormalization(momentum=0.8, epsilon=1e-3, name=name)(x)
 
 
-def imagenet_stem(x: tf.Tensor, filters: int, *, name: str = "stem") -> tf.Tensor:
+def max_pool(x: tf.Tensor, name: str, *, padding: str = "same") -> tf.Tensor:
+    """3x3 max-pooling with stride 2; what lies outside does not count."""
+    return _apply(keras.layers.MaxPool2D(3, strides=2, padding="same", name=name), x, padding)
+
+
+def _check_padding(padding: str) -> None:
+    if padding not in ("same", "torch"):
+        raise ValueError(f"`padding` must be 'same' or 'torch'. Received: padding={padding!r}.")
+
+
+def _apply(layer: keras.layers.Layer, x: tf.Tensor, padding: str) -> tf.Tensor:
+    """Applies a convolution or pooling whose padding is "same", or pads as PyTorch does.
+
+    PyTorch's nets pad k // 2 pixels on every side for a kernel of k. So does "same" with
+    stride 1, and with stride 2 on a map of odd size. On an even one it pads one pixel less at
+    the top and on the left, and every window sees pixels beside those that PyTorch's sees. So
+    "torch" makes the map odd with one more row and column at its end, and takes the last ones
+    of the result, which are one too many, off again.
+
+    Zeros around a 1-bit convolution stay zeros, and LCE packs it: the border is the
+    convolution's own. The new row would become +1 in the sign, but of 3x3 windows only those
+    that are taken off see it. (Padding the whole border before the sign would make it +1, and
+    with a padding between sign and convolution LCE keeps the convolution in float.)
+
+    Raises:
+        ValueError: another padding, or "torch" on maps of unknown size.
+    """
+    _check_padding(padding)
+    if padding == "same" or layer.strides == (1, 1):
+        return layer(x)
+    if None in x.shape[1:3]:
+        raise ValueError(
+            "`padding` 'torch' needs maps of known height and width. "
+            f"Received: {layer.name} on {tuple(x.shape)}."
+        )
+    extra = tuple((0, 1 - size % 2) for size in x.shape[1:3])
+    if extra == ((0, 0), (0, 0)):
+        return layer(x)
+    x = keras.layers.ZeroPadding2D(extra, name=f"{layer.name}_extend")(x)
+    return keras.layers.Cropping2D(extra, name=f"{layer.name}_crop")(layer(x))
+
+
+def imagenet_stem(
+    x: tf.Tensor, filters: int, *, padding: str = "same", name: str = "stem"
+) -> tf.Tensor:
     """Real 7x7 convolution with stride 2, BN, 3x3 max-pooling with stride 2: (h/4, w/4)."""
-    x = plain_conv(x, filters, 7, 2, f"{name}_conv")
+    x = plain_conv(x, filters, 7, 2, f"{name}_conv", padding=padding)
     x = batch_norm(x, f"{name}_bn")
-    return keras.layers.MaxPool2D(3, strides=2, padding="same", name=f"{name}_pool")(x)
+    return max_pool(x, f"{name}_pool", padding=padding)
 
 
-def cifar_stem(x: tf.Tensor, filters: int, *, name: str = "stem") -> tf.Tensor:
+def cheap_stem(
+    x: tf.Tensor, filters: int, *, padding: str = "same", name: str = "stem"
+) -> tf.Tensor:
+    """Three real 3x3 convolutions, of strides 2, 2 and 1, each with BN: (h/4, w/4).
+
+    A quarter, half and all of the filters, with a ReLU in between. The 7x7 stem is most of
+    what Bi-Real Net 18 computes: 118 of 164 million FLOPs at 224x224, as the paper counts.
+    This one takes 78 million. Halving the map in the first two steps is what makes it
+    cheap: the three convolutions of ResNet-C, which halve it once before the pooling, take
+    357 million.
+
+    Sources: dabnn (Zhang et al., 2019, arXiv:1908.05858) has Bi-Real Net 18 with a cheaper
+    stem, of another design; stacks of 3x3 convolutions with stride 2 and growing width are
+    from Xiao et al., "Early Convolutions Help Transformers See Better", 2021
+    (arXiv:2106.14881).
+    """
+    widths = (max(1, filters // 4), max(1, filters // 2), filters)
+    for index, (width, strides) in enumerate(zip(widths, (2, 2, 1)), start=1):
+        if index > 1:
+            x = RealActivation("relu", name=f"{name}_relu{index - 1}")(x)
+        x = plain_conv(x, width, 3, strides, f"{name}_conv{index}", padding=padding)
+        x = batch_norm(x, f"{name}_bn{index}")
+    return x
+
+
+def cifar_stem(
+    x: tf.Tensor, filters: int, *, padding: str = "same", name: str = "stem"
+) -> tf.Tensor:
     """Real 3x3 convolution and BN for small images; the map keeps its size."""
-    x = plain_conv(x, filters, 3, 1, f"{name}_conv")
+    x = plain_conv(x, filters, 3, 1, f"{name}_conv", padding=padding)
     return batch_norm(x, f"{name}_bn")
+
+
+def average_pool(x: tf.Tensor, name: str) -> tf.Tensor:
+    """2x2 average pooling with stride 2; what lies outside does not count."""
+    # "same" only matters for odd sizes, which the convolution beside it rounds up. (PyTorch
+    # rounds down here and cannot add the two.)
+    return keras.layers.AveragePooling2D(2, strides=2, padding="same", name=name)(x)
+
+
+def shortcut(x: tf.Tensor, filters: int, strides: int, *, name: str) -> tf.Tensor:
+    """x, or where its shape has to change: 2x2 average pooling, *real* 1x1 convolution, BN."""
+    if strides == 1 and x.shape[-1] == filters:
+        return x
+    if strides != 1:
+        x = average_pool(x, f"{name}_shortcut_pool")
+    x = plain_conv(x, filters, 1, 1, f"{name}_shortcut_conv")
+    return batch_norm(x, f"{name}_shortcut_bn")
+
+
+def _check_strides(strides: int) -> None:
+    if strides not in (1, 2):
+        raise ValueError(f"`strides` must be 1 or 2. Received: strides={strides!r}.")
 
 
 def shortcut_block(
@@ -153,17 +306,86 @@ def shortcut_block(
     Raises:
         ValueError: other strides, which would leave out pixels of the shortcut.
     """
-    if strides not in (1, 2):
-        raise ValueError(f"`strides` must be 1 or 2. Received: strides={strides!r}.")
-    shortcut = x
-    if strides != 1 or x.shape[-1] != filters:
-        if strides != 1:
-            # "same" only matters for odd sizes, which the convolution rounds up.
-            shortcut = keras.layers.AveragePooling2D(
-                2, strides=strides, padding="same", name=f"{name}_shortcut_pool"
-            )(shortcut)
-        shortcut = plain_conv(shortcut, filters, 1, 1, f"{name}_shortcut_conv")
-        shortcut = batch_norm(shortcut, f"{name}_shortcut_bn")
+    _check_strides(strides)
+    straight = shortcut(x, filters, strides, name=name)
     x = conv(x, filters, 3, strides, f"{name}_conv")
     x = batch_norm(x, f"{name}_bn")
-    return keras.layers.Add(name=f"{name}_add")([x, shortcut])
+    return keras.layers.Add(name=f"{name}_add")([x, straight])
+
+
+def react_block(
+    x: tf.Tensor, filters: int, *, strides: int = 1, conv: ConvFactory, name: str
+) -> tf.Tensor:
+    """ReActNet's block on Bi-Real Net's: `shortcut_block` with RSign, and RPReLU after the sum.
+
+        x ---> shift ---> sign ---> 1-bit conv ---> BN ---> + ---> shift ---> PReLU ---> shift --->
+           |                                                |
+           '----------- real-valued shortcut ---------------'
+
+    Arguments, result and errors are those of `shortcut_block`. Source: as `rsign`.
+    """
+    x = shortcut_block(x, filters, strides=strides, conv=rsign(conv), name=name)
+    return rprelu(x, name=f"{name}_prelu")
+
+
+def bottleneck_block(
+    streams: tuple[tf.Tensor | None, tf.Tensor],
+    filters: int,
+    *,
+    strides: int = 1,
+    conv: ConvFactory,
+    name: str,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The block of Bi-Real Net 50 and 152: three convolutions, each with its shortcut.
+
+    Two streams of real values run through the network, a narrow and a wide one, since the
+    convolutions of a bottleneck have two widths to add to:
+
+        narrow                                                     wide
+          |                  .--- sign, 1-bit 1x1, BN <--------------|
+          + <----------------'                                       |
+          |---> sign, 1-bit 3x3, BN ---.                             |
+          + <--------------------------'                             |
+          |---> sign, 1-bit 1x1, BN -------------------------------> +
+          v                                                          v
+
+    Where the shapes change: the narrow stream is widened by a *real* 1x1 convolution without
+    BN before the first sum, and halved by average pooling before the second; the wide stream
+    as in `shortcut_block`. The network's first block has no narrow stream yet: nothing is
+    added to its first convolution, which is real, behind a leaky clip in place of the sign.
+
+    Source: Liu et al., IJCV 2020 (arXiv:1811.01335), and the authors' PyTorch code.
+
+    Args:
+        streams: (batch, height, width, narrow channels), or None in the network's first
+            block, and (batch, height, width, wide channels).
+        filters: output channels of the narrow stream; the wide one has four times as many.
+        strides: 1, or 2 to halve the maps.
+        conv: what the convolutions are made of.
+        name: prefix of the layers' names.
+
+    Returns:
+        Both streams, (batch, ceil(height / strides), ceil(width / strides), ...).
+
+    Raises:
+        ValueError: other strides, which would leave out pixels of the shortcuts.
+    """
+    _check_strides(strides)
+    narrow, wide = streams
+    first_conv = real_conv("leaky_clip") if narrow is None else conv
+    x = first_conv(wide, filters, 1, 1, f"{name}_conv1")
+    x = batch_norm(x, f"{name}_bn1")
+    if narrow is not None:
+        if narrow.shape[-1] != filters:
+            narrow = plain_conv(narrow, filters, 1, 1, f"{name}_narrow_conv")
+        x = keras.layers.Add(name=f"{name}_add1")([x, narrow])
+
+    narrow = x if strides == 1 else average_pool(x, f"{name}_narrow_pool")
+    x = conv(x, filters, 3, strides, f"{name}_conv2")
+    x = batch_norm(x, f"{name}_bn2")
+    narrow = keras.layers.Add(name=f"{name}_add2")([x, narrow])
+
+    wide = shortcut(wide, 4 * filters, strides, name=name)
+    x = conv(narrow, 4 * filters, 1, 1, f"{name}_conv3")
+    x = batch_norm(x, f"{name}_bn3")
+    return narrow, keras.layers.Add(name=f"{name}_add3")([x, wide])

@@ -1,10 +1,120 @@
-"""What every model function of the zoo shares: checking arguments, loading weights."""
+"""What every model of the zoo shares: arguments and their checks, stem, head, weights."""
 
+import functools
+import inspect
 import os
+from collections.abc import Callable
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
+from bireal_keras import blocks
 from bireal_keras._keras import keras, tf
+
+_Arguments = ParamSpec("_Arguments")
+_Features = TypeVar("_Features")
+
+
+def with_arguments_of(
+    template: Callable[_Arguments, keras.Model],
+) -> Callable[[Callable[..., keras.Model]], Callable[_Arguments, keras.Model]]:
+    """Gives a function the keyword arguments of another: names, types and defaults.
+
+    `help` and editors show them, and the decorated function gets them all, so that a variant
+    has to say only what is different about it.
+    """
+    signature = inspect.signature(template)
+
+    def decorate(function: Callable[..., keras.Model]) -> Callable[_Arguments, keras.Model]:
+        @functools.wraps(function)
+        def model(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> keras.Model:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            return function(**bound.arguments)
+
+        model.__signature__ = signature  # type: ignore[attr-defined]
+        return model
+
+    return decorate
+
+
+class _Stem(NamedTuple):
+    build: Callable[..., tf.Tensor]
+    default_size: int  # of the input, in pixels
+    min_size: int  # of an input that ends as 1x1
+
+
+_STEMS = {
+    "imagenet": _Stem(blocks.imagenet_stem, 224, 32),
+    "cheap": _Stem(blocks.cheap_stem, 224, 32),
+    "cifar": _Stem(blocks.cifar_stem, 32, 8),
+}
+
+
+def stages(
+    x: _Features, block: Callable[..., _Features], blocks_per_stage: tuple[int, ...], width: int
+) -> _Features:
+    """The stages of a ResNet: each but the first halves the map and doubles the channels.
+
+    Args:
+        x: what the first block takes.
+        block: (x, filters, strides=, name=) -> what the next block takes.
+        blocks_per_stage: how many blocks.
+        width: filters of the first stage.
+    """
+    for stage, count in enumerate(blocks_per_stage):
+        for index in range(count):
+            x = block(
+                x,
+                width * 2**stage,
+                strides=2 if stage > 0 and index == 0 else 1,
+                name=f"stage{stage + 1}_block{index + 1}",
+            )
+    return x
+
+
+def classifier(
+    name: str,
+    body: Callable[[tf.Tensor], tf.Tensor],
+    *,
+    input_shape: tuple[int | None, ...] | None,
+    input_tensor: tf.Tensor | None,
+    weights: str | os.PathLike[str] | None,
+    include_top: bool,
+    num_classes: int,
+    width: int,
+    stem: str,
+    padding: str,
+) -> keras.Model:
+    """A model of the zoo: stem, `body` and, with `include_top`, pooling and classifier.
+
+    Arguments and errors are those of `BiRealNet18`; `body` is called once they are checked.
+    """
+    if stem not in _STEMS:
+        raise ValueError(f"`stem` must be one of {sorted(_STEMS)}. Received: stem={stem!r}.")
+    check_positive_int(num_classes=num_classes, width=width)
+    inputs = input_layer(
+        input_shape,
+        input_tensor,
+        default_size=_STEMS[stem].default_size,
+        min_size=_STEMS[stem].min_size,
+        include_top=include_top,
+        padding=padding,
+    )
+
+    x = body(_STEMS[stem].build(inputs, width, padding=padding))
+    if include_top:
+        x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
+        x = keras.layers.Dense(num_classes, kernel_initializer="glorot_normal", name="head_fc")(x)
+        # Probabilities stay float32 under a mixed precision policy.
+        x = keras.layers.Activation("softmax", dtype="float32", name="head_softmax")(x)
+
+    if input_tensor is not None:
+        inputs = keras.utils.get_source_inputs(input_tensor)
+    model = keras.Model(inputs, x, name=name)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
 
 
 def input_layer(
@@ -14,6 +124,7 @@ def input_layer(
     default_size: int,
     min_size: int,
     include_top: bool,
+    padding: str,
 ) -> tf.Tensor:
     """The tensor a model starts from, after checking what the caller asked for.
 
@@ -23,10 +134,11 @@ def input_layer(
         input_tensor: a Keras tensor to build on, or None.
         default_size: height and width in pixels when none is given.
         min_size: the smallest height and width that leave something to pool.
-        include_top: whether the size must be known.
+        include_top: whether there is a classifier, which needs a known size.
+        padding: "torch" needs a known size, too.
 
     Raises:
-        ValueError: not three channels, too small, unknown size with `include_top`, or
+        ValueError: not three channels, too small, unknown size where it has to be known, or
             `input_shape` and `input_tensor` that contradict each other.
     """
     if input_tensor is not None:
@@ -54,10 +166,10 @@ def input_layer(
     input_shape = tuple(input_shape)
     for size in input_shape[:2]:
         if size is None:
-            if include_top:
+            if include_top or padding == "torch":
                 raise ValueError(
-                    "`input_shape` needs a height and a width when include_top=True. "
-                    f"Received: input_shape={input_shape}."
+                    "`input_shape` needs a height and a width when include_top=True or "
+                    f"padding='torch'. Received: input_shape={input_shape}."
                 )
         elif size < min_size:
             raise ValueError(

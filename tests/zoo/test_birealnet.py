@@ -271,7 +271,7 @@ BAD_ARGUMENTS = [
     ({"input_shape": (64, 0, 3)}, r"at least \(32, 32, 3\).*\(64, 0, 3\)"),
     ({"input_shape": (8, 7, 3), "stem": "cifar"}, r"at least \(8, 8, 3\).*\(8, 7, 3\)"),
     ({"input_shape": (None, None, 3)}, r"height and a width.*include_top=True.*\(None, None, 3\)"),
-    ({"stem": "mnist"}, r"`stem` must be one of \['cifar', 'imagenet'\].*stem='mnist'"),
+    ({"stem": "mnist"}, r"`stem` must be one of \['cheap', 'cifar', 'imagenet'\].*stem='mnist'"),
     ({"stem": None}, r"`stem` must be one of .*stem=None"),
     ({"num_classes": 0}, r"`num_classes` must be a positive int.*num_classes=0"),
     ({"num_classes": 10.0}, r"`num_classes` must be a positive int.*num_classes=10\.0"),
