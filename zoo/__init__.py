@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bireal_keras._keras import keras
+from bireal_keras.zoo.ablationnet import AblationNet18
 from bireal_keras.zoo.binarynet import (
     BinaryPlainNet18,
     BinaryPlainNet34,
@@ -49,6 +50,7 @@ _MODELS: dict[str, Callable[..., keras.Model]] = {
         BinaryResNet34,
         XNORResNet18,
         XNORResNet34,
+        AblationNet18,
     )
 }
 
