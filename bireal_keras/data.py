@@ -324,6 +324,8 @@ def train_batches(
     seed: int,
     epochs: int,
     initial_epoch: int = 0,
+    initial_step: int = 0,
+    input_context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of the epochs `initial_epoch` to `epochs`, in one row.
 
@@ -335,6 +337,9 @@ def train_batches(
         seed: with the epoch, determines order and augmentation.
         epochs: where to end.
         initial_epoch: where to start, counting from 0.
+        initial_step: how many of that epoch's batches to leave out.
+        input_context: which part of each batch is this machine's, and on how many devices
+            it trains; see `tf.distribute.Strategy.distribute_datasets_from_function`.
 
     Returns:
         tf.data.Dataset of (images, labels): float32 (batch_size, height, width, 3) in
@@ -356,10 +361,16 @@ def train_batches(
         image = augment(split.read(source), tf.stack([seed, index]))
         return image, tf.one_hot(label, num_classes)
 
+    examples = tf.data.Dataset.range(initial_epoch, epochs).flat_map(examples_of)
+    # Before anything is decoded.
+    examples = examples.skip(initial_step * batch_size)
+    if input_context is not None:
+        examples = examples.shard(
+            input_context.num_input_pipelines, input_context.input_pipeline_id
+        )
+        batch_size = input_context.get_per_replica_batch_size(batch_size)
     return (
-        tf.data.Dataset.range(initial_epoch, epochs)
-        .flat_map(examples_of)
-        .map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+        examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )

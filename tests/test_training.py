@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bireal_keras import data, recipes, training
+from bireal_keras import data, recipes, run_folder, training
 from bireal_keras._keras import keras, tf
 
 CLASSES = ["blue", "green", "red"]
@@ -96,8 +96,8 @@ class TestAFinishedRun:
             "tensorboard",
         ]
         assert (run_dir / "labels.txt").read_text().splitlines() == CLASSES
-        kept = sorted(path.name for path in (run_dir / "checkpoints").glob("*.index"))
-        assert kept == ["epoch-1.index", "epoch-2.index", "epoch-3.index"]
+        kept = sorted(path.name for path in (run_dir / "checkpoints").glob("*"))
+        assert kept == [f"epoch-{epoch:04}-step-000000.npz" for epoch in (1, 2, 3)]
 
     def test_records_the_recipe_and_the_dataset(self, finished, config, photos):
         recorded = json.loads((finished[0] / "config.json").read_text())
@@ -300,11 +300,11 @@ class TestBeforeAnythingIsWritten:
 def test_the_git_state_is_this_packages(repository):
     if not (repository / ".git").exists():
         pytest.skip("needs a git checkout")
-    state = training._git_state()
+    state = run_folder.git_state()
     git = ["git", "-C", str(repository), "rev-parse", "HEAD"]
     assert state["revision"] == subprocess.check_output(git, text=True).strip()
 
 
 def test_without_git_there_is_no_git_state(monkeypatch):
     monkeypatch.setenv("PATH", os.devnull)
-    assert training._git_state() is None
+    assert run_folder.git_state() is None
