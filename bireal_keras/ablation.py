@@ -166,7 +166,7 @@ def run(
         # The models of earlier runs would stay in memory.
         keras.backend.clear_session()
         try:
-            metrics = training.train_and_evaluate(
+            training.train_and_evaluate(
                 run_config,
                 dataset=dataset,
                 output_dir=run_dir,
@@ -176,7 +176,8 @@ def run(
             )
         except FloatingPointError as error:
             raise FloatingPointError(f"{name}: {error}") from error
-        report(f"[{number}/{len(runs)}] {name}: {metrics['validation']['accuracy']:.2%}")
+        accuracy = _metrics(run_dir)["validation"]["accuracy"]
+        report(f"[{number}/{len(runs)}] {name}: validation accuracy {accuracy:.2%}")
         write_tables(folder)
     write_tables(folder)
     return read_results(folder)
@@ -231,11 +232,15 @@ def read_results(output_dir: str | os.PathLike[str]) -> list[Result]:
     for cell in select_cells():
         accuracies = {}
         for path in (folder / str(cell)).glob("seed*/metrics.json"):
-            metrics = json.loads(path.read_text(encoding="utf-8"))
+            metrics = _metrics(path.parent)
             accuracies[metrics["seed"]] = metrics["validation"]["accuracy"]
         if accuracies:
             results.append(Result(cell, dict(sorted(accuracies.items()))))
     return results
+
+
+def _metrics(run_dir: Path) -> dict[str, Any]:
+    return json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
 
 
 def write_tables(output_dir: str | os.PathLike[str]) -> None:
@@ -272,9 +277,9 @@ def _markdown(results: list[Result], description: dict[str, Any]) -> str:
     lines = [
         f"# Ablation on {description['dataset']}",
         "",
-        f"Width {recipe['model'].get('width', 64)}, {recipe['epochs']} epochs of 1-bit training "
-        f"with {recipe['optimizer']['name']}, {pretrain_epochs} of each real-valued network that "
-        "it starts from. Accuracy on the validation split in %, spread: sample standard "
+        f"Width {recipe['model'].get('width', 64)}, optimizer {recipe['optimizer']['name']}. "
+        f"Epochs of 1-bit training: {recipe['epochs']}; of each real-valued network before it: "
+        f"{pretrain_epochs}. Accuracy on the validation split in %; spread: sample standard "
         "deviation over the seeds.",
         "",
         "| shortcuts | activation | weight gradient | start | epochs in all | seeds | accuracy "
