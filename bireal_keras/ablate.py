@@ -46,15 +46,32 @@ _OUTPUT_DIR = flags.DEFINE_string(
     "Where the study goes: a new or empty folder, or that of a study to go on with.",
     required=True,
 )
-_SHORTCUTS = flags.DEFINE_list("shortcuts", ["per_conv", "resnet", "none"], "Which shortcuts.")
-_ACTIVATIONS = flags.DEFINE_list(
+
+
+def _choices(name: str, choices: list[str], text: str) -> flags.FlagHolder:
+    holder = flags.DEFINE_list(name, choices, text)
+    flags.register_validator(
+        name,
+        lambda chosen: bool(chosen) and set(chosen) <= set(choices),
+        f"must be some of {','.join(choices)}",
+    )
+    return holder
+
+
+_SHORTCUTS = _choices("shortcuts", ["per_conv", "resnet", "none"], "Which shortcuts.")
+_ACTIVATIONS = _choices(
     "activations", ["approx_sign", "ste_sign"], "Which signs of the activations."
 )
-_WEIGHT_GRADIENTS = flags.DEFINE_list(
+_WEIGHT_GRADIENTS = _choices(
     "weight_gradients", ["magnitude_aware", "plain"], "Which gradients of the weights."
 )
-_STARTS = flags.DEFINE_list("starts", ["clip", "scratch", "relu"], "Which weights to start from.")
+_STARTS = _choices("starts", ["clip", "scratch", "relu"], "Which weights to start from.")
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "With which seeds to train each cell.")
+flags.register_validator(
+    "seeds",
+    lambda seeds: bool(seeds) and all(seed.isdecimal() for seed in seeds),
+    "must be ints from 0",
+)
 _PRETRAIN_EPOCHS = flags.DEFINE_integer(
     "pretrain_epochs",
     None,
@@ -66,8 +83,6 @@ _PRETRAIN_EPOCHS = flags.DEFINE_integer(
 def main(args: list[str]) -> int:
     if args:
         raise app.UsageError(f"Unexpected argument {args[0]!r}: every argument is a --flag")
-    if not _SEEDS.value or not all(seed.isdecimal() for seed in _SEEDS.value):
-        raise app.UsageError(f"--seeds must be ints from 0: {','.join(_SEEDS.value)!r}")
     if logging.get_verbosity() < logging.DEBUG:
         logging.set_verbosity(logging.ERROR)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

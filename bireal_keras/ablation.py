@@ -337,7 +337,7 @@ def _plot(results: list[Result], path: Path) -> None:
     for row, result in enumerate(results):
         colour = colours[result.cell.shortcuts]
         percent = [100 * accuracy for accuracy in result.accuracies.values()]
-        axes.plot([0, 100 * result.mean], [row, row], color=colour, linewidth=6, alpha=0.25)
+        axes.barh(row, 100 * result.mean, height=0.4, color=colour, alpha=0.25)
         axes.plot(percent, [row] * len(percent), "o", color=colour, markersize=4)
     axes.set_yticks(
         range(len(results)),
@@ -347,6 +347,7 @@ def _plot(results: list[Result], path: Path) -> None:
     axes.set_ylim(len(results) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.set_xlabel("validation accuracy in %: every seed, and the mean")
+    axes.set_title(", ".join(axis.replace("_", " ") for axis in AXES), fontsize=8, loc="left")
     axes.grid(axis="x", alpha=0.3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
