@@ -122,11 +122,11 @@ def _binary_layers(model: keras.Model) -> list[keras.layers.Layer]:
 
 def _sign_and_scale(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
     """A 1-bit kernel's signs, and the scale of each filter, shape (filters,)."""
-    kernel = np.array(layer.kernel)
-    quantized = np.array(layer.kernel_quantizer(layer.kernel))
+    kernel = layer.kernel.numpy()
+    quantized = layer.kernel_quantizer(tf.constant(kernel)).numpy()
     scale = np.abs(quantized).reshape(-1, quantized.shape[-1]).max(axis=0)
     sign = np.where(kernel >= 0, np.float32(1), np.float32(-1))
-    signs_stay = np.array_equal(np.array(layer.kernel_quantizer(tf.constant(sign))), sign)
+    signs_stay = np.array_equal(layer.kernel_quantizer(tf.constant(sign)).numpy(), sign)
     if not (signs_stay and np.allclose(quantized, scale * sign, rtol=1e-6, atol=0)):
         raise ValueError(
             f"The layer {layer.name!r} has a kernel quantizer, {layer.kernel_quantizer.name!r}, "

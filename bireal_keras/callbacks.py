@@ -179,4 +179,3 @@ class SaveCheckpoints(keras.callbacks.Callback):
         if self._request.received:
             where = f"saved {path}" if path else f"the newest checkpoint is {self._saved.newest()}"
             raise Terminated(f"Terminated at {position}: {where}.")
-

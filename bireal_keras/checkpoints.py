@@ -15,6 +15,7 @@ import warnings
 import zipfile
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -59,7 +60,9 @@ class Checkpoints:
         found = [(path, _NAME.fullmatch(path.name)) for path in self._folder.glob("*.npz")]
         return [
             path
-            for _, path in sorted(((int(name[1]), int(name[2])), path) for path, name in found if name)
+            for _, path in sorted(
+                ((int(name[1]), int(name[2])), path) for path, name in found if name
+            )
         ]
 
     def save(self, arrays: Arrays, position: Position) -> Path | None:
@@ -79,7 +82,7 @@ class Checkpoints:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
-                np.savez(file, **{_POSITION: described, **arrays})
+                _write(file, {_POSITION: described, **arrays})
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
@@ -121,6 +124,14 @@ class Checkpoints:
 
 
 _DAMAGE = (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def _write(file: BinaryIO, arrays: Arrays) -> None:
+    """`numpy.savez`, which after a failed write tries again whenever Python collects garbage."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
 def _read(path: Path) -> tuple[Arrays, Position]:

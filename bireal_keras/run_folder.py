@@ -69,7 +69,9 @@ def keep_epochs(log: Path, epochs: int) -> None:
 
 
 def read_log(log: Path) -> list[dict[str, str]]:
-    """The rows of log.csv."""
+    """The rows of log.csv; none where it is gone."""
+    if not log.exists():
+        return []
     with log.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 

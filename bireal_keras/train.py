@@ -25,6 +25,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -113,6 +114,7 @@ def main(args: list[str]) -> int:
     if logging.get_verbosity() < logging.DEBUG:
         logging.set_verbosity(logging.ERROR)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.formatwarning = lambda message, *_, **__: f"bireal-train: warning: {message}\n"
     # After the flags: --help and a mistyped flag need not wait for TensorFlow.
     from bireal_keras import training
 

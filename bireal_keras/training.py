@@ -181,9 +181,7 @@ class _Run:
                 staging.check_fits(self._source(index, "start"), self.models[index])
             if "distillation" in stage:
                 teacher = self._source(index, "distillation.teacher")
-                training_step.check_teacher(
-                    teacher, self.models[index], stage.distillation.teacher
-                )
+                training_step.check_teacher(teacher, self.models[index], stage.distillation.teacher)
         for index in range(min(position.stage, len(self.stages) - 1)):
             path = self._stage_path(index)
             staging.carry_weights(training_step.load_model(path, "stages"), self.models[index])
@@ -196,9 +194,7 @@ class _Run:
     def epochs(self) -> int:
         return self.end_of(len(self.stages))
 
-    def train(
-        self, index: int, position: Position, arrays: checkpoints.Arrays | None
-    ) -> None:
+    def train(self, index: int, position: Position, arrays: checkpoints.Arrays | None) -> None:
         """Trains a stage from a position on, whose checkpoint held `arrays`, if any."""
         stage, model = self.stages[index], self.models[index]
         steps = self._steps(stage)

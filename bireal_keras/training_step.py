@@ -87,7 +87,9 @@ def load_model(path: str | os.PathLike[str], what: str) -> keras.Model:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # A damaged file can raise nearly anything.
         reason = " ".join(str(error).split())
-        raise ValueError(f"The recipe's `{what}`: cannot read the model {path}: {reason}") from error
+        raise ValueError(
+            f"The recipe's `{what}`: cannot read the model {path}: {reason}"
+        ) from error
 
 
 def check_teacher(teacher: keras.Model, model: keras.Model, name: str) -> None:

@@ -46,7 +46,10 @@ EPOCH = STEP // STEPS
         ),
         ({"name": "linear"}, 0.5 * (1 - STEP / 20)),
         ({"name": "linear", "interval": "epoch"}, 0.5 * (1 - (EPOCH + 1) / 4)),
-        ({"name": "step", "milestones": (2 / 4, 3 / 4)}, 0.5 * 0.1 ** np.array([0, 0, 1, 2])[EPOCH]),
+        (
+            {"name": "step", "milestones": (2 / 4, 3 / 4)},
+            0.5 * 0.1 ** np.array([0, 0, 1, 2])[EPOCH],
+        ),
         ({"name": "step", "milestones": (1 / 4,), "factor": 0.5}, np.where(EPOCH < 1, 0.5, 0.25)),
     ],
     ids=str,
