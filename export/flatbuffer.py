@@ -53,4 +53,6 @@ def packed_filters(signs: np.ndarray) -> np.ndarray:
     """
     padding = -signs.shape[-1] % 32
     signs = np.pad(signs, [(0, 0)] * 3 + [(0, padding)])
-    return np.packbits(signs, axis=-1, bitorder="little").view("<u4")
+    # In whatever order the memory of a transposed kernel is, words take four bytes in a row.
+    packed = np.ascontiguousarray(np.packbits(signs, axis=-1, bitorder="little"))
+    return packed.view("<u4")

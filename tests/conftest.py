@@ -39,3 +39,17 @@ def shared_tfds() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs data sets in TFDS format at {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def imagenet_jpegs(shared_tfds: Path) -> list[bytes]:
+    """A few real images of ImageNet, encoded as they come."""
+    import tensorflow_datasets as tfds
+
+    examples = tfds.load(
+        "imagenet_samples",
+        split="validation[:16]",
+        data_dir=str(shared_tfds),
+        decoders={"image": tfds.decode.SkipDecoding()},
+    )
+    return [example["image"].numpy() for example in examples]

@@ -227,9 +227,10 @@ def test_lock_file_satisfies_setup(repository, version, machine):
 
 
 class TestCommands:
-    def test_are_the_four(self):
+    def test_are_the_five(self):
         assert {command.name for command in COMMANDS} == {
             "bireal-train",
+            "bireal-ablate",
             "bireal-export",
             "bireal-classify",
             "bireal-bench",

@@ -1,10 +1,17 @@
 """Bi-Real Nets and what to compare them with, ready to build: `bireal_keras.zoo.BiRealNet18()`."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from bireal_keras._keras import keras
-from bireal_keras.zoo._model import MODELS as _MODELS
+from bireal_keras.zoo.ablationnet import AblationNet18
+from bireal_keras.zoo.binarynet import (
+    BinaryPlainNet18,
+    BinaryPlainNet34,
+    BinaryResNet18,
+    BinaryResNet34,
+)
 from bireal_keras.zoo.birealnet import (
     BiRealNet18,
     BiRealNet18Float,
@@ -15,6 +22,37 @@ from bireal_keras.zoo.birealnet import (
     BiRealNet152,
     BiRealNet152Float,
 )
+from bireal_keras.zoo.reactnet import (
+    ReActBiRealNet18,
+    ReActBiRealNet34,
+)
+from bireal_keras.zoo.xnornet import (
+    XNORResNet18,
+    XNORResNet34,
+)
+
+_MODELS: dict[str, Callable[..., keras.Model]] = {
+    model.__name__: model
+    for model in (
+        BiRealNet18,
+        BiRealNet18Float,
+        BiRealNet34,
+        BiRealNet34Float,
+        BiRealNet50,
+        BiRealNet50Float,
+        BiRealNet152,
+        BiRealNet152Float,
+        ReActBiRealNet18,
+        ReActBiRealNet34,
+        BinaryPlainNet18,
+        BinaryPlainNet34,
+        BinaryResNet18,
+        BinaryResNet34,
+        XNORResNet18,
+        XNORResNet34,
+        AblationNet18,
+    )
+}
 
 
 def list_models() -> list[str]:

@@ -11,18 +11,8 @@ import numpy as np
 from bireal_keras import blocks
 from bireal_keras._keras import keras, tf
 
-MODELS: dict[str, Callable[..., keras.Model]] = {}
-
 _Arguments = ParamSpec("_Arguments")
 _Features = TypeVar("_Features")
-
-
-def register(
-    model: Callable[_Arguments, keras.Model],
-) -> Callable[_Arguments, keras.Model]:
-    """Enters a model function in the registry, under its name."""
-    MODELS[model.__name__] = model
-    return model
 
 
 def with_arguments_of(

@@ -12,8 +12,8 @@ from bireal_keras import blocks
 from bireal_keras._keras import keras, tf
 from bireal_keras.zoo import _model
 
-# A block of 18 and 34 has one convolution, of 50 and 152 three.
-_BLOCKS = {18: (4, 4, 4, 4), 34: (6, 8, 12, 6), 50: (3, 4, 6, 3), 152: (3, 8, 36, 3)}
+# Per stage. A block of 18 and 34 has one convolution, of 50 and 152 three.
+BLOCKS = {18: (4, 4, 4, 4), 34: (6, 8, 12, 6), 50: (3, 4, 6, 3), 152: (3, 8, 36, 3)}
 
 
 def _birealnet(
@@ -22,9 +22,9 @@ def _birealnet(
     def body(x: tf.Tensor) -> tf.Tensor:
         if depth < 50:
             block = functools.partial(blocks.shortcut_block, conv=conv)
-            return _model.stages(x, block, _BLOCKS[depth], width)
+            return _model.stages(x, block, BLOCKS[depth], width)
         bottleneck = functools.partial(blocks.bottleneck_block, conv=conv)
-        _, wide = _model.stages((None, x), bottleneck, _BLOCKS[depth], width)
+        _, wide = _model.stages((None, x), bottleneck, BLOCKS[depth], width)
         return wide
 
     return _model.classifier(name, body, width=width, **arguments)
@@ -42,7 +42,6 @@ def _real(name: str, depth: int, *, activation: str, padding: str, **arguments: 
     return _birealnet(name, depth, conv, padding=padding, **arguments)
 
 
-@_model.register
 def BiRealNet18(
     *,
     input_shape: tuple[int | None, ...] | None = None,
@@ -108,7 +107,6 @@ def BiRealNet18(
     )
 
 
-@_model.register
 @_model.with_arguments_of(BiRealNet18)
 def BiRealNet34(**arguments: Any) -> keras.Model:
     """Bi-Real Net 34: as `BiRealNet18`, with 6, 8, 12 and 6 blocks.
@@ -121,7 +119,6 @@ def BiRealNet34(**arguments: Any) -> keras.Model:
     return _binary("BiRealNet34", 34, **arguments)
 
 
-@_model.register
 @_model.with_arguments_of(BiRealNet18)
 def BiRealNet50(**arguments: Any) -> keras.Model:
     """Bi-Real Net 50: bottlenecks of three convolutions, each with a shortcut of its own.
@@ -139,7 +136,6 @@ def BiRealNet50(**arguments: Any) -> keras.Model:
     return _binary("BiRealNet50", 50, **arguments)
 
 
-@_model.register
 @_model.with_arguments_of(BiRealNet18)
 def BiRealNet152(**arguments: Any) -> keras.Model:
     """Bi-Real Net 152: as `BiRealNet50`, with 3, 8, 36 and 3 blocks, 149 1-bit convolutions.
@@ -153,7 +149,6 @@ def BiRealNet152(**arguments: Any) -> keras.Model:
     return _binary("BiRealNet152", 152, **arguments)
 
 
-@_model.register
 def BiRealNet18Float(
     *,
     input_shape: tuple[int | None, ...] | None = None,
@@ -192,14 +187,12 @@ def BiRealNet18Float(
     )
 
 
-@_model.register
 @_model.with_arguments_of(BiRealNet18Float)
 def BiRealNet34Float(**arguments: Any) -> keras.Model:
     """The real-valued twin of `BiRealNet34`, as `BiRealNet18Float` is of `BiRealNet18`."""
     return _real("BiRealNet34Float", 34, **arguments)
 
 
-@_model.register
 @_model.with_arguments_of(BiRealNet18Float)
 def BiRealNet50Float(**arguments: Any) -> keras.Model:
     """The real-valued twin of `BiRealNet50`, as `BiRealNet18Float` is of `BiRealNet18`.
@@ -209,7 +202,6 @@ def BiRealNet50Float(**arguments: Any) -> keras.Model:
     return _real("BiRealNet50Float", 50, **arguments)
 
 
-@_model.register
 @_model.with_arguments_of(BiRealNet18Float)
 def BiRealNet152Float(**arguments: Any) -> keras.Model:
     """The real-valued twin of `BiRealNet152`, as `BiRealNet50Float` is of `BiRealNet50`."""

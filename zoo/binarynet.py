@@ -1,0 +1,104 @@
+"""1-bit CNNs without Bi-Real Net's shortcuts, to compare with: what do the shortcuts bring?
+
+Stem, widths, 1-bit convolutions, 1x1 convolutions and classifier are those of Bi-Real Net
+18 and 34. These are the "Plain" and "Res" networks that the paper (Liu et al., ECCV 2018,
+arXiv:1808.00278) compares with.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from bireal_keras import blocks
+from bireal_keras._keras import keras, tf
+from bireal_keras.zoo import _model
+from bireal_keras.zoo.birealnet import BLOCKS, BiRealNet18
+
+# Blocks per stage: half as many as Bi-Real Net has, of two convolutions each.
+PAIRS = {depth: tuple(count // 2 for count in BLOCKS[depth]) for depth in (18, 34)}
+
+
+def plain_block(
+    x: tf.Tensor, filters: int, *, strides: int, conv: blocks.ConvFactory, name: str
+) -> tf.Tensor:
+    """x ---> sign ---> 1-bit conv ---> BN --->"""
+    x = conv(x, filters, 3, strides, f"{name}_conv")
+    return blocks.batch_norm(x, f"{name}_bn")
+
+
+def residual_block(
+    x: tf.Tensor, filters: int, *, strides: int, conv: blocks.ConvFactory, name: str
+) -> tf.Tensor:
+    """x ---> sign ---> 1-bit conv ---> BN ---> sign ---> 1-bit conv ---> BN ---> + --->
+    '------------------------ real-valued shortcut ---------------------------'
+    """
+    straight = blocks.shortcut(x, filters, strides, name=name)
+    x = conv(x, filters, 3, strides, f"{name}_conv1")
+    x = blocks.batch_norm(x, f"{name}_bn1")
+    x = conv(x, filters, 3, 1, f"{name}_conv2")
+    x = blocks.batch_norm(x, f"{name}_bn2")
+    return keras.layers.Add(name=f"{name}_add")([x, straight])
+
+
+def _binarynet(
+    name: str,
+    block: Callable[..., tf.Tensor],
+    blocks_per_stage: tuple[int, ...],
+    *,
+    width: int,
+    pad_values: float,
+    padding: str,
+    **arguments: Any,
+) -> keras.Model:
+    conv = blocks.binary_conv(pad_values=pad_values, padding=padding)
+
+    def body(x: tf.Tensor) -> tf.Tensor:
+        return _model.stages(x, functools.partial(block, conv=conv), blocks_per_stage, width)
+
+    return _model.classifier(name, body, width=width, padding=padding, **arguments)
+
+
+@_model.with_arguments_of(BiRealNet18)
+def BinaryPlainNet18(**arguments: Any) -> keras.Model:
+    """`BiRealNet18` without any shortcut: 16 times sign, 1-bit convolution, BN.
+
+    What the sign takes away is lost: only bits go from block to block. There is nothing to
+    train in the shortcuts either, 11,523,496 parameters for 1,000 classes, as Keras counts.
+
+    Arguments, result and errors are those of `BiRealNet18`.
+    """
+    return _binarynet("BinaryPlainNet18", plain_block, BLOCKS[18], **arguments)
+
+
+@_model.with_arguments_of(BiRealNet18)
+def BinaryPlainNet34(**arguments: Any) -> keras.Model:
+    """`BiRealNet34` without any shortcut, as `BinaryPlainNet18`.
+
+    21,639,080 parameters for 1,000 classes, as Keras counts them.
+
+    Arguments, result and errors are those of `BiRealNet18`.
+    """
+    return _binarynet("BinaryPlainNet34", plain_block, BLOCKS[34], **arguments)
+
+
+@_model.with_arguments_of(BiRealNet18)
+def BinaryResNet18(**arguments: Any) -> keras.Model:
+    """`BiRealNet18` with the shortcuts of a ResNet: each around two convolutions, not one.
+
+    2, 2, 2 and 2 blocks of two convolutions. The same parameters as `BiRealNet18`: a shortcut
+    that keeps the shape has none.
+
+    Arguments, result and errors are those of `BiRealNet18`.
+    """
+    return _binarynet("BinaryResNet18", residual_block, PAIRS[18], **arguments)
+
+
+@_model.with_arguments_of(BiRealNet18)
+def BinaryResNet34(**arguments: Any) -> keras.Model:
+    """`BiRealNet34` with the shortcuts of a ResNet, as `BinaryResNet18`.
+
+    3, 4, 6 and 3 blocks of two convolutions. The same parameters as `BiRealNet34`.
+
+    Arguments, result and errors are those of `BiRealNet18`.
+    """
+    return _binarynet("BinaryResNet34", residual_block, PAIRS[34], **arguments)
