@@ -20,7 +20,10 @@ __version__ = "0.1.0"
 if "tensorflow" not in sys.modules:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
-_SUBMODULES = ("ablation", "blocks", "data", "export", "quantizers", "runtime", "training", "zoo")
+_SUBMODULES = (
+    *("ablation", "batch_norm", "blocks", "data", "export", "quantizers", "runtime"),
+    *("training", "zoo"),
+)
 
 
 def __getattr__(name: str) -> ModuleType:

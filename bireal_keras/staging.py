@@ -1,5 +1,6 @@
 """From stage to stage: building each one's model, and carrying weights into it."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,21 @@ def create_model(stage: ml_collections.ConfigDict, class_names: tuple[str, ...])
             f"Received a model with the output shape {model.output_shape}."
         )
     return model if stage.binary_weights else with_real_kernels(model)
+
+
+def load_model(path: str | os.PathLike[str]) -> keras.Model:
+    """Reads a Keras model, from whatever format Keras knows.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    path = os.path.expanduser(path)
+    if not os.path.exists(path):
+        raise ValueError(f"there is no model {path}")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # A damaged file can raise nearly anything.
+        raise ValueError(f"cannot read the model {path}: {' '.join(str(error).split())}") from error
 
 
 def with_real_kernels(model: keras.Model) -> keras.Model:

@@ -183,8 +183,11 @@ class _Run:
                 teacher = self._source(index, "distillation.teacher")
                 training_step.check_teacher(teacher, self.models[index], stage.distillation.teacher)
         for index in range(min(position.stage, len(self.stages) - 1)):
-            path = self._stage_path(index)
-            staging.carry_weights(training_step.load_model(path, "stages"), self.models[index])
+            try:
+                ended = staging.load_model(self._stage_path(index))
+            except ValueError as error:
+                raise ValueError(f"Cannot resume: {error}.") from error
+            staging.carry_weights(ended, self.models[index])
 
     def end_of(self, index: int) -> int:
         """How many epochs the run has had when a stage ends."""
@@ -338,7 +341,13 @@ class _Run:
         if name in names:
             return self.models[names.index(name)]
         if name not in self._others:
-            self._others[name] = training_step.load_model(name, field)
+            try:
+                self._others[name] = staging.load_model(name)
+            except ValueError as error:
+                raise ValueError(
+                    f"The recipe's `{field}` must be the name of an earlier stage or the path "
+                    f"of a Keras model. Received: {name!r}, and {error}."
+                ) from error
         return self._others[name]
 
 

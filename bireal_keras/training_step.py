@@ -1,6 +1,5 @@
 """What a training step minimizes beyond the cross-entropy of the labels."""
 
-import os
 from collections.abc import Callable
 
 import ml_collections
@@ -69,27 +68,6 @@ def create_training_model(
         l2=l2,
     )
     return training_model
-
-
-def load_model(path: str | os.PathLike[str], what: str) -> keras.Model:
-    """Reads a Keras model from a file or folder.
-
-    Raises:
-        ValueError: `what` (in the message) cannot be read.
-    """
-    path = os.path.expanduser(path)
-    if not os.path.exists(path):
-        raise ValueError(
-            f"The recipe's `{what}` must be the name of an earlier stage or the path of a Keras "
-            f"model. Received: {str(path)!r}."
-        )
-    try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # A damaged file can raise nearly anything.
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"The recipe's `{what}`: cannot read the model {path}: {reason}"
-        ) from error
 
 
 def check_teacher(teacher: keras.Model, model: keras.Model, name: str) -> None:
