@@ -182,7 +182,7 @@ class _Run:
             if "distillation" in stage:
                 teacher = self._source(index, "distillation.teacher")
                 training_step.check_teacher(teacher, self.models[index], stage.distillation.teacher)
-        for index in range(min(position.stage, len(self.stages) - 1)):
+        for index in range(position.stage):
             try:
                 ended = staging.load_model(self._stage_path(index))
             except ValueError as error:
