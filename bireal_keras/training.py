@@ -114,10 +114,10 @@ def train_and_evaluate(
             "validation_images": images.validation.size,
         },
     }
-    position, arrays = Position(), None
+    arrays, position = None, Position()
     if resume:
         run_folder.check_same_run(run_dir, description)
-        position, arrays = run.saved.load() or (position, arrays)
+        arrays, position = run.saved.load() or (arrays, position)
     run.check(position)
 
     if run.writes:
@@ -127,7 +127,7 @@ def train_and_evaluate(
         run_folder.keep_epochs(run_dir / "log.csv", position.epoch)
     for index in range(position.stage, len(run.stages)):
         run.train(index, position, arrays)
-        position, arrays = Position(index + 1, run.end_of(index)), None
+        arrays, position = None, Position(index + 1, run.end_of(index))
     if not run.writes:
         return None
 

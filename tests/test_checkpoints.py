@@ -81,7 +81,7 @@ def test_damaged_files_only_are_an_error(checkpoints, arrays):
     for epoch in (1, 2):
         path = checkpoints.save(arrays, Position(epoch=epoch))
         path.write_bytes(truncate(path.read_bytes()))
-    with pytest.raises(ValueError, match="None of the checkpoints in .* can be read"):
+    with pytest.raises(ValueError, match=r"None of the checkpoints in .* can be read"):
         checkpoints.load()
 
 
