@@ -7,6 +7,7 @@ the same batch size.
 
 import json
 import os
+import re
 from collections.abc import Callable
 
 from bireal_keras import staging
@@ -42,37 +43,43 @@ def check_tf_config(text: str | None) -> None:
     Raises:
         ValueError: it is missing, no JSON, or lacks a part.
     """
-    example = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
-
-    def fail(reason: str) -> None:
+    problem = _problem_of(text)
+    if problem:
         raise ValueError(
-            f"The environment variable TF_CONFIG must be like {example} for strategy "
-            f"'multi_worker': {reason}."
+            "For strategy 'multi_worker' the environment variable TF_CONFIG must be like "
+            f"{_EXAMPLE}. {problem}."
         )
 
+
+_EXAMPLE = (
+    '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
+)
+
+
+def _problem_of(text: str | None) -> str | None:
     if not text:
-        fail("it is not set")
+        return "It is not set"
     try:
-        config = json.loads(text or "")
+        config = json.loads(text)
     except ValueError as error:
-        fail(f"it is no JSON ({error})")
+        return f"It is no JSON: {error}"
     cluster = config.get("cluster") if isinstance(config, dict) else None
     if not isinstance(cluster, dict) or not {"worker"} <= set(cluster) <= {"chief", "worker"}:
-        fail("its `cluster` must have `worker`, and nothing else but `chief`")
+        return "Its `cluster` must have `worker`, and nothing else but `chief`"
     for role, addresses in cluster.items():
         if not isinstance(addresses, list) or not addresses:
-            fail(f"its `cluster.{role}` must be a list of addresses")
+            return f"Its `cluster.{role}` must be a list of addresses"
         for address in addresses:
-            host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
-            if not host or not port.isdigit() or not 0 < int(port) < 65536:
-                fail(f"its `cluster.{role}` holds {address!r}, which is not host:port")
+            if not isinstance(address, str) or not re.fullmatch(r".+:\d{1,5}", address):
+                return f"Its `cluster.{role}` holds {address!r}, which is not host:port"
     task = config.get("task")
     role = task.get("type") if isinstance(task, dict) else None
     if role not in cluster:
-        fail(f"its `task.type` must be one of {sorted(cluster)}, and is {role!r}")
+        return f"Its `task.type` must be one of {sorted(cluster)}, and is {role!r}"
     index, count = task.get("index"), len(cluster[role])
     if type(index) is not int or not 0 <= index < count:
-        fail(f"its `task.index` must be an int in [0, {count}), and is {index!r}")
+        return f"Its `task.index` must be an int in [0, {count}), and is {index!r}"
+    return None
 
 
 def _tpu_strategy() -> tf.distribute.Strategy:

@@ -22,19 +22,15 @@ each and an --output_dir that all of them see; the first worker writes.
 """
 
 import os
-import re
 import signal
 import sys
 import warnings
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
 
-from bireal_keras import _cli, recipes
+from bireal_keras import _cli, _recipe_flag, recipes
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The recipe: a name from the list above or the path of a Python file."
-)
+_CONFIG = _recipe_flag.define()
 _DATASET = flags.DEFINE_string(
     "dataset",
     None,
@@ -77,35 +73,6 @@ _CHECKPOINT_MINUTES = flags.DEFINE_float(
 _CHECKPOINT_STEPS = flags.DEFINE_integer(
     "checkpoint_steps", None, "Save one after this many steps, too.", lower_bound=1
 )
-flags.mark_flag_as_required("config")
-
-
-class _RecipeParser(flags.ArgumentParser):
-    """Accepts a recipe's name as well as a path, and says which field does not exist."""
-
-    def parse(self, argument: str) -> ConfigDict:
-        config = recipes.load(argument)
-        known = _fields(config)
-        for override in flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False):
-            match = re.match(r"--?(?:no)?config\.([^=]+)", override)
-            if match and match[1] not in known:
-                raise ValueError(recipes.unknown_field(match[1], known))
-        return config
-
-
-def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
-    fields = []
-    for key, value in config.items():
-        fields.append(f"{prefix}{key}")
-        if isinstance(value, ConfigDict):
-            fields += _fields(value, f"{prefix}{key}.")
-        if key == "stages":
-            for index, stage in enumerate(value):
-                fields += _fields(stage, f"{prefix}{key}[{index}].")
-    return fields
-
-
-flags.FLAGS["config"].parser = _RecipeParser()
 
 
 def main(args: list[str]) -> int:

@@ -334,6 +334,7 @@ class _Run:
             image_size=stage.dataset.image_size,
             num_classes=stage.model.num_classes,
             batch_size=stage.batch_size,
+            center_crop=stage.dataset.get("center_crop", 1.0),
         )
         options = tf.data.Options()
         # Machines share the images, not the files, of which there may be fewer.

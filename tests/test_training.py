@@ -21,57 +21,17 @@ from bireal_keras._keras import keras, tf
 
 CLASSES = ["blue", "green", "red"]
 
-RECIPE = """
-import ml_collections
-
-def get_config():
-    return ml_collections.ConfigDict({
-        "model": {"name": "BiRealNet18", "num_classes": 3, "width": 4, "stem": "cifar"},
-        "dataset": {"image_size": 8, "augmentation": {"name": "pad_crop_flip", "pad": 1}},
-        "optimizer": {"name": "adam", "learning_rate": 0.01},
-        "schedule": {"name": "linear", "interval": "step"},
-        "epochs": 3,
-        "batch_size": 8,
-        "label_smoothing": 0.1,
-        "seed": 0,
-    })
-"""
-
-
-def write_photos(folder):
-    """Forty 8x8 images of each of three classes, which differ in their bright channel."""
-    rng = np.random.default_rng(0)
-    for channel, name in enumerate(("red", "green", "blue")):
-        (folder / name).mkdir(parents=True)
-        for index in range(40):
-            pixels = rng.integers(0, 200, (8, 8, 3), dtype=np.uint8)
-            pixels[..., channel] += 56
-            Image.fromarray(pixels).save(folder / name / f"{index}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    return write_photos(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory):
-    path = tmp_path_factory.mktemp("recipes") / "tiny.py"
-    path.write_text(RECIPE)
-    return path
-
 
 @pytest.fixture
-def config(recipe):
-    return recipes.load(recipe)
+def config(tiny_recipe):
+    return recipes.load(tiny_recipe)
 
 
 @pytest.fixture(scope="module")
-def finished(recipe, photos, tmp_path_factory):
+def finished(tiny_recipe, photos, tmp_path_factory):
     """A run of three epochs: its folder and what train_and_evaluate returned."""
     run_dir = tmp_path_factory.mktemp("runs") / "new" / "finished"
-    config = recipes.load(recipe)
+    config = recipes.load(tiny_recipe)
     metrics = training.train_and_evaluate(config, dataset=str(photos), output_dir=run_dir)
     return run_dir, metrics
 
@@ -208,11 +168,11 @@ def assert_same_run(run_dir, straight_dir):
 
 @pytest.mark.slow
 def test_a_run_that_is_terminated_and_then_killed_ends_with_the_same_weights(
-    finished, recipe, photos, tmp_path
+    finished, tiny_recipe, photos, tmp_path
 ):
     run_dir = tmp_path / "stopped"
     arguments = [
-        *(f"--config={recipe}", f"--dataset={photos}", f"--output_dir={run_dir}"),
+        *(f"--config={tiny_recipe}", f"--dataset={photos}", f"--output_dir={run_dir}"),
         *("--deterministic", "--checkpoint_steps=1"),
     ]
     checkpoints = run_dir / "checkpoints"

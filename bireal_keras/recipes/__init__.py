@@ -17,6 +17,9 @@ A recipe defines `get_config()`, which returns an `ml_collections.ConfigDict` of
 
 and, where they are wanted, of:
 
+    dataset.center_crop
+                    side of the centre square that validation sees, as a share of an image's
+                    shorter side; 1 by default
     optimizer.l2    adds l2 * w to the gradient of every convolution's and dense layer's
                     kernel w, which is what Caffe and PyTorch call weight decay. (Keras's own
                     `weight_decay` subtracts learning_rate * weight_decay * w instead.)
@@ -136,6 +139,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda value: _int_from(0)(value) and value < 2**32, "an int in [0, 2**32)"),
 }
 _OPTIONAL_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "dataset.center_crop": (lambda value: _number(value) and 0 < value <= 1, "a number in (0, 1]"),
     "optimizer.l2": (_positive, "a positive number"),
     "binary_weights": (lambda value: isinstance(value, bool), "True or False"),
     "start": (_string, "'scratch', 'previous', the name of an earlier stage or a path"),
@@ -149,7 +153,7 @@ _OPTIONAL_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 # The other groups take the arguments of what they name.
 _CLOSED = {
     "": {field.split(".")[0] for field in [*_CHECKS, *_OPTIONAL_CHECKS]},
-    "dataset": {"image_size", "augmentation"},
+    "dataset": {"image_size", "augmentation", "center_crop"},
     "distillation": {"teacher", "weight"},
 }
 _MISSING = object()

@@ -10,8 +10,9 @@ rate 0.01, and 20,000, 30,000 and 40,000 iterations for the last stage.
 
 What differs here: the network is that of the authors' later PyTorch code, with BatchNorm on the
 shortcuts that change the shape and without biases in convolutions; BatchNorm's momentum and
-epsilon are larq-zoo's; validation on the whole centre square; 1-bit weights are clipped to
-[-1, 1], and their gradient is the paper's formula, not the Caffe layer's plain copy.
+epsilon are larq-zoo's; images are scaled to [-1, 1], theirs have a mean taken off; 1-bit weights
+are clipped to [-1, 1], and their gradient is the paper's formula, not the Caffe layer's plain
+copy.
 """
 
 import ml_collections
@@ -34,8 +35,12 @@ def get_config() -> ml_collections.ConfigDict:
                 "stem": "imagenet",
             },
             # The short side is scaled to 256, a random 224x224 crop is taken and mirrored. No
-            # random resize, which the README points out.
-            "dataset": {"image_size": 224, "augmentation": {"name": "random_crop_flip"}},
+            # random resize, which the README points out. For inference the centre crop.
+            "dataset": {
+                "image_size": 224,
+                "augmentation": {"name": "random_crop_flip", "share": 224 / 256},
+                "center_crop": 224 / 256,
+            },
             "stages": (
                 {
                     "name": "relu",

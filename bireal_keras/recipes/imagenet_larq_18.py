@@ -3,10 +3,11 @@
     bireal-train --config=imagenet_larq_18 --dataset=imagenet2012 --data_dir=~/tfds \\
         --output_dir=runs/imagenet_larq_18
 
-Source of the numbers: TrainBiRealNet in larq_zoo/training/train_sota.py... of
-https://github.com/larq/zoo. Its documentation reports 57.5 % top-1 and 79.8 % top-5.
+Source of the numbers: https://github.com/larq/zoo, larq_zoo/training, class
+TrainBiRealNet in basic_experiments.py. Its documentation reports 57.5 % top-1 and 79.8 % top-5.
 
-What differs here: images are resized bilinearly, theirs bicubically.
+What differs here: images are resized bilinearly, theirs bicubically, and lie in [-1, 1], where
+theirs have ImageNet's mean and deviation.
 """
 
 import ml_collections
@@ -21,8 +22,13 @@ def get_config() -> ml_collections.ConfigDict:
                 "width": 64,
                 "stem": "imagenet",
             },
-            # 8 to 100 % of the area, mirrored.
-            "dataset": {"image_size": 224, "augmentation": {"name": "random_resized_crop_flip"}},
+            "dataset": {
+                "image_size": 224,
+                # 8 to 100 % of the area, mirrored.
+                "augmentation": {"name": "random_resized_crop_flip"},
+                # The centre, padded by 32 pixels.
+                "center_crop": 224 / 256,
+            },
             "optimizer": {"name": "adam", "learning_rate": 5e-3},
             # PolynomialDecay of power 1 to 0, step by step.
             "schedule": {"name": "linear", "interval": "step"},

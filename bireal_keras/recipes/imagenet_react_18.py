@@ -11,8 +11,9 @@ What differs here: their teacher is torchvision's ResNet-34, ours the real-value
 Bi-Real Net 34, trained in the first stage. For a teacher that you have, a Keras model that
 takes images in [-1, 1], copy this file, drop the first stage and put the model's path in
 `distillation.teacher`. Weight decay is on the classifier's kernel, too; no colour ("lighting")
-noise, which their code adds at a scale that hardly shows; validation on the whole centre square
-instead of 224 of 256 pixels; BatchNorm's momentum and epsilon are larq-zoo's.
+noise, which their code adds at a scale that hardly shows; images lie in [-1, 1], where theirs
+have ImageNet's mean and deviation; BatchNorm's momentum and epsilon are larq-zoo's; 1-bit
+weights are clipped to [-1, 1].
 """
 
 import ml_collections
@@ -27,8 +28,13 @@ def get_config() -> ml_collections.ConfigDict:
                 "width": 64,
                 "stem": "imagenet",
             },
-            # RandomResizedCrop(224, scale=(0.08, 1)) and RandomHorizontalFlip.
-            "dataset": {"image_size": 224, "augmentation": {"name": "random_resized_crop_flip"}},
+            "dataset": {
+                "image_size": 224,
+                # RandomResizedCrop(224, scale=(0.08, 1)) and RandomHorizontalFlip.
+                "augmentation": {"name": "random_resized_crop_flip"},
+                # Resize(256) and CenterCrop(224).
+                "center_crop": 224 / 256,
+            },
             # Adam with default betas.
             "optimizer": {"name": "adam", "learning_rate": 2.5e-3},
             # LambdaLR, stepped before each epoch, so that the last one has a rate of 0.
