@@ -273,10 +273,14 @@ def test_the_plan_pretrains_in_the_papers_order_and_shares(recipe):
 
 
 class TestErrors:
-    def test_another_network(self, recipe, tmp_path):
+    def test_a_recipe_of_something_else(self, recipe, tmp_path):
         config = recipes.load(recipe)
         config.model.name = "BiRealNet34"
-        with pytest.raises(ValueError, match=r"must be that of one BiRealNet18.*'BiRealNet34'"):
+        with pytest.raises(ValueError, match=r"must be that of a BiRealNet18.*'BiRealNet34'"):
+            study(config, tmp_path / "study")
+        config = recipes.load(recipe).unlock()
+        config.start = "elsewhere.keras"
+        with pytest.raises(ValueError, match="must be without the field `start`"):
             study(config, tmp_path / "study")
         assert not (tmp_path / "study").exists()
 
