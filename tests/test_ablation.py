@@ -179,6 +179,7 @@ def study(config, folder, **choices):
         seeds=[0],
         dataset="fake/8/2",
         output_dir=folder,
+        pretrain_epochs=3,
     )
 
 
