@@ -171,9 +171,6 @@ def restore(arrays: Arrays, model: keras.Model, optimizer: keras.optimizers.Opti
 def _variables(
     model: keras.Model, optimizer: keras.optimizers.Optimizer
 ) -> dict[str, keras.backend.variable]:
-    groups = {"model": model.weights, "optimizer": optimizer.variables}
-    return {
-        f"{group}/{index:04}/{variable.name}": variable
-        for group, variables in groups.items()
-        for index, variable in enumerate(variables)
-    }
+    # The names of an optimizer's variables depend on where they were made.
+    named = {f"model/{i:04}/{v.name}": v for i, v in enumerate(model.weights)}
+    return named | {f"optimizer/{i:04}": v for i, v in enumerate(optimizer.variables)}
