@@ -4,6 +4,7 @@ import math
 import signal
 import threading
 import time
+from pathlib import Path
 from types import FrameType, TracebackType
 
 from bireal_keras import checkpoints
@@ -179,3 +180,52 @@ class SaveCheckpoints(keras.callbacks.Callback):
         if self._request.received:
             where = f"saved {path}" if path else f"the newest checkpoint is {self._saved.newest()}"
             raise Terminated(f"Terminated at {position}: {where}.")
+
+
+def create(
+    run_dir: Path,
+    saved: checkpoints.Checkpoints,
+    start: Position,
+    *,
+    steps: int,
+    epochs: int,
+    stage: tuple[int, str] | None = None,
+    interactive: bool = False,
+    every_seconds: float | None,
+    every_steps: int | None,
+    writes: bool,
+    request: TerminationRequest,
+    alone: bool,
+) -> list[keras.callbacks.Callback]:
+    """Everything that happens around a training step, in the order in which it has to.
+
+    Args:
+        run_dir: where log.csv and tensorboard/ go.
+        interactive: whether Keras's progress bar prints the figures.
+        saved, start, steps, epochs, stage, every_seconds, every_steps, writes, request, alone:
+            see `EpochFigures` and `SaveCheckpoints`.
+    """
+    figures = EpochFigures(
+        start, steps=steps, epochs=epochs, stage=stage, print_them=writes and not interactive
+    )
+    logs = [
+        keras.callbacks.CSVLogger(run_dir / "log.csv", append=True),
+        keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),
+    ]
+    return [
+        StopOnInvalidLoss(saved),
+        figures,
+        *(logs if writes else []),
+        # Last: an epoch that has a checkpoint is complete in every log.
+        SaveCheckpoints(
+            saved,
+            start,
+            figures,
+            steps=steps,
+            every_seconds=every_seconds,
+            every_steps=every_steps,
+            writes=writes,
+            request=request,
+            alone=alone,
+        ),
+    ]

@@ -244,40 +244,9 @@ class _Run:
             self.strategy,
         )
         interactive = self.writes and sys.stdout.isatty()
-        name = None
+        minutes, name = self.checkpoint_minutes, None
         if len(self.stages) > 1:
             name = (index + 1, f"{index + 1}/{len(self.stages)} {stage.name}")
-        figures = callbacks.EpochFigures(
-            start,
-            steps=steps,
-            epochs=self.epochs,
-            stage=name,
-            print_them=self.writes and not interactive,
-        )
-        around: list[keras.callbacks.Callback] = [
-            callbacks.StopOnInvalidLoss(self.saved),
-            figures,
-        ]
-        if self.writes:
-            around += [
-                keras.callbacks.CSVLogger(self.run_dir / "log.csv", append=True),
-                keras.callbacks.TensorBoard(self.run_dir / "tensorboard", write_graph=False),
-            ]
-        minutes = self.checkpoint_minutes
-        around.append(
-            # Last: an epoch that has a checkpoint is complete in every log.
-            callbacks.SaveCheckpoints(
-                self.saved,
-                start,
-                figures,
-                steps=steps,
-                every_seconds=None if minutes is None else 60 * minutes,
-                every_steps=self.checkpoint_steps,
-                writes=self.writes,
-                request=request,
-                alone=distribution.num_machines(self.strategy) == 1,
-            )
-        )
         model.fit(
             batches,
             initial_epoch=start.epoch,
@@ -285,7 +254,20 @@ class _Run:
             steps_per_epoch=steps - start.step,
             validation_data=self._validation_batches(stage),
             verbose=int(interactive),
-            callbacks=around,
+            callbacks=callbacks.create(
+                self.run_dir,
+                self.saved,
+                start,
+                steps=steps,
+                epochs=self.epochs,
+                stage=name,
+                interactive=interactive,
+                every_seconds=None if minutes is None else 60 * minutes,
+                every_steps=self.checkpoint_steps,
+                writes=self.writes,
+                request=request,
+                alone=distribution.num_machines(self.strategy) == 1,
+            ),
         )
 
     def reestimate_batch_norm(self, epochs: int) -> None:
