@@ -16,7 +16,7 @@ C_API := _build/c_api
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-aarch64 test-c-api sanitize fuzz lint format lock clean
+.PHONY: help demo test test-zoo test-aarch64 test-c-api sanitize fuzz lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z0-9-]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -26,6 +26,9 @@ demo: $(VENV)/built ## train on real digits, export, run bit-packed, compare
 
 test: lint $(VENV)/built ## every check and every test
 	$(BIN)/pytest
+
+test-zoo: $(VENV)/built ## every model at full width and three sizes, up to the runtime; an hour
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/pytest tools/zoo
 
 test-aarch64: $(addprefix $(AARCH64)/,root/made packages/made lib/made birealnet18/made) ## the delegate on emulated Raspberry Pis
 	$(MAKE) --no-print-directory --jobs 2 --output-sync on-cortex-a72 on-cortex-a76

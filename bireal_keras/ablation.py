@@ -35,6 +35,8 @@ AXES: dict[str, tuple[str, ...]] = {
 }
 
 _MODEL = "BiRealNet18"
+# Fields of a recipe that would make one run another experiment than the next.
+_UNWANTED = ("stages", "start", "binary_weights", "distillation", "reestimate_epochs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +109,7 @@ def run(
         ablation.md, .csv, .png what came out; see `write_tables`
 
     Args:
-        config: recipe of a `BiRealNet18` without stages. What it says of the optimizer, the
+        config: recipe of a `BiRealNet18`, without stages. What it says of the optimizer, the
             schedule, the images and so on goes for all runs, pre-training too; its seed does
             not matter.
         cells: what to train; see `select_cells`.
@@ -129,10 +131,13 @@ def run(
         training.Terminated: SIGTERM came. What was being trained has been saved.
     """
     recipes.check(config)
-    if "stages" in config or "start" in config or config.model.name != _MODEL:
+    for field in _UNWANTED:
+        if field in config:
+            raise ValueError(f"The recipe of an ablation must be without the field `{field}`.")
+    if config.model.name != _MODEL:
         raise ValueError(
-            f"The recipe of an ablation must be that of one {_MODEL}, without `stages` and "
-            f"`start`. Received: model.name={config.model.name!r}."
+            f"The recipe of an ablation must be that of a {_MODEL}. "
+            f"Received: model.name={config.model.name!r}."
         )
     if pretrain_epochs is None:
         pretrain_epochs = config.epochs

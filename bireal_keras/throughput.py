@@ -49,7 +49,7 @@ def measure_pipeline(
     download: bool = False,
     seconds: float = 10.0,
 ) -> float:
-    """Images per second of the batches that a recipe trains with, epoch after epoch.
+    """Images per second of the batches that a recipe's last stage trains with.
 
     A dataset that is kept in memory is read once before, so that this is the speed of every
     epoch but the first.
@@ -64,14 +64,15 @@ def measure_pipeline(
     """
     recipes.check(config)
     images = data.load(dataset, data_dir=data_dir, download=download)
+    stage = recipes.stages(config)[-1]
     batches = data.train_batches(
         images.train,
         augment=preprocessing.create_augmentation(
-            **config.dataset.augmentation, image_size=config.dataset.image_size
+            **stage.dataset.augmentation, image_size=stage.dataset.image_size
         ),
-        num_classes=config.model.num_classes,
-        batch_size=config.batch_size,
-        seed=config.seed,
+        num_classes=stage.model.num_classes,
+        batch_size=stage.batch_size,
+        seed=stage.seed,
         epochs=2**31,
     )
     return images_per_second(batches, seconds=seconds)

@@ -49,21 +49,47 @@ def sign(x):
     return np.where(x < 0, -1.0, 1.0)
 
 
+def bn(y, weights, name):
+    names = ("gamma", "beta", "moving_mean", "moving_variance")
+    return batch_norm(y, *(weights[f"{name}/{part}"] for part in names))
+
+
+def one_bit_conv(x, w, strides, pad_value):
+    scale = np.abs(w).mean((0, 1, 2))
+    return conv(sign(x), scale * sign(w), strides, pad_value)
+
+
 def block(x, weights, *, strides, pad_value):
-    """Bi-Real Net's block, from a {variable name: array} of weights."""
-
-    def bn(y, name):
-        names = ("gamma", "beta", "moving_mean", "moving_variance")
-        return batch_norm(y, *(weights[f"{name}/{part}"] for part in names))
-
+    """Bi-Real Net's block, from a {variable name: array} of weights; ReActNet's with shifts."""
     shortcut = x
     if "b_shortcut_conv/kernel" in weights:
         pooled = average_pool(x) if strides == 2 else x
         shortcut = conv(pooled, weights["b_shortcut_conv/kernel"], 1, 0)
-        shortcut = bn(shortcut, "b_shortcut_bn")
-    w = weights["b_conv/kernel"]
-    scale = np.abs(w).mean((0, 1, 2))
-    return bn(conv(sign(x), scale * sign(w), strides, pad_value), "b_bn") + shortcut
+        shortcut = bn(shortcut, weights, "b_shortcut_bn")
+    shifted = x + weights.get("b_conv_shift/shift", 0)
+    y = one_bit_conv(shifted, weights["b_conv/kernel"], strides, pad_value)
+    return bn(y, weights, "b_bn") + shortcut
+
+
+def bottleneck(narrow, wide, weights, *, strides):
+    """Both streams behind Bi-Real Net 50's block."""
+    if narrow is None:
+        clipped = np.clip(wide, -1, 1)
+        y = conv(clipped + 0.1 * (wide - clipped), weights["b_conv1/kernel"], 1, 0)
+        y = bn(y, weights, "b_bn1")
+    else:
+        y = bn(one_bit_conv(wide, weights["b_conv1/kernel"], 1, 0), weights, "b_bn1")
+        if "b_narrow_conv/kernel" in weights:
+            narrow = conv(narrow, weights["b_narrow_conv/kernel"], 1, 0)
+        y += narrow
+    narrow = average_pool(y) if strides == 2 else y
+    y = one_bit_conv(y, weights["b_conv2/kernel"], strides, 0)
+    narrow = bn(y, weights, "b_bn2") + narrow
+    if "b_shortcut_conv/kernel" in weights:
+        wide = average_pool(wide) if strides == 2 else wide
+        wide = bn(conv(wide, weights["b_shortcut_conv/kernel"], 1, 0), weights, "b_shortcut_bn")
+    y = one_bit_conv(narrow, weights["b_conv3/kernel"], 1, 0)
+    return narrow, bn(y, weights, "b_bn3") + wide
 
 
 def build(height, width, channels, filters, **kwargs):
@@ -106,6 +132,47 @@ def test_block_is_the_formula(size, channels, filters, strides, pad_values):
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("filters", "strides"), [(4, 1), (6, 2)])
+def test_react_block_is_the_formula(filters, strides):
+    inputs = keras.Input((6, 5, 4))
+    y = blocks.react_block(inputs, filters, strides=strides, conv=blocks.binary_conv(), name="b")
+    model = keras.Model(inputs, y)
+    weights = randomize(model)
+    x = np.random.default_rng(1).normal(size=(2, 6, 5, 4)).astype(np.float32)
+    expected = block(x.astype(np.float64), weights, strides=strides, pad_value=0)
+    expected += weights["b_prelu_shift_in/shift"]
+    expected = np.where(expected < 0, weights["b_prelu/alpha"] * expected, expected)
+    expected += weights["b_prelu_shift_out/shift"]
+    np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("narrow_channels", "wide_channels", "filters", "strides"),
+    [
+        pytest.param(None, 5, 2, 1, id="first"),
+        pytest.param(2, 8, 2, 1, id="identity"),
+        pytest.param(2, 8, 4, 2, id="downsample"),
+    ],
+)
+def test_bottleneck_block_is_the_formula(narrow_channels, wide_channels, filters, strides):
+    size = (6, 5)
+    inputs = [keras.Input((*size, wide_channels))]
+    if narrow_channels is not None:
+        inputs.insert(0, keras.Input((*size, narrow_channels)))
+    streams = inputs if narrow_channels else (None, *inputs)
+    outputs = blocks.bottleneck_block(
+        streams, filters, strides=strides, conv=blocks.binary_conv(), name="b"
+    )
+    model = keras.Model(inputs, outputs)
+    weights = randomize(model)
+    rng = np.random.default_rng(2)
+    arrays = [rng.normal(0, 1.5, (2, *tensor.shape[1:])).astype(np.float32) for tensor in inputs]
+    streams = arrays if narrow_channels else (None, *arrays)
+    for y, expected in zip(model(arrays), bottleneck(*streams, weights, strides=strides)):
+        assert y.shape == expected.shape
+        np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_shortcut_is_real_valued_and_starts_before_the_sign():
     model = build(5, 5, 4, 4, conv=blocks.binary_conv())
     randomize(model)
@@ -137,6 +204,74 @@ def test_bad_pad_values(pad_values):
 def test_bad_strides():
     with pytest.raises(ValueError, match=r"`strides` must be 1 or 2\. Received: strides=3"):
         build(8, 8, 3, 3, strides=3, conv=blocks.binary_conv())
+    x = keras.Input((8, 8, 8))
+    with pytest.raises(ValueError, match=r"`strides` must be 1 or 2\. Received: strides=3"):
+        blocks.bottleneck_block((x, x), 2, strides=3, conv=blocks.binary_conv(), name="b")
+
+
+class TestTorchPadding:
+    """k // 2 on every side, written out with NumPy's pad and windows that start at the corner."""
+
+    SIZES = ((6, 4), (5, 4), (7, 5), (2, 2), (1, 2))
+
+    def windows(self, x, kernel, strides, value):
+        """(batch, height, width, kernel, kernel, channels) of a padded map."""
+        pad = kernel // 2
+        padded = np.pad(x, [(0, 0), (pad, pad), (pad, pad), (0, 0)], constant_values=value)
+        views = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
+        return np.moveaxis(views[:, ::strides, ::strides], 3, -1)
+
+    def apply(self, layers, x):
+        inputs = keras.Input(x.shape[1:])
+        model = keras.Model(inputs, layers(inputs))
+        return model(x), model
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_is_what_pytorch_documents(self, size):
+        x = np.random.default_rng(5).normal(size=(2, *size, 3)).astype(np.float32)
+
+        for kernel in (3, 7):
+            y, model = self.apply(
+                lambda x, k=kernel: blocks.plain_conv(x, 4, k, 2, "c", padding="torch"), x
+            )
+            w = model.get_layer("c").kernel.numpy()
+            expected = np.einsum("nhwijc,ijcf->nhwf", self.windows(x, kernel, 2, 0), w)
+            np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+        y, _ = self.apply(lambda x: blocks.max_pool(x, "p", padding="torch"), x)
+        expected = self.windows(x, 3, 2, -np.inf).max((3, 4))
+        np.testing.assert_array_equal(y, expected)
+
+        for pad_values in (0, 1):
+            factory = blocks.binary_conv(pad_values=pad_values, padding="torch")
+            y, model = self.apply(lambda x, f=factory: f(x, 4, 3, 2, "c"), x)
+            w = model.get_layer("c").kernel.numpy().astype(np.float64)
+            w = sign(w) * np.abs(w).mean((0, 1, 2))
+            expected = np.einsum("nhwijc,ijcf->nhwf", self.windows(sign(x), 3, 2, pad_values), w)
+            np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+    def test_adds_nothing_where_same_is_the_same(self):
+        x = keras.Input((7, 5, 3))
+        for strides in (1, 2):
+            y = blocks.plain_conv(x, 4, 3, strides, "c", padding="torch")
+            assert [layer.name for layer in keras.Model(x, y).layers[1:]] == ["c"]
+
+    def test_unknown_size(self):
+        x = keras.Input((None, None, 3))
+        with pytest.raises(ValueError, match=r"known height and width.*c on \(None, None, None, 3"):
+            blocks.plain_conv(x, 4, 3, 2, "c", padding="torch")
+
+    @pytest.mark.parametrize(
+        "build_conv",
+        [
+            lambda: blocks.binary_conv(padding="valid"),
+            lambda: blocks.real_conv("relu", padding="valid"),
+            lambda: blocks.max_pool(keras.Input((4, 4, 3)), "p", padding="valid"),
+        ],
+    )
+    def test_bad_padding(self, build_conv):
+        with pytest.raises(ValueError, match=r"`padding` must be 'same' or 'torch'\..*'valid'"):
+            build_conv()
 
 
 X = np.linspace(-3, 3, 25, dtype=np.float32)
@@ -205,3 +340,33 @@ def test_stems(size):
         # Real values pass: there is no activation between stem and first block.
         assert (y < 0).any()
         np.testing.assert_allclose(model(x), y, rtol=1e-3, atol=1e-3)
+
+
+def test_cheap_stem():
+    inputs = keras.Input((32, 32, 3))
+    model = keras.Model(inputs, blocks.cheap_stem(inputs, 16))
+    assert model.output_shape == (None, 8, 8, 16)
+    weights = randomize(model)
+    y = x = np.random.default_rng(6).normal(size=(1, 32, 32, 3)).astype(np.float32)
+    for index, strides in ((1, 2), (2, 2), (3, 1)):
+        y = conv(
+            np.maximum(y, 0) if index > 1 else y, weights[f"stem_conv{index}/kernel"], strides, 0
+        )
+        y = bn(y, weights, f"stem_bn{index}")
+    assert (y < 0).any()
+    np.testing.assert_allclose(model(x), y, rtol=1e-3, atol=1e-3)
+
+
+def test_cheap_stem_takes_as_much_as_it_says():
+    macs = {}
+    for stem in (blocks.imagenet_stem, blocks.cheap_stem):
+        inputs = keras.Input((224, 224, 3))
+        macs[stem] = sum(
+            np.prod(layer.kernel.shape) * np.prod(layer.output_shape[1:3])
+            for layer in keras.Model(inputs, stem(inputs, 64)).layers
+            if isinstance(layer, keras.layers.Conv2D)
+        )
+    assert (round(macs[blocks.imagenet_stem] / 1e6), round(macs[blocks.cheap_stem] / 1e6)) == (
+        118,
+        78,
+    )

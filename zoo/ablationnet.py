@@ -58,15 +58,14 @@ def AblationNet18(
         weight_gradient: "magnitude_aware" is Bi-Real Net's, with the mean |w| of the filter
             as a factor; "plain" leaves the factor out. Nothing to a real-valued network.
     """
-    choices = {
-        "shortcuts": (shortcuts, SHORTCUTS),
-        "activation": (activation, {**SIGNS, **blocks.ACTIVATIONS}),
-        "weight_gradient": (weight_gradient, WEIGHT_GRADIENTS),
-    }
-    for argument, (value, known) in choices.items():
+    for argument, value, known in (
+        ("shortcuts", shortcuts, [*SHORTCUTS]),
+        ("activation", activation, [*SIGNS, *blocks.ACTIVATIONS]),
+        ("weight_gradient", weight_gradient, [*WEIGHT_GRADIENTS]),
+    ):
         if value not in known:
             raise ValueError(
-                f"`{argument}` must be one of {list(known)}. Received: {argument}={value!r}."
+                f"`{argument}` must be one of {known}. Received: {argument}={value!r}."
             )
     if activation in SIGNS:
         conv = blocks.binary_conv(

@@ -3,6 +3,10 @@
 Stem, widths, 1-bit convolutions, 1x1 convolutions and classifier are those of Bi-Real Net
 18 and 34. These are the "Plain" and "Res" networks that the paper (Liu et al., ECCV 2018,
 arXiv:1808.00278) compares with.
+
+Before training, much of what their signs see is a sum of as many +1 as -1: zero, but for
+rounding, which Keras and a converted file do differently. `export.convert` then says that the
+two disagree. The first training step ends that: no BatchNormalization leaves such sums at zero.
 """
 
 import functools

@@ -87,3 +87,8 @@ def test_other_choices_are_refused(argument, value):
         ValueError, match=rf"`{argument}` must be one of \[.*: {argument}={value!r}"
     ):
         zoo.AblationNet18(**SMALL, **{argument: value})
+
+
+def test_is_built_by_name_and_not_listed():
+    assert zoo.create_model("AblationNet18", **SMALL).name == "AblationNet18"
+    assert "AblationNet18" not in zoo.list_models()

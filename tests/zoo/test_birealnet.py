@@ -5,6 +5,7 @@ import functools
 import h5py
 import numpy as np
 import pytest
+from model_structure import chain, producers
 
 from bireal_keras import blocks, zoo
 from bireal_keras._keras import keras, lq, tf
@@ -51,12 +52,6 @@ def randomize(model, seed=0):
 
 def images(size, batch=2):
     return np.random.default_rng(1).normal(size=(batch, size, size, 3)).astype(np.float32)
-
-
-def producer(layer):
-    """The layers that feed a layer, in order."""
-    producers = layer.inbound_nodes[0].inbound_layers
-    return producers if isinstance(producers, list) else [producers]
 
 
 class TestParameters:
@@ -106,9 +101,9 @@ class TestStructure:
                 prefix = f"stage{stage + 1}_block{index + 1}"
                 add = model.get_layer(f"{prefix}_add")
                 assert type(add) is keras.layers.Add
-                bn, shortcut = producer(add)
+                bn, shortcut = producers(add)
                 assert type(bn) is keras.layers.BatchNormalization
-                [conv] = producer(bn)
+                [conv] = producers(bn)
                 assert type(conv) is lq.layers.QuantConv2D
                 assert type(conv.input_quantizer) is ApproxSign
                 assert type(conv.kernel_quantizer) is MagnitudeAwareSign
@@ -118,20 +113,20 @@ class TestStructure:
                 downsamples = stage > 0 and index == 0
                 assert conv.strides == ((2, 2) if downsamples else (1, 1))
                 # Conv and shortcut start from the same real values: the last sum.
-                assert producer(conv) == [previous]
+                assert producers(conv) == [previous]
                 if downsamples:
                     assert type(shortcut) is keras.layers.BatchNormalization
-                    [shortcut] = producer(shortcut)
+                    [shortcut] = producers(shortcut)
                     assert type(shortcut) is keras.layers.Conv2D
                     assert shortcut.kernel_size == (1, 1)
                     assert not shortcut.use_bias
-                    [shortcut] = producer(shortcut)
+                    [shortcut] = producers(shortcut)
                     assert type(shortcut) is keras.layers.AveragePooling2D
-                    [shortcut] = producer(shortcut)
+                    [shortcut] = producers(shortcut)
                 assert shortcut is previous
                 previous = add
         pool, dense, softmax = model.layers[-3:]
-        assert producer(pool) == [previous]
+        assert producers(pool) == [previous]
         assert type(pool) is keras.layers.GlobalAveragePooling2D
         assert type(dense) is keras.layers.Dense
         assert dense.use_bias
@@ -177,14 +172,55 @@ class TestStructure:
             np.testing.assert_array_equal(a, b)
 
 
-class TestOutput:
-    @pytest.mark.parametrize("name", zoo.list_models())
-    def test_probabilities(self, name):
-        y = randomize(shared(name))(images(32)).numpy()
-        assert y.shape == (2, 10)
-        assert y.dtype == np.float32
-        np.testing.assert_allclose(y.sum(1), 1, rtol=1e-5)
+class TestBottleneck:
+    """50 and 152: the two streams from block to block."""
 
+    @pytest.mark.parametrize("twin", [False, True])
+    def test_structure(self, twin):
+        model = shared("BiRealNet50Float" if twin else "BiRealNet50")
+        one_bit = ["RealActivation", "Conv2D"] if twin else ["QuantConv2D"]
+        narrow, wide = None, model.get_layer("stem_pool")
+        for stage, count in enumerate((3, 4, 6, 3)):
+            for index in range(count):
+                prefix = f"stage{stage + 1}_block{index + 1}"
+                first, halves = index == 0, stage > 0 and index == 0
+                if narrow is None:
+                    end = model.get_layer(f"{prefix}_bn1")
+                    assert chain(end, wide) == ["RealActivation", "Conv2D", "BatchNormalization"]
+                    assert model.get_layer(f"{prefix}_conv1_leaky_clip").activation == "leaky_clip"
+                else:
+                    end = model.get_layer(f"{prefix}_add1")
+                    branch, straight = producers(end)
+                    assert chain(branch, wide) == [*one_bit, "BatchNormalization"]
+                    assert chain(straight, narrow) == (["Conv2D"] if first else [])
+                narrow, previous = model.get_layer(f"{prefix}_add2"), end
+                branch, straight = producers(narrow)
+                assert chain(branch, previous) == [*one_bit, "BatchNormalization"]
+                assert chain(straight, previous) == (["AveragePooling2D"] if halves else [])
+                wide, previous = model.get_layer(f"{prefix}_add3"), wide
+                branch, straight = producers(wide)
+                assert chain(branch, narrow) == [*one_bit, "BatchNormalization"]
+                pool = ["AveragePooling2D"] if halves else []
+                assert chain(straight, previous) == (
+                    [*pool, "Conv2D", "BatchNormalization"] if first else []
+                )
+                for number, (size, strides, filters) in enumerate(
+                    [(1, 1, 1), (3, 2 if halves else 1, 1), (1, 1, 4)], start=1
+                ):
+                    conv = model.get_layer(f"{prefix}_conv{number}")
+                    assert conv.kernel_size == (size, size)
+                    assert conv.strides == (strides, strides)
+                    assert conv.filters == 4 * 2**stage * filters
+        assert producers(model.get_layer("head_pool")) == [wide]
+
+    def test_twin_s_weights_fit(self):
+        """The paper pre-trains the real-valued net and goes on from its weights."""
+        binary, twin = shared("BiRealNet50"), shared("BiRealNet50Float")
+        assert [w.name for w in twin.weights] == [w.name for w in binary.weights]
+        twin.set_weights(binary.get_weights())
+
+
+class TestOutput:
     @pytest.mark.parametrize(
         ("stem", "size", "map_size"),
         [("imagenet", 64, 2), ("imagenet", 65, 3), ("cifar", 32, 4), ("cifar", 33, 5)],
@@ -295,21 +331,6 @@ def test_bad_arguments_of_one_kind():
         slim(pad_values=0.5)
     with pytest.raises(ValueError, match=r"`activation` must be one of .*activation='tanh'"):
         slim("BiRealNet18Float", activation="tanh")
-
-
-class TestCreateModel:
-    def test_lists_every_model(self):
-        assert zoo.list_models() == sorted([*BINARY, *TWINS.values()])
-        for name in zoo.list_models():
-            assert shared(name).name == name
-
-    def test_unknown_name(self):
-        with pytest.raises(ValueError, match=r"`name` must be one of \['BiReal.*name='ResNet18'"):
-            zoo.create_model("ResNet18")
-
-    def test_unknown_argument(self):
-        with pytest.raises(ValueError, match=r"BiRealNet18: .*'classes'"):
-            zoo.create_model("BiRealNet18", classes=10)
 
 
 class TestWeights:

@@ -1,0 +1,268 @@
+"""Every model of the registry, and what it is made of as counted by hand."""
+
+import functools
+import inspect
+import re
+
+import numpy as np
+import pytest
+from exact_weights import exact_images, set_exact_weights
+
+from bireal_keras import data, runtime, zoo
+from bireal_keras._keras import keras, lq
+
+MODELS = zoo.list_models()
+BLOCKS = {18: (4, 4, 4, 4), 34: (6, 8, 12, 6), 50: (3, 4, 6, 3), 152: (3, 8, 36, 3)}
+WIDTH, CLASSES = 8, 10
+
+
+@functools.cache
+def slim(name):
+    """Narrow and for small images; the tests leave its weights alone, or set them first."""
+    model = zoo.create_model(name, input_shape=(32, 32, 3), width=WIDTH, num_classes=CLASSES)
+    set_exact_weights(model)
+    return model
+
+
+def parse(name):
+    """("BiRealNet", 18, False) for "BiRealNet18"; True for a real-valued twin."""
+    family, depth, twin = re.fullmatch(r"([A-Za-z]+)(\d+)(Float)?", name).groups()
+    return family, int(depth), twin is not None
+
+
+def conv(size, channels, filters):
+    return size * size * channels * filters
+
+
+def bn(channels):
+    return 4 * channels
+
+
+def parameters(name, width=64, classes=1000):
+    """As Keras counts them, moving averages included."""
+    family, depth, _ = parse(name)
+    count = conv(7, 3, width) + bn(width)
+    channels = width
+    for stage, blocks in enumerate(BLOCKS[depth]):
+        filters = width * 2**stage
+        for block in range(blocks):
+            if depth >= 50:
+                wide = 4 * filters
+                count += conv(1, channels, filters) + conv(3, filters, filters)
+                count += conv(1, filters, wide) + bn(filters) + bn(filters) + bn(wide)
+                if block == 0:
+                    count += conv(1, channels, wide) + bn(wide)
+                    if stage > 0:
+                        count += conv(1, filters // 2, filters)
+                channels = wide
+                continue
+            count += conv(3, channels, filters)
+            count += bn(channels) if family == "XNORResNet" else bn(filters)
+            if family == "ReActBiRealNet":
+                count += channels + 3 * filters
+            if channels != filters and family != "BinaryPlainNet":
+                count += conv(1, channels, filters) + bn(filters)
+            channels = filters
+    if family == "XNORResNet":
+        count += bn(channels)
+    return count + channels * classes + classes
+
+
+def one_bit_convolutions(name):
+    _, depth, twin = parse(name)
+    if twin:
+        return 0
+    # The first convolution of the first bottleneck is real.
+    return sum(BLOCKS[depth]) if depth < 50 else 3 * sum(BLOCKS[depth]) - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("BiRealNet18", 11_699_112), ("BiRealNet34", 21_814_696)]
+)
+def test_count_by_hand(name, count):
+    assert parameters(name) == count
+
+
+@pytest.mark.parametrize("name", MODELS)
+class TestEveryModel:
+    def test_parameters(self, name):
+        assert slim(name).count_params() == parameters(name, WIDTH, CLASSES)
+
+    def test_documentation_says_how_many(self, name):
+        """Where it says so."""
+        said = re.findall(r"([\d,]+) parameters", getattr(zoo, name).__doc__)
+        assert said in ([], [f"{parameters(name):,}"])
+        assert said or any(part in name for part in ("Float", "BinaryResNet"))
+
+    def test_one_bit_convolutions(self, name):
+        layers = [layer for layer in slim(name).layers if isinstance(layer, lq.layers.QuantConv2D)]
+        assert len(layers) == one_bit_convolutions(name)
+        for layer in layers:
+            assert layer.input_quantizer.precision == layer.kernel_quantizer.precision == 1
+            assert not layer.use_bias
+            assert layer.pad_values == 0
+
+    def test_arguments(self, name):
+        signature = inspect.signature(getattr(zoo, name))
+        twin = parse(name)[2]
+        assert list(signature.parameters) == [
+            *("input_shape", "input_tensor", "weights", "include_top", "num_classes"),
+            *("width", "stem", "padding", "activation" if twin else "pad_values"),
+        ]
+        template = zoo.BiRealNet18Float if twin else zoo.BiRealNet18
+        assert signature == inspect.signature(template)
+        for parameter in signature.parameters.values():
+            assert parameter.kind is parameter.KEYWORD_ONLY
+            assert parameter.default is not parameter.empty
+        assert getattr(zoo, name).__name__ == slim(name).name == name
+
+    @pytest.mark.parametrize(
+        ("argument", "value"),
+        [("stem", "mnist"), ("padding", "valid"), ("width", 0), ("input_shape", (31, 32, 3))],
+    )
+    def test_bad_argument(self, name, argument, value):
+        arguments = {"input_shape": (32, 32, 3), "width": WIDTH, argument: value}
+        received = re.escape(f"{argument}={value!r}")
+        with pytest.raises(ValueError, match=rf"`{argument}` must .*{received}"):
+            zoo.create_model(name, **arguments)
+
+    def test_bad_argument_of_one_kind(self, name):
+        argument, value = ("activation", "tanh") if parse(name)[2] else ("pad_values", 0.5)
+        with pytest.raises(ValueError, match=rf"`{argument}` must be .*{argument}={value!r}"):
+            zoo.create_model(name, **{argument: value})
+
+    def test_probabilities(self, name):
+        model = slim(name)
+        y = model(exact_images(32, 2)).numpy()
+        assert y.shape == (2, CLASSES)
+        assert y.dtype == np.float32
+        np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-5)
+        assert np.ptp(y, axis=0).max() > 1e-3
+        _, depth, _ = parse(name)
+        features = WIDTH * (8 if depth < 50 else 32)
+        assert model.get_layer("head_pool").input_shape == (None, 1, 1, features)
+
+    def test_larq_summary(self, name, capsys):
+        lq.models.summary(slim(name))
+        out = capsys.readouterr().out
+        layers = [layer for layer in slim(name).layers if isinstance(layer, lq.layers.QuantConv2D)]
+        if layers:
+            bits = sum(int(np.prod(layer.kernel.shape)) for layer in layers)
+            assert re.search(rf"\| Total +{bits} ", out)
+        else:
+            assert "Ratio of MACs that are binarized" not in out
+
+
+class TestCreateModel:
+    def test_lists_every_model(self):
+        assert zoo.list_models() == sorted(set(zoo.__all__) - {"create_model", "list_models"})
+        assert len(zoo.list_models()) == 16
+
+    def test_unknown_name(self):
+        with pytest.raises(ValueError, match=r"`name` must be one of \['BiReal.*name='ResNet18'"):
+            zoo.create_model("ResNet18")
+
+    def test_unknown_argument(self):
+        with pytest.raises(ValueError, match=r"BiRealNet18: .*'classes'"):
+            zoo.create_model("BiRealNet18", classes=10)
+
+
+# One of each kind of block; the deeper ones repeat them. `make test-zoo` tests all.
+EXPORTED = [
+    *((name, {}) for name in MODELS if parse(name)[1] == 18),
+    ("BiRealNet50", {}),
+    ("BiRealNet18", {"padding": "torch", "stem": "cheap"}),
+    ("BiRealNet18", {"padding": "torch", "stem": "imagenet", "pad_values": 1}),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    EXPORTED,
+    ids=[f"{name}{arguments or ''}" for name, arguments in EXPORTED],
+)
+def test_exports_and_agrees_with_keras(name, arguments, tmp_path):
+    pytest.importorskip("larq_compute_engine", reason="LCE has no wheel for this platform")
+    from bireal_keras import export
+
+    model = slim(name)
+    if arguments:
+        model = zoo.create_model(name, input_shape=(32, 32, 3), width=WIDTH, **arguments)
+        set_exact_weights(model)
+    images = exact_images(32, 8)
+    report = export.convert(model, tmp_path / "model.tflite", samples=images)
+    assert report.binary_convolutions == one_bit_convolutions(name)
+    assert report.close_samples == len(images)
+    expected = model.predict(images, verbose=0)
+    output = runtime.Interpreter(tmp_path / "model.tflite").predict(images)
+    np.testing.assert_allclose(output, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [("BiRealNet50", ".keras"), ("ReActBiRealNet18", ".h5"), ("XNORResNet18", ".keras")],
+)
+def test_save_and_load(name, suffix, tmp_path):
+    saved = slim(name)
+    saved.save(tmp_path / f"model{suffix}")
+    loaded = keras.models.load_model(tmp_path / f"model{suffix}")
+    np.testing.assert_array_equal(loaded(exact_images(32, 2)), saved(exact_images(32, 2)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_save_weights_and_load(name, tmp_path):
+    model = slim(name)
+    before = model.get_weights()
+    model.save_weights(tmp_path / "weights.h5")
+    model.set_weights([np.zeros_like(weight) for weight in before])
+    model.load_weights(tmp_path / "weights.h5")
+    for a, b in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "size", "map_size", "channels"),
+    [("BiRealNet50", "cifar", 33, 5, 64), ("BiRealNet18", "cheap", 65, 3, 16)],
+)
+def test_features_of_any_size(name, stem, size, map_size, channels):
+    model = zoo.create_model(name, include_top=False, width=2, stem=stem)
+    assert model.output_shape == (None, None, None, channels)
+    assert model(exact_images(size, 1)).shape == (1, map_size, map_size, channels)
+
+
+def test_torch_padding_needs_a_known_size():
+    with pytest.raises(ValueError, match=r"height and a width.*padding='torch'.*\(None, None, 3\)"):
+        zoo.BiRealNet18(include_top=False, padding="torch")
+
+
+def test_transfer_to_other_digits():
+    """A backbone trained on the digits 0 to 4 helps a new head to tell 5 to 9."""
+    backbone = zoo.BiRealNet18(include_top=False, input_shape=(32, 32, 3), width=8)
+
+    def classifier():
+        pooled = keras.layers.GlobalAveragePooling2D()(backbone.output)
+        model = keras.Model(backbone.input, keras.layers.Dense(5, activation="softmax")(pooled))
+        optimizer = keras.optimizers.legacy.Adam(0.01)
+        model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    def digits(split, first, count):
+        images, labels = [], []
+        for source, label in split.examples.as_numpy_iterator():
+            if first <= label < first + 5 and len(labels) < count:
+                images.append(np.pad(split.read(source), ((2, 2), (2, 2), (0, 0))) / 127.5 - 1)
+                labels.append(label - first)
+        return np.float32(images), np.array(labels)
+
+    mnist = data.load("mnist_5k")
+    classifier().fit(*digits(mnist.train, 0, 1000), epochs=4, batch_size=32, verbose=0)
+
+    backbone.trainable = False
+    before = backbone.get_weights()
+    head = classifier()
+    head.fit(*digits(mnist.train, 5, 500), epochs=10, batch_size=32, verbose=0)
+    _, accuracy = head.evaluate(*digits(mnist.validation, 5, 250), verbose=0)
+    print(f"accuracy {accuracy:.1%}")
+    assert accuracy > 0.6
+    for a, b in zip(backbone.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
