@@ -98,6 +98,7 @@ setup(
     entry_points={
         "console_scripts": [
             "bireal-train = bireal_keras.train:run",
+            "bireal-ablate = bireal_keras.ablate:run",
             "bireal-export = bireal_keras.export.main:run",
             "bireal-classify = bireal_keras.runtime.classify:run",
             "bireal-bench = bireal_keras.runtime.bench:run",

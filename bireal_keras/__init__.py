@@ -21,6 +21,8 @@ if "tensorflow" not in sys.modules:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
 _SUBMODULES = (
+    "ablation",
+    "batch_norm",
     "blocks",
     "capability",
     "cost",

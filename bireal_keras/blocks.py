@@ -35,15 +35,18 @@ def binary_conv(
     *,
     pad_values: float = 0.0,
     padding: str = "same",
-    input_quantizer: type[lq.quantizers.Quantizer] = ApproxSign,
+    input_quantizer: Callable[..., lq.quantizers.Quantizer] = ApproxSign,
+    kernel_quantizer: Callable[..., lq.quantizers.Quantizer] = MagnitudeAwareSign,
 ) -> ConvFactory:
-    """1-bit convolutions: a sign on the input, `MagnitudeAwareSign` on the kernel.
+    """1-bit convolutions: a sign on the input, and a scaled one on the kernel.
 
     Args:
         pad_values: what the border is padded with. 0 is the paper's choice; +1 lets a
             runtime fold more into the convolution.
         padding: how much is padded: "same" or "torch".
-        input_quantizer: the sign, which differs in its gradient.
+        input_quantizer: makes the input's sign, given its `name`. Signs differ in their
+            gradients.
+        kernel_quantizer: makes the kernel's, likewise.
 
     Raises:
         ValueError: another `pad_values`, which no 1-bit runtime could follow, or another
@@ -62,7 +65,7 @@ def binary_conv(
             pad_values=pad_values,
             use_bias=False,
             input_quantizer=input_quantizer(name=f"{name}_input_sign"),
-            kernel_quantizer=MagnitudeAwareSign(name=f"{name}_kernel_sign"),
+            kernel_quantizer=kernel_quantizer(name=f"{name}_kernel_sign"),
             # Beyond +-1 the quantizer passes no gradient: a weight there would be stuck.
             kernel_constraint="weight_clip",
             kernel_initializer="glorot_normal",

@@ -1,4 +1,4 @@
-"""Labelled images as tf.data pipelines: 5,000 digits, TFDS names, folders of images.
+"""Labelled images as tf.data pipelines: 5,000 digits, TFDS names, folders of images, fakes.
 
 Two steps: `load` finds a dataset and checks it, `train_batches` and `evaluation_batches`
 turn its splits into batches of float32 images in [-1, 1].
@@ -10,7 +10,9 @@ replayed, and one that resumes at epoch k sees what the uninterrupted one would 
 
 import dataclasses
 import difflib
+import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from bireal_keras import preprocessing
 from bireal_keras._keras import tf
 
 MNIST_5K = "mnist_5k"
+FAKE = "fake"
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _VALIDATION_FOLDERS = ("validation", "val")
@@ -29,10 +32,15 @@ _VALIDATION_SPLITS = ("validation", "test")
 _HOLD_OUT_FRACTION = 0.1
 _HOLD_OUT_SEED = 0
 
-# A TFDS split up to this size is kept in memory, encoded, after its first epoch.
+# A TFDS split up to this size is kept in memory after its first epoch: decoded, if all its
+# images have one size and that is enough for them, or else encoded.
 _CACHE_BYTES = 2**30
 # Of a larger one, this many encoded images are held to shuffle: about 1 GB of ImageNet.
 _SHUFFLE_BUFFER = 8192
+
+_FAKE_TRAIN = 1024
+_FAKE_VALIDATION = 128
+_FAKE_DIFFERENT = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +50,8 @@ class Split:
     Attributes:
         examples: tf.data.Dataset of (source, int64 label), in the same order every time.
         size: number of examples.
-        read: TensorFlow function from a source to a uint8 image (height, width, 3).
+        read: TensorFlow function from a source to an image as `preprocessing` takes it:
+            uint8 (height, width, 3), or encoded.
         shuffle_buffer: how many sources to hold while shuffling.
     """
 
@@ -79,17 +88,22 @@ def load(
               `name/validation/<class>/*.jpg`.
             - any image classification dataset of TensorFlow Datasets: `"cifar10"`,
               `"imagenet2012"`, ... Its split "validation", or else "test", validates.
+            - `"fake"` or `"fake/<size>/<classes>"`: noise made in memory, 1,024 images of
+              32x32 pixels and 10 classes unless it says otherwise. There is nothing to
+              learn, but how fast training is when images cost nothing.
         data_dir: where TFDS keeps its data; by default TFDS's own choice.
         download: whether TFDS may download and prepare what is not in `data_dir`.
 
     Raises:
         ValueError: no such dataset; a folder without images or with one that cannot be
-            decoded; a TFDS dataset that is not in `data_dir`, or not made of images and
-            class labels.
+            decoded; fakes of no size or no class; a TFDS dataset that is not in `data_dir`,
+            or not made of images and class labels.
     """
     name = os.path.expanduser(name)
     if name == MNIST_5K:
         return _load_mnist_5k()
+    if name.split("/")[0] == FAKE and not os.path.isdir(name):
+        return _load_fake(name)
     # With a data_dir, `cifar10` is TFDS's, whatever lies in the current folder.
     if os.path.isdir(name) and data_dir is None:
         return _load_folder(Path(os.path.abspath(name)))
@@ -118,6 +132,26 @@ def _load_mnist_5k() -> ImageDataset:
 
     train, validation = _hold_out(labels)
     return ImageDataset(MNIST_5K, tuple("0123456789"), split(train), split(validation))
+
+
+def _load_fake(name: str) -> ImageDataset:
+    match = re.fullmatch(rf"{FAKE}(?:/([1-9]\d{{0,3}})/([1-9]\d{{0,5}}))?", name)
+    if match is None:
+        raise ValueError(
+            f"`dataset` must be {FAKE!r} or '{FAKE}/<size>/<classes>'. Received: {name!r}."
+        )
+    size, classes = int(match[1] or 32), int(match[2] or 10)
+    noise = tf.constant(
+        np.random.default_rng(0).integers(0, 256, (_FAKE_DIFFERENT, size, size, 3), np.uint8)
+    )
+
+    def split(count: int) -> Split:
+        indices = tf.data.Dataset.range(count)
+        examples = indices.map(lambda i: (i % _FAKE_DIFFERENT, i % classes))
+        return Split(examples, count, lambda i: noise[i], count)
+
+    class_names = tuple(f"class {index}" for index in range(classes))
+    return ImageDataset(name, class_names, split(_FAKE_TRAIN), split(_FAKE_VALIDATION))
 
 
 def _load_folder(folder: Path) -> ImageDataset:
@@ -150,7 +184,7 @@ def _load_folder(folder: Path) -> ImageDataset:
 
     def split(indices: np.ndarray) -> Split:
         examples = tf.data.Dataset.from_tensor_slices((paths[indices], labels[indices]))
-        return Split(examples, len(indices), _read_file, len(indices))
+        return Split(examples, len(indices), tf.io.read_file, len(indices))
 
     return ImageDataset(str(folder), class_names, split(train), split(validation))
 
@@ -184,7 +218,8 @@ def _list_images(folder: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]
 def _check_readable(paths: np.ndarray) -> None:
     """Decodes every file, as training will: a truncated JPEG has a perfect header."""
     sizes = tf.data.Dataset.from_tensor_slices(paths.tolist()).map(
-        lambda path: tf.shape(_read_file(path)), num_parallel_calls=tf.data.AUTOTUNE
+        lambda path: tf.shape(preprocessing.decode(tf.io.read_file(path))),
+        num_parallel_calls=tf.data.AUTOTUNE,
     )
     readable = 0
     try:
@@ -230,6 +265,11 @@ def _load_tfds(name: str, data_dir: str | os.PathLike[str] | None, download: boo
             f"{' or '.join(_VALIDATION_SPLITS)}. It has: {', '.join(sorted(info.splits))}."
         )
 
+    shape = info.features[keys[0]].shape
+
+    def decode(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.ensure_shape(preprocessing.decode(encoded), (*shape[:2], 3)), label
+
     def split(split_name: str) -> Split:
         examples = builder.as_dataset(
             split=split_name,
@@ -239,8 +279,10 @@ def _load_tfds(name: str, data_dir: str | os.PathLike[str] | None, download: boo
         )
         size = info.splits[split_name].num_examples
         if info.splits[split_name].num_bytes > _CACHE_BYTES:
-            return Split(examples, size, _decode, min(size, _SHUFFLE_BUFFER))
-        return Split(examples.cache(), size, _decode, size)
+            return Split(examples, size, tf.identity, min(size, _SHUFFLE_BUFFER))
+        if None not in shape and size * math.prod(shape[:2]) * 3 <= _CACHE_BYTES:
+            examples = examples.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        return Split(examples.cache(), size, tf.identity, size)
 
     return ImageDataset(
         name, tuple(info.features[keys[1]].names), split("train"), split(validation)
@@ -257,15 +299,6 @@ def _hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         validation.append(indices[:count])
         train.append(indices[count:])
     return rng.permutation(np.concatenate(train)), rng.permutation(np.concatenate(validation))
-
-
-def _decode(encoded: tf.Tensor) -> tf.Tensor:
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    return tf.ensure_shape(image, (None, None, 3))
-
-
-def _read_file(path: tf.Tensor) -> tf.Tensor:
-    return _decode(tf.io.read_file(path))
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
@@ -291,6 +324,8 @@ def train_batches(
     seed: int,
     epochs: int,
     initial_epoch: int = 0,
+    initial_step: int = 0,
+    input_context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of the epochs `initial_epoch` to `epochs`, in one row.
 
@@ -302,6 +337,9 @@ def train_batches(
         seed: with the epoch, determines order and augmentation.
         epochs: where to end.
         initial_epoch: where to start, counting from 0.
+        initial_step: how many of that epoch's batches to leave out.
+        input_context: which part of each batch is this machine's, and on how many devices
+            it trains; see `tf.distribute.Strategy.distribute_datasets_from_function`.
 
     Returns:
         tf.data.Dataset of (images, labels): float32 (batch_size, height, width, 3) in
@@ -323,10 +361,16 @@ def train_batches(
         image = augment(split.read(source), tf.stack([seed, index]))
         return image, tf.one_hot(label, num_classes)
 
+    examples = tf.data.Dataset.range(initial_epoch, epochs).flat_map(examples_of)
+    # Before anything is decoded.
+    examples = examples.skip(initial_step * batch_size)
+    if input_context is not None:
+        examples = examples.shard(
+            input_context.num_input_pipelines, input_context.input_pipeline_id
+        )
+        batch_size = input_context.get_per_replica_batch_size(batch_size)
     return (
-        tf.data.Dataset.range(initial_epoch, epochs)
-        .flat_map(examples_of)
-        .map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+        examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
@@ -351,17 +395,20 @@ def _shuffle(split: Split, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
 
 
 def evaluation_batches(
-    split: Split, *, image_size: int, num_classes: int, batch_size: int
+    split: Split, *, image_size: int, num_classes: int, batch_size: int, center_crop: float = 1.0
 ) -> tf.data.Dataset:
     """Every image of a split once, in a fixed order, as `preprocessing.preprocess` leaves it.
 
     Returns:
         tf.data.Dataset of (images, labels) as `train_batches`'s; the last batch may be
         smaller.
+
+    Raises:
+        ValueError: `center_crop` is not in (0, 1].
     """
 
     def prepare(source: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = preprocessing.preprocess(split.read(source), image_size)
+        image = preprocessing.preprocess(split.read(source), image_size, center_crop=center_crop)
         return image, tf.one_hot(label, num_classes)
 
     return (

@@ -1,7 +1,8 @@
 """Optimizers and learning rate schedules that a recipe can name.
 
 A schedule is a function of the highest learning rate, the epochs, the steps of an epoch and
-arguments of its own, with durations in epochs; it returns what a Keras optimizer takes.
+arguments of its own, with durations in epochs or in parts of the whole; it returns what a
+Keras optimizer takes.
 """
 
 from collections.abc import Callable, Iterable
@@ -66,26 +67,29 @@ def step(
     epochs: int,
     steps_per_epoch: int,
     *,
-    milestones: tuple[int, ...],
+    milestones: tuple[float, ...],
     factor: float = 0.1,
 ) -> LearningRate:
-    """Multiplied by `factor` at the start of each epoch of `milestones` (from 0)."""
+    """Multiplied by `factor` at each of `milestones`, which are parts of the whole.
+
+    `(10 / 20, 15 / 20)` means after 10 and 15 of 20 epochs; of 4, after 2 and 3.
+    """
     if list(milestones) != sorted(set(milestones)) or not all(
-        0 < milestone < epochs for milestone in milestones
+        0 < milestone < 1 for milestone in milestones
     ):
         raise ValueError(
-            f"`schedule.milestones` must rise and lie in (0, {epochs}), the epochs being "
-            f"{epochs}. Received: {tuple(milestones)}."
+            "`schedule.milestones` must rise and lie in (0, 1), parts of the whole such as "
+            f"10 / 20. Received: {tuple(milestones)}."
         )
     levels = [learning_rate * factor**passed for passed in range(len(milestones) + 1)]
-    return _piecewise(levels, milestones, steps_per_epoch)
+    return _piecewise(levels, [part * epochs for part in milestones], steps_per_epoch)
 
 
-def _piecewise(levels: list[float], starts: Iterable[int], steps_per_epoch: int) -> LearningRate:
+def _piecewise(levels: list[float], starts: Iterable[float], steps_per_epoch: int) -> LearningRate:
     if len(levels) == 1:  # Keras's schedule wants two.
         return levels[0]
     # Keras's boundaries are the last step of the old level.
-    boundaries = [start * steps_per_epoch - 1 for start in starts]
+    boundaries = [round(start * steps_per_epoch) - 1 for start in starts]
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, levels)
 
 
@@ -99,10 +103,13 @@ def create_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Builds a recipe's optimizer with its learning rate schedule.
 
+    Its `l2` is not the optimizer's: `training_step.TrainingModel` adds it to the gradients.
+
     Raises:
         ValueError: unknown optimizer or schedule, or one that does not take an argument.
     """
     optimizer, schedule = dict(config.optimizer), dict(config.schedule)
+    optimizer.pop("l2", None)
     learning_rate = _create(
         "schedule",
         SCHEDULES,

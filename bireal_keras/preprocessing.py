@@ -2,6 +2,9 @@
 
 Outside training there is one way, `preprocess`; the classifier on the device goes it too.
 In training a recipe names one of `AUGMENTATIONS`.
+
+An image is a uint8 tensor (height, width, 3), or a string: the content of a JPEG, PNG, GIF or
+BMP file. Of a JPEG only the part that is used gets decoded.
 """
 
 import inspect
@@ -10,28 +13,109 @@ from typing import Any
 
 from bireal_keras._keras import tf
 
+# From an image's height and width to the part of it to use: (top, left, height, width).
+_ChooseBox = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]]
 
-def preprocess(image: tf.Tensor, image_size: int) -> tf.Tensor:
+# Principal components of the colours in ImageNet, for values in [0, 1]: a column each, and
+# their weights. Source: https://github.com/facebookarchive/fb.resnet.torch,
+# datasets/imagenet.lua.
+_COLOUR_WEIGHTS = (0.2175, 0.0188, 0.0045)
+_COLOUR_COMPONENTS = (
+    (-0.5675, 0.7192, 0.4009),
+    (-0.5808, -0.0045, -0.8140),
+    (-0.5836, -0.6948, 0.4203),
+)
+
+
+# As libjpeg's default. TensorFlow's own is another, and no faster.
+_DCT_METHOD = "INTEGER_ACCURATE"
+# libjpeg smooths colours across columns, and across the border of what it decodes it cannot.
+_JPEG_MARGIN = 2
+
+
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes the content of an image file, a string scalar, to uint8 (height, width, 3).
+
+    A JPEG becomes the pixels that Pillow makes of it, to the last bit.
+    """
+    image = tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method=_DCT_METHOD),
+        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def preprocess(image: tf.Tensor, image_size: int, *, center_crop: float = 1.0) -> tf.Tensor:
     """What every image goes through outside training: centre square, resized, in [-1, 1].
 
     Args:
-        image: (height, width, 3), uint8 or float with values in [0, 255].
+        image: uint8 or float pixels (height, width, 3) in [0, 255], or an encoded image.
         image_size: height and width of the result in pixels. The resampling is bilinear
             and, where it shrinks, averages over the pixels it drops, as Pillow's does.
+        center_crop: side of the square as a share of the image's shorter side. ImageNet's
+            custom is 224 / 256: resize the shorter side to 256, then cut out 224.
 
     Returns:
         float32 (image_size, image_size, 3) in [-1, 1].
+
+    Raises:
+        ValueError: `center_crop` is not in (0, 1].
     """
-    return _scale(_center_square(image, image_size))
+    check_share(center_crop=center_crop)
+    return _scale(_center_square(image, image_size, center_crop))
 
 
-def _center_square(image: tf.Tensor, image_size: int) -> tf.Tensor:
-    height, width = tf.unstack(tf.shape(image)[:2])
-    side = tf.minimum(height, width)
-    image = tf.image.crop_to_bounding_box(
-        image, (height - side) // 2, (width - side) // 2, side, side
-    )
+def check_share(**arguments: Any) -> None:
+    """Raises a ValueError naming the first argument that is not a number in (0, 1]."""
+    for name, value in arguments.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+            raise ValueError(f"`{name}` must be a number in (0, 1]. Received: {name}={value!r}.")
+
+
+def _crop(image: tf.Tensor, choose_box: _ChooseBox) -> tf.Tensor:
+    """The part of an image that `choose_box` chooses, with the dtype of the pixels."""
+
+    def of_pixels(pixels: tf.Tensor) -> tf.Tensor:
+        box = choose_box(*tf.unstack(tf.shape(pixels)[:2]))
+        return tf.image.crop_to_bounding_box(pixels, *box)
+
+    def of_jpeg() -> tf.Tensor:
+        image_height, image_width = tf.unstack(tf.image.extract_jpeg_shape(image)[:2])
+        top, left, height, width = choose_box(image_height, image_width)
+        first = tf.maximum(left - _JPEG_MARGIN, 0)
+        last = tf.minimum(left + width + _JPEG_MARGIN, image_width)
+        strip = tf.image.decode_and_crop_jpeg(
+            image, (top, first, height, last - first), channels=3, dct_method=_DCT_METHOD
+        )
+        return strip[:, left - first :][:, :width]
+
+    if image.dtype != tf.string:
+        return of_pixels(image)
+    part = tf.cond(tf.io.is_jpeg(image), of_jpeg, lambda: of_pixels(decode(image)))
+    return tf.ensure_shape(part, (None, None, 3))
+
+
+def _resize(image: tf.Tensor, image_size: int) -> tf.Tensor:
     return tf.image.resize(image, (image_size, image_size), antialias=True)
+
+
+def _center_square(image: tf.Tensor, image_size: int, share: float = 1.0) -> tf.Tensor:
+    if share == 1 and image.shape[:2] == (image_size, image_size):
+        return image
+
+    def box(height: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        side = _side(height, width, share)
+        return (height - side) // 2, (width - side) // 2, side, side
+
+    return _resize(_crop(image, box), image_size)
+
+
+def _side(height: tf.Tensor, width: tf.Tensor, share: float) -> tf.Tensor:
+    """Side of a square: a share of the shorter side, rounded to pixels, at least one."""
+    shorter = tf.minimum(height, width)
+    side = tf.cast(tf.round(share * tf.cast(shorter, tf.float32)), tf.int32)
+    return tf.maximum(side, 1)
 
 
 def _scale(image: tf.Tensor) -> tf.Tensor:
@@ -48,19 +132,45 @@ def _pad_crop(image: tf.Tensor, image_size: int, seed: tf.Tensor, *, pad: int) -
     return tf.image.stateless_random_crop(image, (image_size, image_size, 3), seed)
 
 
+def _random_crop(image: tf.Tensor, image_size: int, seed: tf.Tensor, *, share: float) -> tf.Tensor:
+    """A random square whose side is a share of the image's shorter side."""
+
+    def box(height: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        side = _side(height, width, share)
+        room = tf.cast(tf.stack([height - side + 1, width - side + 1]), tf.float32)
+        top, left = tf.unstack(tf.cast(tf.random.stateless_uniform([2], seed) * room, tf.int32))
+        return top, left, side, side
+
+    return _resize(_crop(image, box), image_size)
+
+
 def _random_resized_crop(image: tf.Tensor, image_size: int, seed: tf.Tensor) -> tf.Tensor:
     """A random rectangle of 8 to 100 % of the area and aspect ratio 3/4 to 4/3."""
-    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.shape(image),
-        tf.zeros((1, 0, 4)),
-        seed,
-        min_object_covered=0.0,
-        area_range=(0.08, 1.0),
-        aspect_ratio_range=(3 / 4, 4 / 3),
-        use_image_if_no_bounding_boxes=True,
-    )
-    image = tf.ensure_shape(tf.slice(image, begin, size), (None, None, 3))
-    return tf.image.resize(image, (image_size, image_size), antialias=True)
+
+    def box(height: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+            tf.stack([height, width, 3]),
+            tf.zeros((1, 0, 4)),
+            seed,
+            min_object_covered=0.0,
+            area_range=(0.08, 1.0),
+            aspect_ratio_range=(3 / 4, 4 / 3),
+            use_image_if_no_bounding_boxes=True,
+        )
+        return begin[0], begin[1], size[0], size[1]
+
+    return _resize(_crop(image, box), image_size)
+
+
+def _colour_noise(seed: tf.Tensor, deviation: float) -> tf.Tensor:
+    """What "lighting" adds to every pixel's red, green and blue in [0, 1]: float32 (3,).
+
+    Source: Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural
+    Networks", NIPS 2012, Section 4.1: sum of the principal components, each times its
+    weight and a normal random number.
+    """
+    factors = tf.random.stateless_normal([3], seed, stddev=deviation)
+    return tf.linalg.matvec(_COLOUR_COMPONENTS, factors * _COLOUR_WEIGHTS)
 
 
 # name: (how an image becomes a square, whether half of them are mirrored)
@@ -68,28 +178,35 @@ AUGMENTATIONS: dict[str, tuple[Callable[..., tf.Tensor], bool]] = {
     "none": (_no_crop, False),
     "pad_crop": (_pad_crop, False),
     "pad_crop_flip": (_pad_crop, True),
+    "random_crop": (_random_crop, False),
+    "random_crop_flip": (_random_crop, True),
     "random_resized_crop": (_random_resized_crop, False),
     "random_resized_crop_flip": (_random_resized_crop, True),
 }
 
 
 def create_augmentation(
-    name: str, *, image_size: int, **arguments: Any
+    name: str, *, image_size: int, lighting: float = 0.0, **arguments: Any
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Makes what images go through in training: `create_augmentation("pad_crop", pad=4, ...)`.
 
     Args:
         name: a key of `AUGMENTATIONS`.
         image_size: height and width of the result in pixels.
+        lighting: standard deviation of the colour noise, see `_colour_noise`; 0.1 is usual
+            for ImageNet.
         **arguments: for `pad_crop` and `pad_crop_flip`, `pad`: by how many pixels an image
-            is shifted at most.
+            is shifted at most; for `random_crop` and `random_crop_flip`, `share`: side of the
+            square as a share of the image's shorter side.
 
     Returns:
-        A TensorFlow function from a uint8 image (height, width, 3) and a seed, two integers
-        of shape (2,), to a float32 image (image_size, image_size, 3) in [-1, 1].
+        A TensorFlow function from an image, uint8 (height, width, 3) or encoded, and a seed,
+        two integers of shape (2,), to a float32 image (image_size, image_size, 3) in
+        [-1, 1], or with lighting a little beyond.
 
     Raises:
-        ValueError: unknown augmentation, or one that does not take such an argument.
+        ValueError: unknown augmentation, one that does not take such an argument, or a value
+            out of its range.
     """
     if name not in AUGMENTATIONS:
         raise ValueError(
@@ -105,12 +222,21 @@ def create_augmentation(
         raise ValueError(
             f"`augmentation.pad` must be an int in [0, {image_size}]. Received: {pad!r}."
         )
+    check_share(**{"augmentation.share": arguments.get("share", 1.0)})
+    if type(lighting) not in (int, float) or not 0 <= lighting < float("inf"):
+        raise ValueError(
+            f"`augmentation.lighting` must be a number from 0. Received: {lighting!r}."
+        )
 
     def augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
+        crop_seed, flip_seed, lighting_seed = tf.unstack(tf.random.split(seed, 3))
         image = to_square(image, image_size, crop_seed, **arguments)
         if mirrored:
             image = tf.image.stateless_random_flip_left_right(image, flip_seed)
-        return _scale(image)
+        image = _scale(image)
+        if lighting:
+            # [-1, 1] is twice as wide as [0, 1].
+            image += 2 * _colour_noise(lighting_seed, lighting)
+        return image
 
     return augment

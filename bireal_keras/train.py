@@ -11,24 +11,26 @@ A recipe is a Python file with a function get_config(). These come with the pack
 Any of a recipe's fields can be set on the command line, after --config:
 
     --config.epochs=20 --config.optimizer.learning_rate=0.01 --config.model.width=32
+    --config.stages[0].epochs=30
 
 The output folder receives config.json, labels.txt, log.csv, tensorboard/, checkpoints/,
-model.keras and metrics.json. A run that was stopped continues with the same command and
---resume.
+model.keras and metrics.json. A run that was stopped, or killed at any time, continues with
+the same command and --resume. On SIGTERM it saves where it is and exits with status 143.
+
+With --strategy=multi_worker the same command runs on every machine, with TF_CONFIG set on
+each and an --output_dir that all of them see; the first worker writes.
 """
 
 import os
-import re
+import signal
 import sys
+import warnings
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
 
-from bireal_keras import _cli, recipes
+from bireal_keras import _cli, _recipe_flag, recipes
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The recipe: a name from the list above or the path of a Python file."
-)
+_CONFIG = _recipe_flag.define()
 _DATASET = flags.DEFINE_string(
     "dataset",
     None,
@@ -50,55 +52,61 @@ _RESUME = flags.DEFINE_bool("resume", False, "Continue the run in --output_dir."
 _DOWNLOAD = flags.DEFINE_bool(
     "download", False, "Let TensorFlow Datasets download what --data_dir lacks."
 )
-flags.mark_flag_as_required("config")
+_STRATEGY = flags.DEFINE_enum(
+    "strategy",
+    "one",
+    ["one", "mirrored", "multi_worker", "tpu"],
+    "Where to train: on one device, all GPUs of this machine, the machines that TF_CONFIG "
+    "names, or a TPU. The recipe's batch size is that of all of them together.",
+)
+_DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic",
+    False,
+    "Let TensorFlow use only operations that repeat to the last bit. Slower on GPUs.",
+)
+_CHECKPOINT_MINUTES = flags.DEFINE_float(
+    "checkpoint_minutes",
+    10.0,
+    "Save a checkpoint this often, besides that after each epoch. Not across machines.",
+    lower_bound=0.0,
+)
+_CHECKPOINT_STEPS = flags.DEFINE_integer(
+    "checkpoint_steps", None, "Save one after this many steps, too.", lower_bound=1
+)
 
 
-class _RecipeParser(flags.ArgumentParser):
-    """Accepts a recipe's name as well as a path, and says which field does not exist."""
-
-    def parse(self, argument: str) -> ConfigDict:
-        config = recipes.load(argument)
-        known = _fields(config)
-        for override in flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False):
-            match = re.match(r"--?(?:no)?config\.([^=]+)", override)
-            if match and match[1] not in known:
-                raise ValueError(recipes.unknown_field(match[1], known))
-        return config
-
-
-def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
-    fields = []
-    for key, value in config.items():
-        fields.append(f"{prefix}{key}")
-        if isinstance(value, ConfigDict):
-            fields += _fields(value, f"{prefix}{key}.")
-    return fields
-
-
-flags.FLAGS["config"].parser = _RecipeParser()
-
-
-def main(args: list[str]) -> None:
+def main(args: list[str]) -> int:
     if args:
         raise app.UsageError(f"Unexpected argument {args[0]!r}: every argument is a --flag")
     if logging.get_verbosity() < logging.DEBUG:
         logging.set_verbosity(logging.ERROR)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.formatwarning = lambda message, *_, **__: f"bireal-train: warning: {message}\n"
     # After the flags: --help and a mistyped flag need not wait for TensorFlow.
     from bireal_keras import training
 
-    metrics = training.train_and_evaluate(
-        _CONFIG.value,
-        dataset=_DATASET.value,
-        output_dir=_OUTPUT_DIR.value,
-        data_dir=_DATA_DIR.value,
-        resume=_RESUME.value,
-        download=_DOWNLOAD.value,
-    )
-    print(
-        f"validation accuracy {metrics['validation']['accuracy']:.2%} after "
-        f"{metrics['epochs']} epochs and {metrics['seconds']:.0f} s: {_OUTPUT_DIR.value}"
-    )
+    try:
+        metrics = training.train_and_evaluate(
+            _CONFIG.value,
+            dataset=_DATASET.value,
+            output_dir=_OUTPUT_DIR.value,
+            data_dir=_DATA_DIR.value,
+            resume=_RESUME.value,
+            download=_DOWNLOAD.value,
+            strategy=_STRATEGY.value,
+            deterministic=_DETERMINISTIC.value,
+            checkpoint_minutes=_CHECKPOINT_MINUTES.value,
+            checkpoint_steps=_CHECKPOINT_STEPS.value,
+        )
+    except training.Terminated as stop:
+        print(f"bireal-train: {stop} Continue with --resume.", file=sys.stderr)
+        return 128 + signal.SIGTERM
+    if metrics is not None:
+        print(
+            f"validation accuracy {metrics['validation']['accuracy']:.2%} after "
+            f"{metrics['epochs']} epochs and {metrics['seconds']:.0f} s: {_OUTPUT_DIR.value}"
+        )
+    return 0
 
 
 def run() -> None:

@@ -1,25 +1,31 @@
 """Training: from a recipe and a dataset to a model, its logs and its figures."""
 
-import csv
-import importlib.metadata
-import json
-import math
+import dataclasses
 import os
-import platform
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import ml_collections
-import numpy as np
 
-import bireal_keras
-from bireal_keras import data, optimizers, preprocessing, recipes, zoo
-from bireal_keras._keras import keras, lq, tf
+from bireal_keras import (
+    batch_norm,
+    callbacks,
+    checkpoints,
+    data,
+    distribution,
+    optimizers,
+    preprocessing,
+    recipes,
+    run_folder,
+    staging,
+    training_step,
+)
+from bireal_keras._keras import keras, tf
+from bireal_keras.callbacks import Terminated
+from bireal_keras.checkpoints import Position
 
-_CHECKPOINTS_TO_KEEP = 3
+__all__ = ["Terminated", "train_and_evaluate"]
 
 
 def train_and_evaluate(
@@ -30,7 +36,11 @@ def train_and_evaluate(
     data_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     download: bool = False,
-) -> dict[str, Any]:
+    strategy: str = "one",
+    deterministic: bool = False,
+    checkpoint_minutes: float | None = 10.0,
+    checkpoint_steps: int | None = None,
+) -> dict[str, Any] | None:
     """Trains a recipe's model on a dataset and evaluates it on the validation split.
 
     Writes into `output_dir`, which is made once everything has been checked:
@@ -38,9 +48,12 @@ def train_and_evaluate(
         config.json    the recipe as it is run, and the dataset
         labels.txt     class names, one a line, in the order of the model's output
         log.csv        per epoch: loss, accuracy, val_loss, val_accuracy, the learning_rate
-                       of its last step, and seconds, validation included
+                       of its last step, and seconds, validation included; the stage, from 1,
+                       where there are several
         tensorboard/   the same for TensorBoard
-        checkpoints/   weights and optimizer after each of the last three epochs
+        checkpoints/   weights, optimizer and position after each epoch and in between; the
+                       newest three
+        stages/        in a run of several stages, the model that each but the last ended with
         model.keras    the trained model: float32 images in [-1, 1] to probabilities
         metrics.json   what this function returns
 
@@ -49,44 +62,51 @@ def train_and_evaluate(
         dataset: see `data.load`.
         output_dir: a folder that is new or empty or, to resume, that of the run.
         data_dir: see `data.load`.
-        resume: whether to continue from the newest checkpoint. Every epoch sees the images
-            in the order and with the augmentation it would have had without the break.
+        resume: whether to continue from the newest checkpoint that can be read. Every step
+            sees the images and the augmentation it would have seen without the break.
         download: see `data.load`.
+        strategy: where to train; see `distribution.create_strategy`.
+        deterministic: whether TensorFlow, from now on in this process, may only use
+            operations that repeat to the last bit.
+        checkpoint_minutes: save a checkpoint this often, besides that after each epoch; None
+            for never. Several machines, whose clocks differ, only save after epochs and
+            `checkpoint_steps`.
+        checkpoint_steps: save one after each multiple of this many steps of an epoch, too.
 
     Returns:
         {"train": {"loss", "accuracy"}, "validation": {"loss", "accuracy"}, "epochs",
         "seconds", "seed", "versions", "git"}. The train figures are means over the last
         epoch, while the weights changed; None for a finished run whose log.csv is gone.
+        On several machines, None but on the one that writes.
 
     Raises:
-        ValueError: the recipe, the dataset or `output_dir` cannot be used, or the run to
-            resume is another one. Nothing has been written.
+        ValueError: the recipe, the dataset, `output_dir` or the strategy cannot be used, or
+            the run to resume is another one. Nothing has been written.
         FloatingPointError: the loss became NaN or infinite.
+        Terminated: SIGTERM came while training. The run has been saved, to be resumed.
     """
     recipes.check(config)
     run_dir = Path(output_dir).expanduser()
-    _check_output_dir(run_dir, resume)
-    git_state = _git_state()
+    run_folder.check_output_dir(run_dir, resume)
+    git_state = run_folder.git_state()
+    # Before TensorFlow's first operation.
+    devices = distribution.create_strategy(strategy)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.seed)
 
     images = data.load(dataset, data_dir=data_dir, download=download)
-    model = create_model(config, images.class_names)
-    steps_per_epoch = data.steps_per_epoch(images.train, config.batch_size)
-    optimizer = optimizers.create_optimizer(config, steps_per_epoch)
-    model.compile(
-        optimizer,
-        keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
-        metrics=["accuracy"],
-    )
-    epochs_done = tf.Variable(0, dtype=tf.int64, name="epochs_done")
-    checkpoints = tf.train.CheckpointManager(
-        tf.train.Checkpoint(model=model, optimizer=optimizer, epochs_done=epochs_done),
-        run_dir / "checkpoints",
-        max_to_keep=_CHECKPOINTS_TO_KEEP,
-        checkpoint_name="epoch",
+    run = _Run(
+        images=images,
+        run_dir=run_dir,
+        stages=recipes.stages(config),
+        strategy=devices,
+        saved=checkpoints.Checkpoints(run_dir / "checkpoints"),
+        checkpoint_minutes=checkpoint_minutes,
+        checkpoint_steps=checkpoint_steps,
     )
     description = {
-        "recipe": config.to_dict(),
+        "recipe": recipes.to_dict(config),
         "dataset": {
             "name": images.name,
             "classes": len(images.class_names),
@@ -94,235 +114,250 @@ def train_and_evaluate(
             "validation_images": images.validation.size,
         },
     }
+    arrays, position = None, Position()
     if resume:
-        _check_same_run(run_dir, description)
-        _restore(checkpoints, optimizer, model)
-    image_size, num_classes = config.dataset.image_size, config.model.num_classes
-    train = data.train_batches(
-        images.train,
-        augment=preprocessing.create_augmentation(
-            **config.dataset.augmentation, image_size=image_size
-        ),
-        num_classes=num_classes,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        initial_epoch=int(epochs_done),
-        epochs=config.epochs,
-    )
-    validation = data.evaluation_batches(
-        images.validation,
-        image_size=image_size,
-        num_classes=num_classes,
-        batch_size=config.batch_size,
-    )
+        run_folder.check_same_run(run_dir, description)
+        arrays, position = run.saved.load() or (arrays, position)
+    run.check(position)
 
-    run_dir.mkdir(parents=True, exist_ok=True)
-    _write(run_dir / "config.json", _to_json(description))
-    _write(run_dir / "labels.txt", "\n".join(images.class_names) + "\n")
-    log = run_dir / "log.csv"
-    _keep_epochs(log, int(epochs_done))
+    if run.writes:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        run_folder.write(run_dir / "config.json", run_folder.to_json(description))
+        run_folder.write(run_dir / "labels.txt", "\n".join(images.class_names) + "\n")
+        run_folder.keep_epochs(run_dir / "log.csv", position.epoch)
+    for index in range(position.stage, len(run.stages)):
+        run.train(index, position, arrays)
+        arrays, position = None, Position(index + 1, run.end_of(index))
+    if not run.writes:
+        return None
 
-    interactive = sys.stdout.isatty()
-    model.fit(
-        train,
-        initial_epoch=int(epochs_done),
-        epochs=config.epochs,
-        steps_per_epoch=steps_per_epoch,
-        validation_data=validation,
-        verbose=int(interactive),
-        callbacks=[
-            StopOnInvalidLoss(),
-            EpochFigures(print_them=not interactive),
-            keras.callbacks.CSVLogger(log, append=True),
-            keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),
-            # Last: an epoch that has a checkpoint is complete in every log.
-            SaveCheckpoint(checkpoints, epochs_done),
-        ],
-    )
-
-    rows = _read_log(log)
+    model = run.models[-1]
+    if config.get("reestimate_epochs"):
+        run.reestimate_batch_norm(config.reestimate_epochs)
+    rows = run_folder.read_log(run_dir / "log.csv")
     metrics = {
         "train": {name: float(rows[-1][name]) for name in ("loss", "accuracy")} if rows else None,
-        "validation": model.evaluate(validation, verbose=0, return_dict=True),
-        "epochs": config.epochs,
+        "validation": run.evaluate(),
+        "epochs": run.epochs,
         "seconds": sum(float(row["seconds"]) for row in rows),
         "seed": config.seed,
-        "versions": _versions(),
+        "versions": run_folder.versions(),
         "git": git_state,
     }
-    # Without the optimizer, which `compile` would tie to the file.
-    finished = keras.Model(model.inputs, model.outputs, name=model.name)
-    finished.save(run_dir / "partial.keras")
-    os.replace(run_dir / "partial.keras", run_dir / "model.keras")
-    _write(run_dir / "metrics.json", _to_json(metrics))
+    _save(model, run_dir / "model.keras")
+    run_folder.write(run_dir / "metrics.json", run_folder.to_json(metrics))
     return metrics
 
 
-def create_model(config: ml_collections.ConfigDict, class_names: tuple[str, ...]) -> keras.Model:
-    """Builds a recipe's model for images of a dataset.
+@dataclasses.dataclass
+class _Run:
+    """A run that has begun. `models` holds what each stage trains, on this machine's device."""
 
-    Raises:
-        ValueError: the zoo has no such model, or it does not end in one probability for
-            each of `class_names`.
-    """
-    arguments = dict(config.model)
-    if arguments["num_classes"] != len(class_names):
-        some = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
-        raise ValueError(
-            "The recipe's `model.num_classes` must be the dataset's number of classes, "
-            f"{len(class_names)} ({some}). Received: {arguments['num_classes']}."
+    images: data.ImageDataset
+    run_dir: Path
+    stages: list[ml_collections.ConfigDict]
+    strategy: tf.distribute.Strategy
+    saved: checkpoints.Checkpoints
+    checkpoint_minutes: float | None
+    checkpoint_steps: int | None
+
+    def __post_init__(self) -> None:
+        # All of them at once: a stage that cannot be built shall not be found after days.
+        self.models = [staging.create_model(s, self.images.class_names) for s in self.stages]
+        self.writes = distribution.is_chief(self.strategy)
+        self._others: dict[str, keras.Model] = {}
+
+    def check(self, position: Position) -> None:
+        """Checks all stages, and reads the models that they need from files.
+
+        Raises:
+            ValueError: a stage cannot be trained.
+        """
+        for index, stage in enumerate(self.stages):
+            distribution.check_batch_size(stage.batch_size, self.strategy)
+            optimizers.create_optimizer(stage, self._steps(stage))
+            self._augmentation(stage)
+            if stage.start != "scratch":
+                staging.check_fits(self._source(index, "start"), self.models[index])
+            if "distillation" in stage:
+                teacher = self._source(index, "distillation.teacher")
+                training_step.check_teacher(teacher, self.models[index], stage.distillation.teacher)
+        for index in range(position.stage):
+            try:
+                ended = staging.load_model(self._stage_path(index))
+            except ValueError as error:
+                raise ValueError(f"Cannot resume: {error}.") from error
+            staging.carry_weights(ended, self.models[index])
+
+    def end_of(self, index: int) -> int:
+        """How many epochs the run has had when a stage ends."""
+        return sum(stage.epochs for stage in self.stages[: index + 1])
+
+    @property
+    def epochs(self) -> int:
+        return self.end_of(len(self.stages))
+
+    def train(self, index: int, position: Position, arrays: checkpoints.Arrays | None) -> None:
+        """Trains a stage from a position on, whose checkpoint held `arrays`, if any."""
+        stage, model = self.stages[index], self.models[index]
+        steps = self._steps(stage)
+        if arrays is None and stage.start != "scratch":
+            staging.carry_weights(self._source(index, "start"), model)
+        with self.strategy.scope():
+            trained = distribution.replicate(model, self.strategy)
+            teacher = None
+            if "distillation" in stage:
+                teacher = distribution.replicate(
+                    self._source(index, "distillation.teacher"), self.strategy
+                )
+            trained = training_step.create_training_model(trained, stage, teacher)
+            optimizer = optimizers.create_optimizer(stage, steps)
+            trained.compile(optimizer, _loss(stage), metrics=["accuracy"])
+            if arrays is not None:
+                checkpoints.restore(arrays, trained, optimizer)
+        with callbacks.TerminationRequest() as request:
+            # An epoch that is resumed in its middle, then whole ones.
+            middle = position.epoch + 1 if position.step else position.epoch
+            for start, end in ((position, middle), (Position(index, middle), self.end_of(index))):
+                if start.epoch < end:
+                    self._fit(trained, index, start, end, request)
+        staging.carry_weights(trained, model)
+        if self.writes and index + 1 < len(self.stages):
+            self._stage_path(index).parent.mkdir(exist_ok=True)
+            _save(model, self._stage_path(index))
+
+    def _fit(
+        self,
+        model: keras.Model,
+        index: int,
+        start: Position,
+        end: int,
+        request: callbacks.TerminationRequest,
+    ) -> None:
+        """Trains from a position to the end of epoch `end` - 1, with everything around it."""
+        stage, steps = self.stages[index], self._steps(self.stages[index])
+        batches = distribution.distribute(
+            lambda context: self._train_batches(
+                stage,
+                initial_epoch=start.epoch,
+                initial_step=start.step,
+                epochs=end,
+                input_context=context,
+            ),
+            self.strategy,
         )
-    size = config.dataset.image_size
-    model = zoo.create_model(arguments.pop("name"), input_shape=(size, size, 3), **arguments)
-    if model.output_shape != (None, len(class_names)):
-        raise ValueError(
-            "The recipe's model must end in class probabilities. "
-            f"Received a model with the output shape {model.output_shape}."
+        interactive = self.writes and sys.stdout.isatty()
+        minutes, name = self.checkpoint_minutes, None
+        if len(self.stages) > 1:
+            name = (index + 1, f"{index + 1}/{len(self.stages)} {stage.name}")
+        model.fit(
+            batches,
+            initial_epoch=start.epoch,
+            epochs=end,
+            steps_per_epoch=steps - start.step,
+            validation_data=self._validation_batches(stage),
+            verbose=int(interactive),
+            callbacks=callbacks.create(
+                self.run_dir,
+                self.saved,
+                start,
+                steps=steps,
+                epochs=self.epochs,
+                stage=name,
+                interactive=interactive,
+                every_seconds=None if minutes is None else 60 * minutes,
+                every_steps=self.checkpoint_steps,
+                writes=self.writes,
+                request=request,
+                alone=distribution.num_machines(self.strategy) == 1,
+            ),
         )
-    return model
 
-
-class StopOnInvalidLoss(keras.callbacks.Callback):
-    """Raises a FloatingPointError at the first step whose loss is NaN or infinite."""
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        if not math.isfinite(logs["loss"]):
-            raise FloatingPointError(
-                f"The loss became {logs['loss']} at step {int(self.model.optimizer.iterations)}. "
-                "A lower learning rate may help."
-            )
-
-
-class EpochFigures(keras.callbacks.Callback):
-    """Adds learning_rate and seconds to an epoch's logs, and prints them on one line."""
-
-    def __init__(self, *, print_them: bool):
-        super().__init__()
-        self._print_them = print_them
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._start = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        logs["learning_rate"] = float(keras.backend.get_value(self.model.optimizer.learning_rate))
-        logs["seconds"] = time.perf_counter() - self._start
-        if self._print_them:
-            figures = ", ".join(f"{name} {value:.4g}" for name, value in logs.items())
-            print(f"epoch {epoch + 1}/{self.params['epochs']}: {figures}", flush=True)
-
-
-class SaveCheckpoint(keras.callbacks.Callback):
-    """Saves a checkpoint after each epoch, numbered by the epochs done."""
-
-    def __init__(self, checkpoints: tf.train.CheckpointManager, epochs_done: tf.Variable):
-        super().__init__()
-        self._checkpoints = checkpoints
-        self._epochs_done = epochs_done
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._epochs_done.assign(epoch + 1)
-        self._checkpoints.save(checkpoint_number=epoch + 1)
-
-
-def _restore(
-    checkpoints: tf.train.CheckpointManager,
-    optimizer: keras.optimizers.Optimizer,
-    model: keras.Model,
-) -> None:
-    """Restores the newest checkpoint, if there is one."""
-    path = checkpoints.latest_checkpoint
-    if path is None:
-        return
-    # Its variables are made at the first step otherwise: too late to check them here.
-    optimizer.build(model.trainable_variables)
-    try:
-        checkpoints.checkpoint.restore(path).assert_consumed()
-    except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
-        raise ValueError(f"Cannot resume from the checkpoint {path}: {error}") from error
-
-
-def _check_output_dir(run_dir: Path, resume: bool) -> None:
-    if run_dir.exists() and not run_dir.is_dir():
-        raise ValueError(f"`output_dir` is not a folder: {run_dir}.")
-    is_run = (run_dir / "config.json").is_file()
-    if resume and not is_run:
-        raise ValueError(f"`output_dir` holds no run to resume: {run_dir}.")
-    if not resume and is_run:
-        raise ValueError(
-            f"`output_dir` holds a run already: {run_dir}. Resume it, or choose another folder."
+    def reestimate_batch_norm(self, epochs: int) -> None:
+        """Fixes the last model's 1-bit weights at +-1 and re-estimates BatchNorm's statistics."""
+        stage, model = self.stages[-1], self.models[-1]
+        before = self.evaluate()["accuracy"]
+        layers = batch_norm.fix_signs(model)
+        end = self.epochs
+        batches = self._train_batches(stage, initial_epoch=end, epochs=end + epochs)
+        batch_norm.reestimate(model, (images for images, _ in batches))
+        print(
+            f"BatchNorm re-estimated with the weights of {len(layers)} layers at +-1: validation "
+            f"accuracy {before:.2%} before, {self.evaluate()['accuracy']:.2%} after",
+            flush=True,
         )
-    if not resume and run_dir.is_dir() and any(run_dir.iterdir()):
-        raise ValueError(f"`output_dir` is not empty: {run_dir}.")
+
+    def evaluate(self) -> dict[str, float]:
+        """Loss and accuracy of the last model on the validation split."""
+        stage, model = self.stages[-1], self.models[-1]
+        # Another object, which `compile` ties to no file.
+        evaluated = keras.Model(model.inputs, model.outputs)
+        evaluated.compile(loss=_loss(stage), metrics=["accuracy"])
+        return evaluated.evaluate(self._validation_batches(stage), verbose=0, return_dict=True)
+
+    def _steps(self, stage: ml_collections.ConfigDict) -> int:
+        return data.steps_per_epoch(self.images.train, stage.batch_size)
+
+    def _augmentation(self, stage: ml_collections.ConfigDict) -> Any:
+        return preprocessing.create_augmentation(
+            **stage.dataset.augmentation, image_size=stage.dataset.image_size
+        )
+
+    def _train_batches(self, stage: ml_collections.ConfigDict, **span: Any) -> tf.data.Dataset:
+        return data.train_batches(
+            self.images.train,
+            augment=self._augmentation(stage),
+            num_classes=stage.model.num_classes,
+            batch_size=stage.batch_size,
+            seed=stage.seed,
+            **span,
+        )
+
+    def _validation_batches(self, stage: ml_collections.ConfigDict) -> tf.data.Dataset:
+        batches = data.evaluation_batches(
+            self.images.validation,
+            image_size=stage.dataset.image_size,
+            num_classes=stage.model.num_classes,
+            batch_size=stage.batch_size,
+            center_crop=stage.dataset.get("center_crop", 1.0),
+        )
+        options = tf.data.Options()
+        # Machines share the images, not the files, of which there may be fewer.
+        options.experimental_distribute.auto_shard_policy = (
+            tf.data.experimental.AutoShardPolicy.DATA
+        )
+        return batches.with_options(options)
+
+    def _stage_path(self, index: int) -> Path:
+        return self.run_dir / "stages" / f"{self.stages[index].name}.keras"
+
+    def _source(self, index: int, field: str) -> keras.Model:
+        """The model that a stage's `start` or `distillation.teacher` names."""
+        stage = self.stages[index]
+        name = stage.start if field == "start" else stage.distillation.teacher
+        names = [earlier.name for earlier in self.stages[:index]]
+        if name == "previous" and index:
+            return self.models[index - 1]
+        if name in names:
+            return self.models[names.index(name)]
+        if name not in self._others:
+            try:
+                self._others[name] = staging.load_model(name)
+            except ValueError as error:
+                raise ValueError(
+                    f"The recipe's `{field}` must be the name of an earlier stage or the path "
+                    f"of a Keras model. Received: {name!r}, and {error}."
+                ) from error
+        return self._others[name]
 
 
-def _check_same_run(run_dir: Path, description: dict[str, Any]) -> None:
-    path = run_dir / "config.json"
-    try:
-        before = _flatten(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    now = _flatten(json.loads(_to_json(description)))
-    for field in sorted({*before, *now}):
-        if before.get(field) != now.get(field):
-            raise ValueError(
-                f"The run in {run_dir} was started with {field}={before.get(field)!r}, it "
-                f"cannot be resumed with {field}={now.get(field)!r}."
-            )
+def _loss(stage: ml_collections.ConfigDict) -> keras.losses.Loss:
+    return keras.losses.CategoricalCrossentropy(label_smoothing=stage.label_smoothing)
 
 
-def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} as {"a.b": 1}."""
-    flat = {}
-    for key, value in fields.items():
-        inner = _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else None
-        flat.update(inner if inner is not None else {f"{prefix}{key}": value})
-    return flat
-
-
-def _keep_epochs(log: Path, epochs: int) -> None:
-    """Drops from log.csv what came after the checkpoint: it will be trained again."""
-    if log.exists():
-        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-        _write(log, "".join(lines[: epochs + 1] if epochs else []))
-
-
-def _read_log(log: Path) -> list[dict[str, str]]:
-    with log.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _write(path: Path, text: str) -> None:
+def _save(model: keras.Model, path: Path) -> None:
+    # Without the optimizer, which `compile` would tie to the file.
+    finished = keras.Model(model.inputs, model.outputs, name=model.name)
     partial = path.with_name(f"partial.{path.name}")
-    partial.write_text(text, encoding="utf-8")
+    finished.save(partial)
     os.replace(partial, path)
-
-
-def _to_json(value: dict[str, Any]) -> str:
-    return json.dumps(value, indent=2) + "\n"
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "bireal_keras": bireal_keras.__version__,
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "tf_keras": importlib.metadata.version("tf_keras"),
-        "larq": lq.__version__,
-        "numpy": np.__version__,
-    }
-
-
-def _git_state() -> dict[str, Any] | None:
-    """Revision of this package's source tree, or None where it is in no repository."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    try:
-        # Installed into a virtual environment inside someone's project, it is not theirs.
-        git("ls-files", "--error-unmatch", "__init__.py")
-        status = git("status", "--porcelain", "--untracked-files=no")
-        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(status)}
-    except (OSError, subprocess.CalledProcessError):
-        return None

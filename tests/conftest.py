@@ -10,6 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,3 +40,56 @@ def shared_tfds() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs data sets in TFDS format at {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def imagenet_jpegs(shared_tfds: Path) -> list[bytes]:
+    """A few real images of ImageNet, encoded as they come."""
+    import tensorflow_datasets as tfds
+
+    examples = tfds.load(
+        "imagenet_samples",
+        split="validation[:16]",
+        data_dir=str(shared_tfds),
+        decoders={"image": tfds.decode.SkipDecoding()},
+    )
+    return [example["image"].numpy() for example in examples]
+
+
+_TINY_RECIPE = """
+import ml_collections
+
+def get_config():
+    return ml_collections.ConfigDict({
+        "model": {"name": "BiRealNet18", "num_classes": 3, "width": 4, "stem": "cifar"},
+        "dataset": {"image_size": 8, "augmentation": {"name": "pad_crop_flip", "pad": 1}},
+        "optimizer": {"name": "adam", "learning_rate": 0.01},
+        "schedule": {"name": "linear", "interval": "step"},
+        "epochs": 3,
+        "batch_size": 8,
+        "label_smoothing": 0.1,
+        "seed": 0,
+    })
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tmp_path_factory) -> Path:
+    """Three epochs of 13 steps, for `photos`; seconds, most of them to build the graph."""
+    path = tmp_path_factory.mktemp("recipes") / "tiny.py"
+    path.write_text(_TINY_RECIPE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    """Forty 8x8 images of each of three classes, which differ in their bright channel."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for channel, name in enumerate(("red", "green", "blue")):
+        (folder / name).mkdir()
+        for index in range(40):
+            pixels = rng.integers(0, 200, (8, 8, 3), dtype=np.uint8)
+            pixels[..., channel] += 56
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+    return folder

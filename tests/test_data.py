@@ -1,5 +1,7 @@
 """Datasets against the files they come from; the order and the augmentation of a run."""
 
+import io
+import json
 from types import MappingProxyType
 
 import numpy as np
@@ -72,12 +74,19 @@ def numbered_split(size):
 
 
 def train_arrays(
-    split, *, augmentation=MappingProxyType({"name": "none"}), epochs=6, seed=5, initial_epoch=0
+    split,
+    *,
+    augmentation=MappingProxyType({"name": "none"}),
+    image_size=8,
+    num_classes=3,
+    epochs=6,
+    seed=5,
+    initial_epoch=0,
 ):
     batches = data.train_batches(
         split,
-        augment=preprocessing.create_augmentation(**augmentation, image_size=8),
-        num_classes=3,
+        augment=preprocessing.create_augmentation(**augmentation, image_size=image_size),
+        num_classes=num_classes,
         batch_size=4,
         seed=seed,
         epochs=epochs,
@@ -251,6 +260,61 @@ class TestFolder:
             data.load(name)
 
 
+@pytest.fixture(scope="module")
+def imagenet_with_train_split(shared_tfds, tmp_path_factory):
+    """`imagenet_samples`, whose only split is there twice: once to train with."""
+    source = shared_tfds / "imagenet_samples" / "1.0.0"
+    root = tmp_path_factory.mktemp("tfds")
+    folder = root / "imagenet_samples" / "1.0.0"
+    folder.mkdir(parents=True)
+    for name in ("features.json", "label.labels.txt"):
+        (folder / name).write_bytes((source / name).read_bytes())
+    info = json.loads((source / "dataset_info.json").read_text())
+    (split,) = info["splits"]
+    info["splits"] = [{**split, "name": name} for name in ("train", "validation")]
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    (records,) = source.glob("*.tfrecord-*")
+    for name in ("train", "validation"):
+        (folder / records.name.replace("validation", name)).symlink_to(records)
+    return root
+
+
+def center_crop_as_pillow_does(encoded, size, share):
+    image = Image.open(io.BytesIO(encoded)).convert("RGB")
+    side = round(share * min(image.size))
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    image = image.crop((left, top, left + side, top + side))
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR), np.float32)
+
+
+class TestFake:
+    def test_noise_of_any_size_and_number_of_classes(self):
+        images = data.load("fake/12/7")
+        assert len(images.class_names) == 7
+        assert (images.train.size, images.validation.size) == (1024, 128)
+        pixels, labels = train_arrays(images.train, image_size=12, num_classes=7, epochs=1)
+        assert pixels.shape == (1024, 12, 12, 3)
+        assert pixels.std() == pytest.approx(2 / 12**0.5, abs=0.01)  # Uniform in [-1, 1].
+        counts = labels.sum(axis=0)
+        assert counts.max() - counts.min() <= 1
+
+    def test_is_cifar_sized_by_default(self):
+        images = data.load("fake")
+        assert len(images.class_names) == 10
+        pixels, _ = evaluation_arrays(images.validation, 32, 10)
+        assert pixels.shape == (128, 32, 32, 3)
+
+    @pytest.mark.parametrize("name", ["fake/", "fake/32", "fake/0/10", "fake/32/0", "fake/a/b"])
+    def test_other_names_are_refused(self, name):
+        with pytest.raises(ValueError, match=f"'fake/<size>/<classes>'. Received: '{name}'"):
+            data.load(name)
+
+    def test_a_folder_of_that_name_is_a_folder(self, tmp_path, monkeypatch):
+        draw_class(tmp_path / "fake" / "a", 10, 2)
+        monkeypatch.chdir(tmp_path)
+        assert data.load("fake").class_names == ("a",)
+
+
 class TestTfds:
     def test_cifar10_is_what_tfds_reads(self, shared_tfds):
         import tensorflow_datasets as tfds
@@ -267,6 +331,48 @@ class TestTfds:
         for example, image, label in zip(expected, pixels, labels):
             np.testing.assert_allclose(image, example["image"].numpy() / 127.5 - 1, atol=1e-6)
             assert np.argmax(label) == example["label"].numpy()
+
+    def test_images_of_one_size_are_cached_decoded(self, shared_tfds):
+        images = data.load("cifar10", data_dir=shared_tfds)
+        source, _ = images.train.examples.element_spec
+        assert (source.shape, source.dtype) == ((32, 32, 3), tf.uint8)
+
+    def test_imagenets_pipeline(self, imagenet_with_train_split, imagenet_jpegs):
+        images = data.load("imagenet_samples", data_dir=imagenet_with_train_split)
+        assert (images.train.size, images.validation.size) == (1000, 1000)
+        assert len(images.class_names) == 1000
+        # Images of all sizes are kept as they came.
+        assert images.train.examples.element_spec[0].dtype == tf.string
+
+        batches = data.evaluation_batches(
+            images.validation, image_size=224, num_classes=1000, batch_size=8, center_crop=0.875
+        )
+        pixels, labels = next(iter(batches))
+        assert labels.shape == (8, 1000)
+        for encoded, image in zip(imagenet_jpegs, pixels):
+            expected = center_crop_as_pillow_does(encoded, 224, 0.875)
+            np.testing.assert_allclose((image + 1) * 127.5, expected, atol=1.1)
+
+        def first_images(initial_epoch, epochs):
+            batches = data.train_batches(
+                images.train,
+                augment=preprocessing.create_augmentation(
+                    "random_resized_crop_flip", image_size=64, lighting=0.1
+                ),
+                num_classes=1000,
+                batch_size=500,
+                seed=1,
+                initial_epoch=initial_epoch,
+                epochs=epochs,
+            )
+            return arrays(batches)
+
+        pixels, labels = first_images(0, 2)
+        assert pixels.shape == (2000, 64, 64, 3)
+        assert (labels.reshape(2, 1000, 1000).sum(axis=1) == 1).all()  # One image per class.
+        assert (pixels[:1000] != pixels[1000:]).any()
+        again, _ = first_images(1, 2)
+        np.testing.assert_array_equal(again, pixels[1000:])
 
     def test_a_dataset_without_a_split_to_train_with(self, shared_tfds):
         with pytest.raises(ValueError, match=r"splits train and .*It has: validation"):

@@ -231,6 +231,7 @@ class TestCommands:
     def test_are_the_five(self):
         assert {command.name for command in COMMANDS} == {
             "bireal-train",
+            "bireal-ablate",
             "bireal-export",
             "bireal-classify",
             "bireal-bench",

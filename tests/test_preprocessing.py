@@ -1,5 +1,7 @@
 """What images look like before the network sees them, against Pillow and NumPy."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -37,6 +39,78 @@ def test_preprocess_leaves_an_image_of_the_right_size_as_it_is():
     np.testing.assert_allclose(result, image / 127.5 - 1, atol=1e-6)
     assert result[0, 0, 0] == -1
     assert result[0, 0, 1] == 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (300, 400), (77, 51)])
+def test_center_crop_is_what_remains_of_a_larger_resized_image(height, width):
+    image = smooth_image(height, width)
+    share = 224 / 256
+    side = round(share * min(height, width))
+    top, left = (height - side) // 2, (width - side) // 2
+    square = Image.fromarray(image[top : top + side, left : left + side])
+    expected = np.asarray(square.resize((32, 32), Image.Resampling.BILINEAR), np.float32)
+
+    result = preprocessing.preprocess(tf.constant(image), 32, center_crop=share).numpy()
+
+    np.testing.assert_allclose((result + 1) * 127.5, expected, atol=1.1)
+    if min(height, width) == 256:
+        # ImageNet's custom, to the pixel.
+        assert (top, left, side) == (16, 16, 224)
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.01, True, None, float("nan")])
+def test_a_center_crop_must_be_a_share(share):
+    with pytest.raises(ValueError, match=r"`center_crop` must be a number in \(0, 1\]"):
+        preprocessing.preprocess(tf.zeros((8, 8, 3)), 8, center_crop=share)
+
+
+def encode(image, image_format, **options):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, image_format, **options)
+    return tf.constant(file.getvalue())
+
+
+ENCODINGS = [
+    ("PNG", {}),
+    ("JPEG", {"subsampling": "4:4:4"}),
+    ("JPEG", {"subsampling": "4:2:0"}),
+    ("JPEG", {"subsampling": "4:2:0", "progressive": True}),
+    ("JPEG", {"quality": 30}),
+]
+ENCODED_AUGMENTATIONS = [
+    {"name": "random_crop_flip", "share": 0.6},
+    {"name": "random_resized_crop_flip", "lighting": 0.1},
+]
+
+
+@pytest.mark.parametrize(("image_format", "options"), ENCODINGS, ids=str)
+def test_an_encoded_image_gives_what_its_pixels_give(image_format, options):
+    encoded = encode(smooth_image(117, 163), image_format, **options)
+    pixels = np.asarray(Image.open(io.BytesIO(encoded.numpy())))
+    assert_equal_after(encoded, pixels, image_size=32, times=10)
+
+
+def test_a_real_jpeg_gives_what_its_pixels_give(imagenet_jpegs):
+    for encoded in imagenet_jpegs[:4]:
+        pixels = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
+        assert_equal_after(tf.constant(encoded), pixels, image_size=64, times=5)
+
+
+def assert_equal_after(encoded, pixels, *, image_size, times):
+    """Whether all augmentations, and preprocessing, do the same with a file and its pixels."""
+    decoded = preprocessing.decode(encoded).numpy()
+    np.testing.assert_array_equal(decoded, pixels)
+    np.testing.assert_array_equal(
+        preprocessing.preprocess(encoded, image_size, center_crop=0.875),
+        preprocessing.preprocess(tf.constant(decoded), image_size, center_crop=0.875),
+    )
+    for augmentation in ENCODED_AUGMENTATIONS:
+        augment = tf.function(
+            preprocessing.create_augmentation(image_size=image_size, **augmentation)
+        )
+        for index in range(times):
+            seed = tf.constant([3, index], tf.int64)
+            np.testing.assert_array_equal(augment(encoded, seed), augment(decoded, seed))
 
 
 def augment_often(image, augmentation, times=200, **arguments):
@@ -95,6 +169,45 @@ def test_random_resized_crops_have_the_areas_and_ratios_they_should(mirrored):
     assert 1.2 < ratios.max() < 1.45
 
 
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_random_crops_are_squares_of_one_size_anywhere(share):
+    y, x = np.mgrid[:160, :200]
+    image = np.stack([x, y, 0 * x], axis=-1).astype(np.uint8)
+    side = round(share * 160)
+
+    results = augment_often(image, "random_crop", image_size=side, share=share)
+
+    # Nothing is resized, so every crop is the image's own pixels.
+    corners = np.round((results[:, 0, 0] + 1) * 127.5).astype(int)
+    expected = [image[top : top + side, left : left + side] for left, top, _ in corners]
+    np.testing.assert_allclose(results, np.stack(expected) / 127.5 - 1, atol=1e-5)
+    for positions, last in zip(corners.T, (200 - side, 160 - side)):
+        assert positions.min() <= 0.05 * last
+        assert 0.95 * last <= positions.max() <= last
+        assert positions.mean() == pytest.approx(last / 2, abs=0.1 * last)
+
+
+def test_lighting_is_normal_noise_along_the_principal_components_of_colour():
+    image = smooth_image(8, 8)
+    results = augment_often(image, "none", times=2000, image_size=8, lighting=0.1)
+    noise = (results - (image / 127.5 - 1)) / 2
+    # The same for all pixels of an image.
+    assert np.ptp(noise, axis=(1, 2)).max() < 1e-6
+    noise = noise[:, 0, 0].astype(np.float64)
+
+    # Krizhevsky et al., 2012: [p1, p2, p3] [a1 l1, a2 l2, a3 l3]^T with a ~ N(0, 0.1).
+    components = np.array(
+        [[-0.5675, -0.5808, -0.5836], [0.7192, -0.0045, -0.6948], [0.4009, -0.8140, 0.4203]]
+    )
+    np.testing.assert_allclose(components @ components.T, np.eye(3), atol=1e-3)
+    factors = noise @ components.T / [0.2175, 0.0188, 0.0045]
+    np.testing.assert_allclose(factors.mean(axis=0), 0, atol=0.01)
+    np.testing.assert_allclose(np.cov(factors.T), 0.01 * np.eye(3), atol=0.001)
+    # About 68 and 95 % of a normal distribution.
+    assert np.mean(np.abs(factors) < 0.1) == pytest.approx(0.683, abs=0.03)
+    assert np.mean(np.abs(factors) < 0.2) == pytest.approx(0.954, abs=0.02)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -103,6 +216,10 @@ def test_random_resized_crops_have_the_areas_and_ratios_they_should(mirrored):
         ({"name": "pad_crop"}, r"`augmentation` 'pad_crop': .*'pad'"),
         ({"name": "pad_crop", "pad": -1}, r"`augmentation.pad` must be .*\[0, 8\].*-1"),
         ({"name": "pad_crop", "pad": 1.5}, r"`augmentation.pad` must be an int"),
+        ({"name": "random_crop"}, r"`augmentation` 'random_crop': .*'share'"),
+        ({"name": "random_crop", "share": 0}, r"`augmentation.share` must be .*\(0, 1\].*=0"),
+        ({"name": "none", "lighting": -1}, r"`augmentation.lighting` must be a number.* -1"),
+        ({"name": "none", "lighting": "on"}, r"`augmentation.lighting` must be .*'on'"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

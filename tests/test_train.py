@@ -1,5 +1,6 @@
 """The command bireal-train, in a process of its own; test_training.py lets it train."""
 
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from bireal_keras import recipes
 MODULE = [sys.executable, "-m", "bireal_keras.train"]
 SCRIPT = [str(Path(sys.executable).with_name("bireal-train"))]
 COMPLETE = ["--config=mnist_5k", "--dataset=mnist_5k"]
+STAGED = ["--config=imagenet_caffe_18", "--dataset=mnist_5k", "--output_dir=x"]
 
 
 def run(command, *arguments):
@@ -24,7 +26,10 @@ def test_help_is_complete(command):
         pytest.skip("needs the package installed")
     result = run(command, "--help")
     assert (result.returncode, result.stderr) == (0, "")
-    for flag in ("config", "data_dir", "dataset", "[no]download", "output_dir", "[no]resume"):
+    for flag in (
+        *("checkpoint_minutes", "checkpoint_steps", "config", "data_dir", "dataset"),
+        *("[no]deterministic", "[no]download", "output_dir", "[no]resume", "strategy"),
+    ):
         assert f"\n  --{flag}: " in result.stdout
     for recipe in recipes.list_recipes():
         assert f"\n    {recipe}\n" in result.stdout
@@ -51,6 +56,12 @@ def test_help_is_complete(command):
             ".* no field `optimizer.learningrate`. Near: optimizer.learning_rate.*",
         ),
         ([*COMPLETE, "--output_dir=x", "--config.epochs=two"], "flag --config.epochs=two: .*"),
+        (
+            [*STAGED, "--config.stages[3].epoch=2"],
+            r".* no field `stages\[3\].epoch`. Near: stages\[3\].epochs.*",
+        ),
+        ([*STAGED, "--config.stages[4].epochs=2"], r".* no field `stages\[4\].epochs`. .*"),
+        ([*COMPLETE, "--output_dir=x", "--strategy=two"], "flag --strategy=two: .*"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_status_2(arguments, message, tmp_path):
@@ -75,3 +86,26 @@ def test_a_failure_is_one_line_and_status_1(tmp_path):
     assert result.stderr.splitlines()[-1] == ours[0]
     assert "Traceback" not in result.stderr
     assert not output_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tf_config", "message"),
+    [
+        ([*COMPLETE, "--strategy=multi_worker"], "{", "For strategy 'multi_worker' .* no JSON.*"),
+        ([*STAGED, "--config.stages[3].epochs=0"], "", r".*`stages\[3\].epochs` must be a pos.*"),
+        ([*STAGED, "--config.epochs=3"], "", ".*`epochs` must be an int of at least 4.*"),
+    ],
+)
+def test_what_the_recipe_or_the_machines_lack_is_one_line(arguments, tf_config, message, tmp_path):
+    result = subprocess.run(
+        [*MODULE, *arguments, f"--output_dir={tmp_path / 'run'}"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "TF_CONFIG": tf_config},
+    )
+    assert result.returncode == 1
+    ours = [line for line in result.stderr.splitlines() if "bireal" in line]
+    assert re.fullmatch(f"bireal-train: {message}", ours[-1])
+    assert len(ours) == 1
+    assert list(tmp_path.iterdir()) == []

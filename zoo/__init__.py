@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bireal_keras._keras import keras
+from bireal_keras.zoo.ablationnet import AblationNet18
 from bireal_keras.zoo.binarynet import (
     BinaryPlainNet18,
     BinaryPlainNet34,
@@ -53,10 +54,12 @@ _MODELS: dict[str, Callable[..., keras.Model]] = {
         XNORResNet34,
     )
 }
+# What `bireal_keras.ablation` trains: variants of the listed networks, none of its own.
+_VARIANTS: dict[str, Callable[..., keras.Model]] = {"AblationNet18": AblationNet18}
 
 
 def list_models() -> list[str]:
-    """Names that `create_model` accepts."""
+    """Names of the networks that `create_model` builds."""
     return sorted(_MODELS)
 
 
@@ -64,19 +67,20 @@ def create_model(name: str, **kwargs: Any) -> keras.Model:
     """Builds a model by name: `create_model("BiRealNet18", num_classes=10)`.
 
     Args:
-        name: one of `list_models()`.
+        name: one of `list_models()`, or "AblationNet18".
         **kwargs: the arguments of the function of that name.
 
     Raises:
         ValueError: no model has that name, or it does not take one of the arguments.
     """
-    if name not in _MODELS:
+    model = {**_MODELS, **_VARIANTS}.get(name)
+    if model is None:
         raise ValueError(f"`name` must be one of {list_models()}. Received: name={name!r}.")
     try:
-        inspect.signature(_MODELS[name]).bind(**kwargs)
+        inspect.signature(model).bind(**kwargs)
     except TypeError as error:
         raise ValueError(f"{name}: {error}.") from error
-    return _MODELS[name](**kwargs)
+    return model(**kwargs)
 
 
 __all__ = [*_MODELS, "create_model", "decode_predictions", "from_torch", "list_models"]

@@ -22,7 +22,7 @@ from bireal_keras.zoo.birealnet import BLOCKS, BiRealNet18
 PAIRS = {depth: tuple(count // 2 for count in BLOCKS[depth]) for depth in (18, 34)}
 
 
-def _plain_block(
+def plain_block(
     x: tf.Tensor, filters: int, *, strides: int, conv: blocks.ConvFactory, name: str
 ) -> tf.Tensor:
     """x ---> sign ---> 1-bit conv ---> BN --->"""
@@ -30,7 +30,7 @@ def _plain_block(
     return blocks.batch_norm(x, f"{name}_bn")
 
 
-def _residual_block(
+def residual_block(
     x: tf.Tensor, filters: int, *, strides: int, conv: blocks.ConvFactory, name: str
 ) -> tf.Tensor:
     """x ---> sign ---> 1-bit conv ---> BN ---> sign ---> 1-bit conv ---> BN ---> + --->
@@ -71,7 +71,7 @@ def BinaryPlainNet18(**arguments: Any) -> keras.Model:
 
     Arguments, result and errors are those of `BiRealNet18`.
     """
-    return _binarynet("BinaryPlainNet18", _plain_block, BLOCKS[18], **arguments)
+    return _binarynet("BinaryPlainNet18", plain_block, BLOCKS[18], **arguments)
 
 
 @_model.with_arguments_of(BiRealNet18)
@@ -82,7 +82,7 @@ def BinaryPlainNet34(**arguments: Any) -> keras.Model:
 
     Arguments, result and errors are those of `BiRealNet18`.
     """
-    return _binarynet("BinaryPlainNet34", _plain_block, BLOCKS[34], **arguments)
+    return _binarynet("BinaryPlainNet34", plain_block, BLOCKS[34], **arguments)
 
 
 @_model.with_arguments_of(BiRealNet18)
@@ -94,7 +94,7 @@ def BinaryResNet18(**arguments: Any) -> keras.Model:
 
     Arguments, result and errors are those of `BiRealNet18`.
     """
-    return _binarynet("BinaryResNet18", _residual_block, PAIRS[18], **arguments)
+    return _binarynet("BinaryResNet18", residual_block, PAIRS[18], **arguments)
 
 
 @_model.with_arguments_of(BiRealNet18)
@@ -105,4 +105,4 @@ def BinaryResNet34(**arguments: Any) -> keras.Model:
 
     Arguments, result and errors are those of `BiRealNet18`.
     """
-    return _binarynet("BinaryResNet34", _residual_block, PAIRS[34], **arguments)
+    return _binarynet("BinaryResNet34", residual_block, PAIRS[34], **arguments)

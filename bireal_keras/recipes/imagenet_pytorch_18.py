@@ -7,7 +7,7 @@ Source of the numbers: https://github.com/liuzechun/Bi-real-net, pytorch_impleme
 train.py. Its README reports the accuracy of the paper's staged training for it: 56.4 % top-1.
 
 What differs here: no colour ("lighting") noise, which their code adds at a scale that hardly
-shows; validation on the whole centre square instead of 224 of 256 pixels; BatchNorm's
+shows; images lie in [-1, 1], where theirs have ImageNet's mean and deviation; BatchNorm's
 momentum and epsilon are larq-zoo's; weights are clipped to [-1, 1].
 """
 
@@ -23,8 +23,13 @@ def get_config() -> ml_collections.ConfigDict:
                 "width": 64,
                 "stem": "imagenet",
             },
-            # RandomResizedCrop(224, scale=(0.08, 1)) and RandomHorizontalFlip.
-            "dataset": {"image_size": 224, "augmentation": {"name": "random_resized_crop_flip"}},
+            "dataset": {
+                "image_size": 224,
+                # RandomResizedCrop(224, scale=(0.08, 1)) and RandomHorizontalFlip.
+                "augmentation": {"name": "random_resized_crop_flip"},
+                # Resize(256) and CenterCrop(224).
+                "center_crop": 224 / 256,
+            },
             # Adam with default betas and no weight decay.
             "optimizer": {"name": "adam", "learning_rate": 1e-3},
             # LambdaLR, stepped before each epoch, so that the last one has a rate of 0.

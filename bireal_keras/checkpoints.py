@@ -1,0 +1,176 @@
+"""Checkpoints: one file each, written whole or not at all, and read whole or not at all.
+
+A checkpoint is a NumPy archive of the model's and the optimizer's variables, and of how far
+the run had come. It is written under another name and renamed once it is on the disk, so that
+a run can be killed at any time. Each array has a checksum: a file that was cut off or has
+rotted is noticed, and the one before it is taken.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from bireal_keras._keras import keras
+
+_NAME = re.compile(r"epoch-(\d+)-step-(\d+)\.npz")
+_POSITION = "position"
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """How far a run has come.
+
+    Attributes:
+        stage: the stage whose model this is, from 0.
+        epoch: complete epochs, of all stages.
+        step: steps of the next epoch.
+        figures: means over those steps, and their "seconds".
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    step: int = 0
+    figures: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch + 1}, step {self.step}"
+
+
+Arrays = dict[str, np.ndarray]
+
+
+class Checkpoints:
+    """The checkpoints of a run, `epoch-0003-step-000042.npz`, of which the newest are kept."""
+
+    def __init__(self, folder: str | os.PathLike[str], *, keep: int = 3):
+        self._folder = Path(folder)
+        self._keep = keep
+
+    def paths(self) -> list[Path]:
+        """From the oldest to the newest."""
+        found = [(path, _NAME.fullmatch(path.name)) for path in self._folder.glob("*.npz")]
+        return [
+            path
+            for _, path in sorted(
+                ((int(name[1]), int(name[2])), path) for path, name in found if name
+            )
+        ]
+
+    def save(self, arrays: Arrays, position: Position) -> Path | None:
+        """Writes a checkpoint, and removes the oldest.
+
+        Returns:
+            Its path, or None, after a warning, when it could not be written (the disk is
+            full) or holds a number that is not finite. Those before it stay then.
+        """
+        for name, array in arrays.items():
+            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+                warnings.warn(f"No checkpoint at {position}: {name} is not finite.", stacklevel=2)
+                return None
+        path = self._folder / f"epoch-{position.epoch:04}-step-{position.step:06}.npz"
+        partial = self._folder / f"partial.{path.name}"
+        described = np.array(json.dumps(dataclasses.asdict(position)))
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                _write(file, {_POSITION: described, **arrays})
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            warnings.warn(
+                f"No checkpoint at {position}: cannot write {path}: {error}. The newest is "
+                f"{self.newest()}.",
+                stacklevel=2,
+            )
+            return None
+        for old in self.paths()[: -self._keep]:
+            old.unlink()
+        return path
+
+    def newest(self) -> Path | None:
+        return next(reversed(self.paths()), None)
+
+    def load(self) -> tuple[Arrays, Position] | None:
+        """The newest checkpoint that can be read, or None if there is no file at all.
+
+        Each newer one that cannot be read is warned about.
+
+        Raises:
+            ValueError: there are checkpoints, and none can be read.
+        """
+        for path in reversed(self.paths()):
+            try:
+                return _read(path)
+            except (*_DAMAGE, OSError) as error:
+                warnings.warn(
+                    f"Cannot read the checkpoint {path}, taking the one before: {error}",
+                    stacklevel=2,
+                )
+        if self.paths():
+            raise ValueError(f"None of the checkpoints in {self._folder} can be read.")
+        return None
+
+
+_DAMAGE = (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def _write(file: BinaryIO, arrays: Arrays) -> None:
+    """`numpy.savez`, which after a failed write tries again whenever Python collects garbage."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+
+
+def _read(path: Path) -> tuple[Arrays, Position]:
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    return arrays, Position(**json.loads(str(arrays.pop(_POSITION))))
+
+
+def state_of(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Arrays:
+    """The variables of a model and its optimizer, by names that tell them apart.
+
+    Across machines, every one has to call this: some variables are read from all of them.
+    """
+    variables = _variables(model, optimizer)
+    return dict(zip(variables, keras.backend.batch_get_value(list(variables.values()))))
+
+
+def restore(arrays: Arrays, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    """Sets what `state_of` returned.
+
+    Raises:
+        ValueError: the checkpoint is another model's or optimizer's; nothing was set.
+    """
+    # Its variables are made at the first step otherwise.
+    optimizer.build(model.trainable_variables)
+    variables = _variables(model, optimizer)
+    for name in sorted({*arrays, *variables}):
+        shape = tuple(variables[name].shape) if name in variables else None
+        if name not in arrays or shape != arrays[name].shape:
+            raise ValueError(
+                f"The checkpoint is another model's or optimizer's: {name} has the shape "
+                f"{arrays[name].shape if name in arrays else None} there, and {shape} here."
+            )
+    keras.backend.batch_set_value([(variables[name], arrays[name]) for name in variables])
+
+
+def _variables(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> dict[str, keras.backend.variable]:
+    # The names of an optimizer's variables depend on where they were made.
+    named = {f"model/{i:04}/{v.name}": v for i, v in enumerate(model.weights)}
+    return named | {f"optimizer/{i:04}": v for i, v in enumerate(optimizer.variables)}

@@ -1,0 +1,108 @@
+"""From stage to stage: building each one's model, and carrying weights into it."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+
+from bireal_keras import zoo
+from bireal_keras._keras import keras
+
+
+def create_model(stage: ml_collections.ConfigDict, class_names: tuple[str, ...]) -> keras.Model:
+    """Builds a stage's model for images of a dataset, with initial weights from its seed.
+
+    Raises:
+        ValueError: the zoo has no such model, or it does not end in one probability for
+            each of `class_names`.
+    """
+    arguments = dict(stage.model)
+    if arguments["num_classes"] != len(class_names):
+        some = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
+        raise ValueError(
+            "The recipe's `model.num_classes` must be the dataset's number of classes, "
+            f"{len(class_names)} ({some}). Received: {arguments['num_classes']}."
+        )
+    size = stage.dataset.image_size
+    keras.utils.set_random_seed(stage.seed)
+    model = zoo.create_model(arguments.pop("name"), input_shape=(size, size, 3), **arguments)
+    if model.output_shape != (None, len(class_names)):
+        raise ValueError(
+            "The recipe's model must end in class probabilities. "
+            f"Received a model with the output shape {model.output_shape}."
+        )
+    return model if stage.binary_weights else with_real_kernels(model)
+
+
+def load_model(path: str | os.PathLike[str]) -> keras.Model:
+    """Reads a Keras model, from whatever format Keras knows.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    path = os.path.expanduser(path)
+    if not os.path.exists(path):
+        raise ValueError(f"there is no model {path}")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # A damaged file can raise nearly anything.
+        raise ValueError(f"cannot read the model {path}: {' '.join(str(error).split())}") from error
+
+
+def with_real_kernels(model: keras.Model) -> keras.Model:
+    """A copy of a model whose 1-bit convolutions have real kernels, and signs as input still.
+
+    The first of ReActNet's two stages trains it. Its layers have the same names, and the
+    weights of `model`; kernels are neither quantized nor clipped.
+    """
+
+    def real_kernel(layer: keras.layers.Layer) -> dict[str, Any]:
+        if getattr(layer, "kernel_quantizer", None) is None:
+            return {}
+        return {"kernel_quantizer": None, "kernel_constraint": None}
+
+    return clone(model, real_kernel)
+
+
+def clone(
+    model: keras.Model, changes: Callable[[keras.layers.Layer], dict[str, Any]]
+) -> keras.Model:
+    """A copy of a functional model, with its weights, whose layers have other arguments."""
+
+    def clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return type(layer).from_config({**layer.get_config(), **changes(layer)})
+
+    copy = keras.models.clone_model(model, clone_function=clone_layer)
+    carry_weights(model, copy)
+    return copy
+
+
+def carry_weights(source: keras.Model, target: keras.Model) -> None:
+    """Gives each layer of `target` the weights of the layer of that name in `source`.
+
+    BatchNorm's statistics are weights like the others.
+
+    Raises:
+        ValueError: a layer has no counterpart or one with other shapes; nothing was carried.
+    """
+    check_fits(source, target)
+    for layer in target.layers:
+        if layer.weights:
+            layer.set_weights(source.get_layer(layer.name).get_weights())
+
+
+def check_fits(source: keras.Model, target: keras.Model) -> None:
+    """Raises `carry_weights`'s ValueErrors without carrying anything."""
+    shapes = {layer.name: _shapes(layer) for layer in source.layers if layer.weights}
+    for layer in target.layers:
+        if layer.weights and shapes.get(layer.name) != _shapes(layer):
+            raise ValueError(
+                f"{target.name} cannot start from the weights of {source.name}: its layer "
+                f"{layer.name!r} has weights of the shapes {_shapes(layer)}, and the other's "
+                f"{shapes.get(layer.name, 'does not exist')}."
+            )
+
+
+def _shapes(layer: keras.layers.Layer) -> list[tuple[int, ...]]:
+    return [tuple(weight.shape) for weight in layer.weights]

@@ -1,0 +1,115 @@
+"""Building stages' models and carrying weights between them."""
+
+import ml_collections
+import numpy as np
+import pytest
+
+from bireal_keras import staging, zoo
+from bireal_keras._keras import keras, lq
+
+SMALL = {"input_shape": (8, 8, 3), "num_classes": 3, "width": 4, "stem": "cifar"}
+
+
+def weights_of(model):
+    return {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+
+
+def randomize(model):
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.uniform(-1, 1, weight.shape) for weight in model.weights])
+
+
+def test_weights_and_batch_norms_statistics_are_carried_exactly():
+    source, target = zoo.BiRealNet18Float(**SMALL, activation="clip"), zoo.BiRealNet18(**SMALL)
+    randomize(source)
+    before = weights_of(source)
+    staging.carry_weights(source, target)
+    after = weights_of(target)
+    assert before.keys() == after.keys()
+    for name, weights in before.items():
+        assert len(weights) == (4 if name.endswith("_bn") else 2 if name == "head_fc" else 1)
+        for expected, weight in zip(weights, after[name], strict=True):
+            np.testing.assert_array_equal(weight, expected)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"width": 5}, r"'stem_conv' has weights of .*3, 5\)\], and the other's .*3, 4\)\]"),
+        ({"stem": "imagenet"}, r"'stem_conv' has weights of .*\(7, 7, 3, 4\)"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named_and_nothing_is_carried(other, message):
+    source = zoo.BiRealNet18(**SMALL)
+    target = zoo.BiRealNet18(**{**SMALL, "input_shape": (32, 32, 3), **other})
+    before = weights_of(target)
+    with pytest.raises(ValueError, match=message):
+        staging.carry_weights(source, target)
+    for name, weights in weights_of(target).items():
+        for expected, weight in zip(before[name], weights):
+            np.testing.assert_array_equal(weight, expected)
+
+
+def test_a_layer_that_the_other_lacks_is_named():
+    target = zoo.ReActBiRealNet18(**SMALL)
+    with pytest.raises(ValueError, match=r"'stage1_block1_conv_shift' .* does not exist"):
+        staging.carry_weights(zoo.BiRealNet18(**SMALL), target)
+
+
+@pytest.fixture(scope="module")
+def with_real_kernels():
+    keras.utils.set_random_seed(0)
+    model = zoo.ReActBiRealNet18(**SMALL)
+    randomize(model)
+    return model, staging.with_real_kernels(model)
+
+
+def test_real_kernels_are_neither_quantized_nor_clipped(with_real_kernels):
+    model, real = with_real_kernels
+    quantized = [layer for layer in model.layers if isinstance(layer, lq.layers.QuantConv2D)]
+    assert len(quantized) == 16
+    for layer in quantized:
+        twin = real.get_layer(layer.name)
+        assert layer.kernel_quantizer is not None
+        assert twin.kernel_quantizer is None
+        assert twin.kernel_constraint is None
+        assert type(twin.input_quantizer) is type(layer.input_quantizer)
+        assert twin.pad_values == layer.pad_values
+    for name, weights in weights_of(model).items():
+        for expected, weight in zip(weights, weights_of(real)[name], strict=True):
+            np.testing.assert_array_equal(weight, expected)
+
+
+def test_a_convolution_with_signs_and_a_real_kernel_is_the_formula(with_real_kernels):
+    layer = with_real_kernels[1].get_layer("stage1_block2_conv")
+    images = np.random.default_rng(1).normal(size=(2, 5, 5, 4)).astype(np.float32)
+    signs = np.pad(np.where(images >= 0, 1.0, -1.0), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    kernel = layer.get_weights()[0]
+    expected = sum(
+        signs[:, row : row + 5, column : column + 5] @ kernel[row, column]
+        for row in range(3)
+        for column in range(3)
+    )
+    np.testing.assert_allclose(layer(images), expected, rtol=1e-5, atol=1e-5)
+
+
+def stage(**model):
+    return ml_collections.ConfigDict(
+        {
+            "model": {"name": "BiRealNet18", "num_classes": 3, "width": 4, "stem": "cifar"} | model,
+            "dataset": {"image_size": 8},
+            "seed": 0,
+            "binary_weights": True,
+        }
+    )
+
+
+def test_the_initial_weights_depend_on_the_seed_alone():
+    first, second = (staging.create_model(stage(), ("a", "b", "c")) for _ in range(2))
+    for expected, weight in zip(first.get_weights(), second.get_weights()):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_the_classes_must_be_the_datasets():
+    with pytest.raises(ValueError, match=r"dataset's number of classes, 2 \(a, b\). Received: 3"):
+        staging.create_model(stage(), ("a", "b"))
