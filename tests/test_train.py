@@ -28,7 +28,8 @@ def test_help_is_complete(command):
     assert (result.returncode, result.stderr) == (0, "")
     for flag in (
         *("checkpoint_minutes", "checkpoint_steps", "config", "data_dir", "dataset"),
-        *("[no]deterministic", "[no]download", "output_dir", "[no]resume", "strategy"),
+        *("[no]deterministic", "[no]download", "output_dir", "[no]pipeline_only"),
+        *("[no]resume", "strategy"),
     ):
         assert f"\n  --{flag}: " in result.stdout
     for recipe in recipes.list_recipes():
@@ -40,7 +41,7 @@ def test_help_is_complete(command):
     ("arguments", "message"),
     [
         ([], ".*Flag --config must have a value .*"),
-        (COMPLETE, "flag --output_dir=None: Flag --output_dir must have a value .*"),
+        (COMPLETE, r"Flag --output_dir must have a value\."),
         ([*COMPLETE, "--outputdir=x"], "Unknown command line flag 'outputdir'. Did you mean.*"),
         ([*COMPLETE, "--output_dir=x", "y"], "Unexpected argument 'y'.*"),
         (
@@ -109,3 +110,10 @@ def test_what_the_recipe_or_the_machines_lack_is_one_line(arguments, tf_config, 
     assert re.fullmatch(f"bireal-train: {message}", ours[-1])
     assert len(ours) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pipeline_only_trains_nothing():
+    result = run(MODULE, "--config=mnist_5k", "--dataset=fake/28/10", "--pipeline_only")
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout.split()[0].replace(",", "")) > 0
+    assert "images/s" in result.stdout
