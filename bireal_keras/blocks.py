@@ -232,7 +232,7 @@ def cheap_stem(
     what Bi-Real Net 18 computes: 118 of 164 million FLOPs at 224x224, as the paper counts.
     This one takes 78 million. Halving the map in the first two steps is what makes it
     cheap: the three convolutions of ResNet-C, which halve it once before the pooling, take
-    357 million.
+    358 million.
 
     Sources: dabnn (Zhang et al., 2019, arXiv:1908.05858) has Bi-Real Net 18 with a cheaper
     stem, of another design; stacks of 3x3 convolutions with stride 2 and growing width are
