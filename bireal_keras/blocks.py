@@ -235,12 +235,12 @@ def cheap_stem(
     what Bi-Real Net 18 computes: 118 of 164 million FLOPs at 224x224, as the paper counts.
     This one takes 78 million. Halving the map in the first two steps is what makes it
     cheap: the three convolutions of ResNet-C, which halve it once before the pooling, take
-    357 million.
+    358 million.
 
-    Sources: dabnn (Zhang et al., 2019, arXiv:1908.05858) has Bi-Real Net 18 with a cheaper
-    stem, of another design; stacks of 3x3 convolutions with stride 2 and growing width are
-    from Xiao et al., "Early Convolutions Help Transformers See Better", 2021
-    (arXiv:2106.14881).
+    The design is ours. That a cheaper stem pays is known from dabnn (Zhang et al., 2019,
+    arXiv:1908.05858), which publishes a Bi-Real Net 18 with one; stacks of 3x3 convolutions
+    with stride 2 in place of a large one, from Xiao et al., 2021 (arXiv:2106.14881). No
+    accuracy of this stem is known.
     """
     widths = (max(1, filters // 4), max(1, filters // 2), filters)
     for index, (width, strides) in enumerate(zip(widths, (2, 2, 1)), start=1):

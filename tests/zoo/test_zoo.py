@@ -236,8 +236,8 @@ def test_torch_padding_needs_a_known_size():
 
 
 def test_transfer_to_other_digits():
-    """A backbone trained on the digits 0 to 4 helps a new head to tell 5 to 9."""
-    backbone = zoo.BiRealNet18(include_top=False, input_shape=(32, 32, 3), width=8)
+    """A backbone trained on the digits 0 to 4 serves a new head to tell 5 to 9; chance is 20 %."""
+    backbone = zoo.BiRealNet18(include_top=False, input_shape=(16, 16, 3), width=8, stem="cifar")
 
     def classifier():
         pooled = keras.layers.GlobalAveragePooling2D()(backbone.output)
@@ -250,19 +250,19 @@ def test_transfer_to_other_digits():
         images, labels = [], []
         for source, label in split.examples.as_numpy_iterator():
             if first <= label < first + 5 and len(labels) < count:
-                images.append(np.pad(split.read(source), ((2, 2), (2, 2), (0, 0))) / 127.5 - 1)
+                image = np.pad(source, ((2, 2), (2, 2), (0, 0)))[::2, ::2]
+                images.append(image / 127.5 - 1)
                 labels.append(label - first)
         return np.float32(images), np.array(labels)
 
     mnist = data.load("mnist_5k")
-    classifier().fit(*digits(mnist.train, 0, 1000), epochs=4, batch_size=32, verbose=0)
+    classifier().fit(*digits(mnist.train, 0, 1000), epochs=3, batch_size=32, verbose=0)
 
     backbone.trainable = False
     before = backbone.get_weights()
     head = classifier()
     head.fit(*digits(mnist.train, 5, 500), epochs=10, batch_size=32, verbose=0)
     _, accuracy = head.evaluate(*digits(mnist.validation, 5, 250), verbose=0)
-    print(f"accuracy {accuracy:.1%}")
     assert accuracy > 0.6
     for a, b in zip(backbone.get_weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
