@@ -88,29 +88,40 @@ _PIPELINE_ONLY = flags.DEFINE_bool(
 def main(args: list[str]) -> int:
     if args:
         raise app.UsageError(f"Unexpected argument {args[0]!r}: every argument is a --flag")
-    if _OUTPUT_DIR.value is None and not _PIPELINE_ONLY.value:
+    output_dir = _OUTPUT_DIR.value
+    if output_dir is None and not _PIPELINE_ONLY.value:
         raise app.UsageError("Flag --output_dir must have a value")
     if logging.get_verbosity() < logging.DEBUG:
         logging.set_verbosity(logging.ERROR)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.formatwarning = lambda message, *_, **__: f"bireal-train: warning: {message}\n"
-    # After the flags: --help and a mistyped flag need not wait for TensorFlow.
-    from bireal_keras import throughput, training
+    if _PIPELINE_ONLY.value or output_dir is None:
+        return _measure_pipeline()
+    return _train(output_dir)
 
-    if _PIPELINE_ONLY.value:
-        speed = throughput.measure_pipeline(
-            _CONFIG.value,
-            dataset=_DATASET.value,
-            data_dir=_DATA_DIR.value,
-            download=_DOWNLOAD.value,
-        )
-        print(f"{speed:,.0f} images/s from the input pipeline alone")
-        return 0
+
+def _measure_pipeline() -> int:
+    # After the flags, here and below: --help and a mistyped flag need not wait for TensorFlow.
+    from bireal_keras import throughput
+
+    speed = throughput.measure_pipeline(
+        _CONFIG.value,
+        dataset=_DATASET.value,
+        data_dir=_DATA_DIR.value,
+        download=_DOWNLOAD.value,
+    )
+    print(f"{speed:,.0f} images/s from the input pipeline alone")
+    return 0
+
+
+def _train(output_dir: str) -> int:
+    from bireal_keras import training
+
     try:
         metrics = training.train_and_evaluate(
             _CONFIG.value,
             dataset=_DATASET.value,
-            output_dir=_OUTPUT_DIR.value,
+            output_dir=output_dir,
             data_dir=_DATA_DIR.value,
             resume=_RESUME.value,
             download=_DOWNLOAD.value,
@@ -125,7 +136,7 @@ def main(args: list[str]) -> int:
     if metrics is not None:
         print(
             f"validation accuracy {metrics['validation']['accuracy']:.2%} after "
-            f"{metrics['epochs']} epochs and {metrics['seconds']:.0f} s: {_OUTPUT_DIR.value}"
+            f"{metrics['epochs']} epochs and {metrics['seconds']:.0f} s: {output_dir}"
         )
     return 0
 
