@@ -10,7 +10,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import pytest
-from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
@@ -84,6 +83,8 @@ def tiny_recipe(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
     """Forty 8x8 images of each of three classes, which differ in their bright channel."""
+    from PIL import Image  # Not there on emulated devices, whose tests need no photos.
+
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     for channel, name in enumerate(("red", "green", "blue")):
