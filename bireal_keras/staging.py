@@ -65,6 +65,31 @@ def with_real_kernels(model: keras.Model) -> keras.Model:
     return clone(model, real_kernel)
 
 
+def with_precision(model: keras.Model, precision: str) -> keras.Model:
+    """A copy of a model that computes in another precision, but for its outputs' layers.
+
+    Its variables stay float32, as Keras's dtype policies say; "float32" is `model` itself.
+    """
+    if precision == "float32":
+        return model
+
+    def in_precision(layer: keras.layers.Layer) -> dict[str, Any]:
+        if layer.name in model.output_names:
+            return {}
+        return _with_dtype(layer.get_config(), precision)
+
+    return clone(model, in_precision)
+
+
+def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """A layer's config with another dtype, in the configs of its quantizers as well."""
+    changed = {
+        key: _with_dtype(value, dtype) if isinstance(value, dict) else value
+        for key, value in config.items()
+    }
+    return {**changed, "dtype": dtype} if "dtype" in config else changed
+
+
 def clone(
     model: keras.Model, changes: Callable[[keras.layers.Layer], dict[str, Any]]
 ) -> keras.Model:

@@ -205,6 +205,7 @@ class _Run:
             staging.carry_weights(self._source(index, "start"), model)
         with self.strategy.scope():
             trained = distribution.replicate(model, self.strategy)
+            trained = staging.with_precision(trained, stage.get("precision", "float32"))
             teacher = None
             if "distillation" in stage:
                 teacher = distribution.replicate(

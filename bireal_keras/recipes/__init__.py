@@ -26,6 +26,8 @@ and, where they are wanted, of:
     binary_weights  False leaves the kernels of 1-bit convolutions real and unclipped
     start           where the weights come from: "scratch", "previous" (the stage before),
                     the name of an earlier stage, or the path of a Keras model
+    precision       what training computes in: "float32" or "mixed_bfloat16", which is faster where
+                    the hardware has it. Weights and the trained model are float32
     distillation    teacher: the name of an earlier stage or the path of a Keras model, from
                     images in [-1, 1] to class probabilities
                     weight: share of the teacher's probabilities in the labels, in (0, 1]
@@ -124,6 +126,9 @@ def _string(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
+# Keras's "mixed_float16" needs a scaled loss, which these have the exponents to do without.
+_PRECISIONS = ("float32", "mixed_bfloat16")
+
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model.name": (_string, "a string"),
     "model.num_classes": (_int_from(1), "a positive int"),
@@ -143,6 +148,7 @@ _OPTIONAL_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "optimizer.l2": (_positive, "a positive number"),
     "binary_weights": (lambda value: isinstance(value, bool), "True or False"),
     "start": (_string, "'scratch', 'previous', the name of an earlier stage or a path"),
+    "precision": (lambda value: value in _PRECISIONS, f"one of {_PRECISIONS}"),
     "distillation.teacher": (_string, "the name of an earlier stage or a path"),
     "distillation.weight": (
         lambda value: _number(value) and 0 < value <= 1,
