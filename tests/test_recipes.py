@@ -166,6 +166,7 @@ def test_a_recipe_without_stages_is_one():
         ),
         ([{"name": "a", "epochs": 1, "start": 1}], {}, r"`stages\[0\].start` must be 'scratch'"),
         ([{"name": "a", "epochs": 1, "binary_weights": 0}], {}, "`.*binary_weights` must be True"),
+        ([{"name": "a", "epochs": 1, "precision": "half"}], {}, r"precision` must be one of .*_bf"),
         ([{"name": n, "epochs": 1} for n in "abc"], {"epochs": 2}, "`epochs` .* at least 3"),
         ([{"name": "a", "epochs": 1}], {"reestimate_epochs": 0}, "`.*reestimate_epochs` must be"),
     ],

@@ -7,6 +7,7 @@ import pytest
 from bireal_keras import staging, zoo
 from bireal_keras._keras import keras, lq
 
+INPUT = keras.layers.InputLayer
 SMALL = {"input_shape": (8, 8, 3), "num_classes": 3, "width": 4, "stem": "cifar"}
 
 
@@ -91,6 +92,29 @@ def test_a_convolution_with_signs_and_a_real_kernel_is_the_formula(with_real_ker
         for column in range(3)
     )
     np.testing.assert_allclose(layer(images), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_float32_is_the_model_itself(with_real_kernels):
+    assert staging.with_precision(with_real_kernels[0], "float32") is with_real_kernels[0]
+
+
+def test_bfloat16_is_for_the_arithmetic_and_not_for_weights_and_outputs(with_real_kernels):
+    model, _ = with_real_kernels
+    twin = staging.with_precision(model, "mixed_bfloat16")
+    *inner, softmax = [layer for layer in twin.layers if not isinstance(layer, INPUT)]
+    for layer in inner:
+        quantizers = [getattr(layer, f"{name}_quantizer", None) for name in ("input", "kernel")]
+        assert {part.compute_dtype for part in (layer, *quantizers) if part} == {"bfloat16"}
+    assert softmax.compute_dtype == "float32"
+    for expected, weight in zip(model.weights, twin.weights, strict=True):
+        assert weight.dtype == "float32"
+        np.testing.assert_array_equal(weight, expected)
+
+    images = np.random.default_rng(1).uniform(-1, 1, (2, 5, 5, 4)).astype(np.float32)
+    exact, rounded = (m.get_layer("stage1_block2_conv")(images) for m in (model, twin))
+    assert rounded.dtype == "bfloat16"
+    # Up to 36 terms of +-s: s, the sum and their product are rounded to 8 bits.
+    np.testing.assert_allclose(np.float32(rounded), exact, rtol=3 * 2**-8, atol=1e-6)
 
 
 def stage(**model):

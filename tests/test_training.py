@@ -341,7 +341,7 @@ def test_a_staged_run_that_breaks_off_ends_with_the_same_weights(
         config,
         {"name": "twin", "epochs": 1, "model": REAL, "optimizer": {"l2": 1e-3}},
         {
-            **{"name": "one_bit", "epochs": 2, "start": "scratch"},
+            **{"name": "one_bit", "epochs": 2, "start": "scratch", "precision": "mixed_bfloat16"},
             "distillation": {"teacher": "twin", "weight": 0.5},
         },
     )
@@ -355,6 +355,8 @@ def test_a_staged_run_that_breaks_off_ends_with_the_same_weights(
     )
     assert [row["stage"] for row in rows(straight)] == ["1", "2", "2"]
     assert metrics["epochs"] == 3
+    model = keras.models.load_model(straight / "model.keras")
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
     broken = tmp_path / "broken"
     save, saved = training.checkpoints.Checkpoints.save, []

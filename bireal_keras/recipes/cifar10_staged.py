@@ -32,9 +32,9 @@ def get_config() -> ml_collections.ConfigDict:
                 {
                     "name": "clip",
                     "model": {"name": "BiRealNet18Float", "activation": "clip"},
-                    "epochs": 6,
+                    "epochs": 8,
                 },
-                {"name": "one_bit", "epochs": 28},
+                {"name": "one_bit", "epochs": 36},
             ),
             "precision": "float32",
             "batch_size": 128,
