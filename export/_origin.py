@@ -91,7 +91,12 @@ class Origins:
     def _find(self, tensor: tf.Tensor) -> Origin:
         tensor = self.behind_identities(tensor)
         op = tensor.op
-        varying = [source for source in op.inputs if not self.is_constant(source)]
+        # Not shapes, which vary with the number of images.
+        varying = [
+            source
+            for source in op.inputs
+            if source.dtype.is_floating and not self.is_constant(source)
+        ]
         if op.type == "Sign":
             return Origin(self._kind_of_sign(op))
         if op.type in ("Select", "SelectV2"):

@@ -210,9 +210,14 @@ def _layer_report(
     found: diagnosis.Diagnosis, operators: list[flatbuffer.Multiplication], mended: str
 ) -> LayerReport:
     binary = bool(operators) and all(operator.is_binary for operator in operators)
-    reason = "" if binary else found.reason or reasons.UNKNOWN
+    reason = found.reason
+    if binary and reason not in reasons.WARNINGS:
+        reason = ""
+    elif not binary and reason in ("", *reasons.WARNINGS):
+        reason = reasons.UNKNOWN
     left_behind = tuple(name for operator in operators for name in operator.left_behind)
     left_reason = (found.left_reason or reasons.LEFT_UNKNOWN) if left_behind else ""
+    fused = not left_behind if left_behind or found.followed else None
     weights = sum(operator.weights for operator in operators)
     return LayerReport(
         name=found.layer.name,
@@ -221,7 +226,7 @@ def _layer_report(
         binary=binary,
         reason=reason,
         explanation=reasons.explain(reason, found.detail),
-        fused=not left_behind,
+        fused=fused,
         left_behind=left_behind,
         left_reason=left_reason,
         left_explanation=reasons.explain(left_reason),
@@ -245,7 +250,7 @@ def _operator_report(operator: flatbuffer.Multiplication) -> LayerReport:
         binary=operator.is_binary,
         reason=reason,
         explanation=reasons.explain(reason),
-        fused=not operator.left_behind,
+        fused=False if operator.left_behind else None,
         left_behind=operator.left_behind,
         left_reason=left_reason,
         left_explanation=reasons.explain(left_reason),

@@ -50,7 +50,8 @@ _MULTIPLICATIONS = {
     "PartitionedCall",
     "StatefulPartitionedCall",
 }
-_ACTIVATIONS = ("Relu", "Relu6")
+_ARITHMETIC = ("Add", "AddV2", "BiasAdd", "FusedBatchNormV3", "Mul", "RealDiv", "Sub")
+_ACTIVATIONS = ("LeakyRelu", "Relu", "Relu6")
 _POOLS = ("MaxPool", "AvgPool")
 
 
@@ -61,15 +62,17 @@ class Diagnosis:
     Attributes:
         layer: that is called.
         intended_binary: whether its input and its kernel are 1-bit.
-        reason: code of what keeps it in float, "" if nothing is known to.
+        reason: code of what keeps it in float, or of a warning; "" if nothing is known to.
         detail: what `reasons.explain` wants to know.
-        left_reason: code of what keeps LCE from fusing what follows, if it does not.
+        followed: whether BatchNormalization, a bias or an activation follows.
+        left_reason: code of what keeps LCE from fusing it, if LCE does not.
     """
 
     layer: keras.layers.Layer
     intended_binary: bool
     reason: str
     detail: str
+    followed: bool
     left_reason: str
 
 
@@ -100,14 +103,18 @@ def kernel(layer: keras.layers.Layer, name: str = "kernel") -> np.ndarray:
         return tf.convert_to_tensor(getattr(layer, name)).numpy()
 
 
-def is_binary(layer: keras.layers.Layer) -> bool:
-    """Whether both quantizers of a layer say that they are 1-bit."""
-    return _precision(layer, "input_quantizer") == _precision(layer, "kernel_quantizer") == 1
+def has_binary_kernel(layer: keras.layers.Layer) -> bool:
+    """Whether a layer has a kernel with a quantizer that says that it is 1-bit."""
+    return _precision(layer, "kernel_quantizer") == 1
 
 
 def is_binary_dense(layer: keras.layers.Layer) -> bool:
     """Whether a layer is one of those that `mending` makes a 1x1 convolution of."""
-    return isinstance(layer, lq.layers.QuantDense) and is_binary(layer)
+    return (
+        isinstance(layer, lq.layers.QuantDense)
+        and has_binary_kernel(layer)
+        and _precision(layer, "input_quantizer") == 1
+    )
 
 
 def _precision(layer: keras.layers.Layer, *names: str) -> int | None:
@@ -125,7 +132,7 @@ def _diagnose(
     multiplication = _origin.nearest(outputs, lambda op: op.type in _MULTIPLICATIONS)
     origin = origins.of(_data(origins, layer, multiplication, inputs))
     input_bits = _bits_of_input(layer, origin)
-    kernel_bits = _bits_of_kernel(layer)
+    kernel_bits = _bits_of_kernel(layer, input_bits)
     intended = input_bits == kernel_bits == 1
     if origin.sign == reasons.TERNARY:
         reason, detail = reasons.TERNARY, ""
@@ -133,12 +140,16 @@ def _diagnose(
         reason, detail = _keeps_in_float(layer, origin)
     else:
         reason, detail = _not_meant(input_bits, kernel_bits)
+    followers = list(_followers(origins, multiplication.outputs[0])) if multiplication else []
+    if intended and not reason:
+        reason = _warning(layer, followers)
     return Diagnosis(
         layer=layer,
         intended_binary=intended,
         reason=reason,
         detail=detail,
-        left_reason=_left_reason(origins, layer, multiplication),
+        followed=any(kind in (*_ARITHMETIC, *_ACTIVATIONS, reasons.PRELU) for kind in followers),
+        left_reason=_left_reason(layer, followers),
     )
 
 
@@ -171,16 +182,17 @@ def _bits_of_input(layer: keras.layers.Layer, origin: _origin.Origin) -> int | N
     return 2 if origin.sign in (reasons.MORE_BITS, reasons.TERNARY) else 1
 
 
-def _bits_of_kernel(layer: keras.layers.Layer) -> int | None:
+def _bits_of_kernel(layer: keras.layers.Layer, input_bits: int | None) -> int | None:
     """As `_bits_of_input`."""
     precision = _precision(layer, "kernel_quantizer", "depthwise_quantizer")
     if precision is not None:
         return min(precision, 2) if precision < 32 else None
-    # A kernel of signs without a quantizer is as good. (One of a single weight is no sign.)
-    values = kernel(layer) if hasattr(layer, "kernel") else None
-    if values is None or values[..., 0].size == 1 or _odd_filter(values):
+    if input_bits != 1 or not hasattr(layer, "kernel"):
         return None
-    return 1
+    # LCE asks for values alone. (A filter of one weight is no sign.)
+    values = kernel(layer)
+    is_one_bit = values[..., 0].size > 1 and np.abs(values).min() > 0 and not _odd_filter(values)
+    return 1 if is_one_bit else None
 
 
 def _not_meant(input_bits: int | None, kernel_bits: int | None) -> tuple[str, str]:
@@ -242,14 +254,17 @@ def _odd_filter(values: np.ndarray) -> str:
     return ""
 
 
-def _left_reason(
-    origins: _origin.Origins, layer: keras.layers.Layer, multiplication: tf.Operation | None
-) -> str:
-    """Why something might stay behind a 1-bit convolution."""
-    if multiplication is None:
-        return ""
+def _warning(layer: keras.layers.Layer, followers: list[str]) -> str:
+    """Code of what a user of a bit-packed layer should know, or ""."""
+    if _padding(layer) == 0 and any(kind.startswith("FakeQuant") for kind in followers):
+        return reasons.FAKE_QUANT
+    return reasons.GROUPED if getattr(layer, "groups", 1) > 1 else ""
+
+
+def _left_reason(layer: keras.layers.Layer, followers: list[str]) -> str:
+    """Why some of its followers might stay behind a 1-bit convolution."""
     before: list[str] = []
-    for kind in _followers(origins, multiplication.outputs[0]):
+    for kind in followers:
         if kind in (reasons.PRELU, reasons.SEVERAL_READERS):
             return kind
         if kind in _ACTIVATIONS:
@@ -257,7 +272,7 @@ def _left_reason(
                 return reasons.RELU_LATE
             if _padding(layer) == 0:
                 return reasons.RELU_ON_ZEROS
-        elif kind not in (*_POOLS, "Reshape"):
+        elif kind in _ARITHMETIC:
             if any(pool in before for pool in _POOLS):
                 return reasons.POOL_FIRST
             if "Reshape" in before:

@@ -11,6 +11,7 @@ from bireal_keras.cost import of_tflite
 _OPERATORS = {
     code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)
 }
+_TYPES = {schema.TensorType.FLOAT32: "<f4", schema.TensorType.INT8: "i1"}
 BINARY = "LceBconv2d"
 DENSE = "FULLY_CONNECTED"
 # Each multiplies one computed tensor by a kernel, its input 1.
@@ -30,7 +31,8 @@ class Multiplication:
         output: name of the tensor that it writes.
         kernel: if binary (out, height, width, words) uint32: 32 input channels a word, the
             first in the lowest bit, a set bit for -1, unused bits zero. Otherwise
-            (out, values) float32, or None for one that is computed or of another type.
+            (out, values) float32 or int8, int8 without its scales, or None for one that is
+            computed or of another type.
         weights: values of the kernel.
         kernel_bytes: that they take.
         other_bytes: that biases, factors and thresholds take. What several operators read
@@ -116,9 +118,9 @@ class _Graph:
         kind = self.kind(operator)
         if kind == BINARY:
             return data.view("<u4").reshape(tensor.shape)
-        if tensor.type != schema.TensorType.FLOAT32:
+        if tensor.type not in _TYPES:
             return None
-        values = data.view("<f4").reshape(tensor.shape)
+        values = data.view(_TYPES[tensor.type]).reshape(tensor.shape)
         # The last axis counts the filters here, the first everywhere else.
         if kind in ("CONV_3D", "DEPTHWISE_CONV_2D"):
             return values.reshape(-1, values.shape[-1]).T

@@ -12,8 +12,8 @@ from bireal_keras._keras import keras
 from bireal_keras.export import diagnosis
 from bireal_keras.export.flatbuffer import Multiplication, packed_filters
 
-# Of the cosine between a filter and the one that BatchNormalization has scaled.
-_SAME_DIRECTION = 1 - 1e-5
+# The cosine between a filter and the one that BatchNormalization has scaled, maybe in int8.
+_SAME_DIRECTION = 1 - 1e-3
 _TRANSPOSED = (
     keras.layers.Conv1DTranspose,
     keras.layers.Conv2DTranspose,

@@ -34,9 +34,7 @@ def in_float32(model: keras.Model) -> keras.Model:
         f"weights with set_weights. Received layers of another precision: {reduced}."
     )
     try:
-        copy = staging.clone(
-            model, lambda layer: staging.with_dtype(layer.get_config(), "float32")
-        )
+        copy = staging.clone(model, lambda layer: staging.with_dtype(layer.get_config(), "float32"))
     # Keras raises the second for a layer that has no config.
     except (ValueError, NotImplementedError, TypeError) as error:
         raise ValueError(f"{advice} It cannot be copied as float32: {error}") from error
@@ -60,13 +58,13 @@ def mended(model: keras.Model) -> Iterator[dict[str, str]]:
     notes: dict[str, str] = {}
     patches: list[tuple[keras.layers.Layer, str, Callable[..., Any]]] = []
     for layer in _calls.layers_of(model):
-        if not (isinstance(layer, lq.layers.QuantConv2D) and diagnosis.is_binary(layer)):
-            if not diagnosis.is_binary_dense(layer):
-                continue
+        is_conv = isinstance(layer, lq.layers.QuantConv2D) and diagnosis.has_binary_kernel(layer)
+        if not (is_conv or diagnosis.is_binary_dense(layer)):
+            continue
         kernel, factor = _revived(diagnosis.kernel(layer))
         dead = int((factor != 1).sum())
-        found = [f"{dead} dead filter{'s' if dead > 1 else ''} of {len(factor)} kept"] * (dead > 0)
-        if isinstance(layer, lq.layers.QuantDense):
+        found = [f"dead filters ({dead} of {len(factor)}) packed, times their magnitude"][:dead]
+        if not is_conv:
             found.append(DENSE)
             patches.append((layer, "call", _dense_call(layer, kernel, factor)))
         elif dead:

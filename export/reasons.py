@@ -28,6 +28,10 @@ KIND = "kind"
 CHANNELS_FIRST = "channels_first"
 UNKNOWN = "unknown"
 NO_LAYER = "no_layer"
+# What a bit-packed layer's user should know.
+FAKE_QUANT = "fake_quant"
+GROUPED = "grouped"
+WARNINGS = (FAKE_QUANT, GROUPED)
 # What stays behind a convolution.
 RELU_ON_ZEROS = "relu_on_zeros"
 RELU_LATE = "relu_late"
@@ -48,8 +52,7 @@ EXPLANATIONS = {
         "kernel_quantizer."
     ),
     MORE_BITS: (
-        "The {detail} takes more than two values; LCE knows 1 bit only. Use ste_sign or "
-        "ApproxSign."
+        "The {detail} takes more than two values; LCE knows 1 bit only. Use ste_sign or ApproxSign."
     ),
     TERNARY: (
         "Its input takes three values, and LCE takes them for two: the file would be wrong. Use "
@@ -113,6 +116,14 @@ EXPLANATIONS = {
         "LCE kept it in float for a reason that is not known here. Please report it with the model."
     ),
     NO_LAYER: "No convolution or dense layer of the Keras model has its kernel.",
+    FAKE_QUANT: (
+        "Fake quantization behind it makes its output int8, which LCE's own runtime refuses "
+        "together with zero padding (bireal_keras.runtime takes it). Take the fake quantization "
+        "out, or set pad_values=1."
+    ),
+    GROUPED: (
+        "LCE's own runtime loads no convolution of several groups (bireal_keras.runtime does)."
+    ),
     RELU_ON_ZEROS: (
         "LCE does not fuse a ReLU with a convolution that pads with zeros. Set pad_values=1, or "
         "leave it."

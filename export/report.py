@@ -21,10 +21,10 @@ class LayerReport:
         kind: class of the Keras layer; name of the operator.
         intended_binary: whether its input and its kernel are 1-bit in Keras.
         binary: whether they are in the file.
-        reason: why not, a code of docs/export.md; "" if they are.
+        reason: why not, a code of docs/export.md; "" if they are, or what to know about it.
         explanation: the same in a sentence, and what to do about it.
-        fused: whether BatchNormalization, biases and activations behind it are part of it, as
-            far as LCE can fuse any.
+        fused: whether BatchNormalization, biases and activations that follow have become part
+            of it; None if none follow.
         left_behind: names of the operators that they have become if not.
         left_reason: why, a code of docs/export.md, or "".
         left_explanation: the same in a sentence.
@@ -43,7 +43,7 @@ class LayerReport:
     binary: bool
     reason: str
     explanation: str
-    fused: bool
+    fused: bool | None
     left_behind: tuple[str, ...]
     left_reason: str
     left_explanation: str
@@ -135,7 +135,9 @@ def _table(layers: Sequence[LayerReport]) -> list[str]:
 
 
 def _cells(layer: LayerReport) -> tuple[str, ...]:
-    note = " ".join([layer.reason, *(f"+{name}" for name in layer.left_behind)]).strip()
+    fused = ["fused"] if layer.fused and layer.binary else []
+    left = [f"+{name}" for name in layer.left_behind]
+    note = " ".join([layer.reason, *fused, *left]).strip()
     size = layer.kernel_bytes + layer.other_bytes
     kind = "1-bit" if layer.binary else "float"
     return layer.name, layer.kind, kind, note, f"{size:,}", f"{layer.macs:,}"
@@ -168,9 +170,8 @@ def _notes(report: Report) -> list[str]:
 
 def _totals(report: Report) -> list[str]:
     top1 = "" if report.top1_agreement is None else f", top-1 agrees on {report.top1_agreement:.1%}"
-    accounted = sum(
-        total.kernel_bytes + total.other_bytes for total in (report.binary_total, report.real_total)
-    )
+    kernels = report.binary_total.kernel_bytes + report.real_total.kernel_bytes
+    others = report.binary_total.other_bytes + report.real_total.other_bytes
     return [
         f"{report.path}: {report.size_bytes:,} bytes, "
         f"{report.float_size_bytes / report.size_bytes:.1f} times smaller than the float32 weights "
@@ -180,7 +181,8 @@ def _totals(report: Report) -> list[str]:
         f"{report.float_convolutions} in float32",
         _total("1-bit layers", report.binary_total, "1 bit"),
         _total("real layers", report.real_total, "32 bits"),
-        f"rest of the file: {report.size_bytes - accounted:,} bytes",
+        f"their factors, biases and thresholds: {others:,} bytes; "
+        f"the rest of the file: {report.size_bytes - kernels - others:,} bytes",
         f"against Keras, on {report.samples} samples: {report.close_samples} equal up to rounding"
         f"{top1}, largest difference {report.max_abs_difference:.2g}",
     ]
@@ -189,6 +191,5 @@ def _totals(report: Report) -> list[str]:
 def _total(title: str, total: Total, bits: str) -> str:
     return (
         f"{title}: {total.weights:,} weights in {total.kernel_bytes:,} bytes "
-        f"({bits} each: {total.expected_kernel_bytes:,}), "
-        f"{total.other_bytes:,} bytes of factors and biases, {total.macs:,} MACs"
+        f"({bits} each: {total.expected_kernel_bytes:,}), {total.macs:,} MACs"
     )
