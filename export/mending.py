@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -55,30 +56,42 @@ def mended(model: keras.Model) -> Iterator[dict[str, str]]:
     Yields:
         What was mended, in words, by layer's name.
     """
-    notes: dict[str, str] = {}
-    patches: list[tuple[keras.layers.Layer, str, Callable[..., Any]]] = []
-    for layer in _calls.layers_of(model):
-        is_conv = isinstance(layer, lq.layers.QuantConv2D) and diagnosis.has_binary_kernel(layer)
-        if not (is_conv or diagnosis.is_binary_dense(layer)):
-            continue
-        kernel, factor = _revived(diagnosis.kernel(layer))
-        dead = int((factor != 1).sum())
-        found = [f"dead filters ({dead} of {len(factor)}) packed, times their magnitude"][:dead]
-        if not is_conv:
-            found.append(DENSE)
-            patches.append((layer, "call", _dense_call(layer, kernel, factor)))
-        elif dead:
-            patches.append((layer, "convolution_op", _convolution_op(layer, kernel, factor)))
-        if found:
-            notes[layer.name] = ", ".join(found)
+    patches = [patch for layer in _calls.layers_of(model) if (patch := _patch(layer))]
     try:
-        for layer, name, function in patches:
+        for patch in patches:
             # Not setattr, with which Keras would track the function as a part of the layer.
-            vars(layer)[name] = function
-        yield notes
+            vars(patch.layer)[patch.method] = patch.function
+        yield {patch.layer.name: patch.note for patch in patches}
     finally:
-        for layer, name, _ in patches:
-            del vars(layer)[name]
+        for patch in patches:
+            del vars(patch.layer)[patch.method]
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """A method of a layer, to be replaced for a while, and why in words."""
+
+    layer: keras.layers.Layer
+    method: str
+    function: Callable[..., tf.Tensor]
+    note: str
+
+
+def _patch(layer: keras.layers.Layer) -> _Patch | None:
+    """What a layer needs, or None."""
+    is_dense = diagnosis.is_binary_dense(layer)
+    is_conv = isinstance(layer, lq.layers.QuantConv2D) and diagnosis.has_binary_kernel(layer)
+    if not (is_dense or is_conv):
+        return None
+    kernel, factor = _revived(diagnosis.kernel(layer))
+    dead = np.count_nonzero(factor != 1)
+    note = f"dead filters ({dead} of {len(factor)}) packed, with their magnitude as factor"
+    if is_dense:
+        function = _dense_call(layer, kernel, factor)
+        return _Patch(layer, "call", function, f"{DENSE}, {note}" if dead else DENSE)
+    if not dead:
+        return None
+    return _Patch(layer, "convolution_op", _convolution_op(layer, kernel, factor), note)
 
 
 def _revived(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -183,13 +183,13 @@ def _totals(report: Report) -> list[str]:
         _total("real layers", report.real_total, "32 bits"),
         f"their factors, biases and thresholds: {others:,} bytes; "
         f"the rest of the file: {report.size_bytes - kernels - others:,} bytes",
-        f"against Keras, on {report.samples} samples: {report.close_samples} equal up to rounding"
-        f"{top1}, largest difference {report.max_abs_difference:.2g}",
+        f"against Keras, {report.samples} samples: {report.close_samples} equal up to rounding"
+        f"{top1}, off by at most {report.max_abs_difference:.2g}",
     ]
 
 
 def _total(title: str, total: Total, bits: str) -> str:
     return (
-        f"{title}: {total.weights:,} weights in {total.kernel_bytes:,} bytes "
-        f"({bits} each: {total.expected_kernel_bytes:,}), {total.macs:,} MACs"
+        f"{title}: {total.macs:,} MACs, {total.weights:,} weights, {total.kernel_bytes:,} bytes "
+        f"(at {bits}: {total.expected_kernel_bytes:,})"
     )

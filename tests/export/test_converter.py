@@ -25,8 +25,6 @@ from bireal_keras.runtime.labels import read_labels
 
 lce = pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
 
-from bireal_keras.export import diagnosis
-
 
 @pytest.fixture(scope="module")
 def model():
@@ -155,7 +153,7 @@ def test_layers_that_stay_float_are_named_with_their_reasons(path):
         r"2 of 3 1-bit layers stayed float .* not written\. `allow_float` allows it\. "
         r"padded \(pad_values\): It pads with -1; .* half \(zero_one\): Its input is 0 or 1, .*"
     )
-    model = build(two_floats)
+    model = build(two_floats, (8, 8, 4))
     with pytest.raises(ValueError, match=message):
         export.convert(model, path)
     assert path.read_bytes() == b"older file"
@@ -169,9 +167,11 @@ def test_layers_that_stay_float_are_named_with_their_reasons(path):
 
 def test_layer_that_stays_float_for_no_known_reason(path, monkeypatch):
     """Should LCE change, the file still tells."""
-    monkeypatch.setattr(diagnosis, "_keeps_in_float", lambda layer, origin: ("", ""))
+    monkeypatch.setattr(
+        "bireal_keras.export.diagnosis._keeps_in_float", lambda layer, origin: ("", "")
+    )
     with pytest.raises(ValueError, match=r"2 of 3 .* padded \(unknown\): .* half \(unknown\)"):
-        export.convert(build(two_floats), path)
+        export.convert(build(two_floats, (8, 8, 4)), path)
 
 
 def test_larq_model_without_binary_layers(path):

@@ -5,7 +5,6 @@ import json
 import re
 from pathlib import Path
 
-import pytest
 from export_helpers import CLASSES, SIZE
 
 from bireal_keras.export import reasons
@@ -63,7 +62,7 @@ def test_text_fits_in_100_columns():
     assert "layer5, ..." in text
     assert "mended: computed in float32. (some_layer)" in text
     row = next(line for line in text.splitlines() if line.startswith("stage4"))
-    assert row.endswith(" 9,441,280    115,605,504")
+    assert row.endswith("  9,441,280  115,605,504")
 
 
 def test_total():
@@ -78,26 +77,10 @@ def test_total():
     )
 
 
-@pytest.mark.usefixtures("small")
 def test_layers_of_a_birealnet(small):
     """Against figures that a person can compute."""
     report = small.report
     rows = {layer.name: layer for layer in report.layers}
-    assert list(rows) == [
-        "stem_conv",
-        "block1_conv",
-        "block2_shortcut_conv",
-        "block2_conv",
-        "block3_conv",
-        "head",
-    ] or set(rows) == {
-        "stem_conv",
-        "block1_conv",
-        "block2_shortcut_conv",
-        "block2_conv",
-        "block3_conv",
-        "head",
-    }
     pixels = SIZE * SIZE
     weights = {
         "stem_conv": 9 * 3 * 16,
@@ -107,6 +90,7 @@ def test_layers_of_a_birealnet(small):
         "block2_shortcut_conv": 16 * 40,
         "head": 40 * CLASSES,
     }
+    assert set(rows) == set(weights)
     positions = {"stem_conv": pixels, "block1_conv": pixels, "head": 1}
     for name, row in rows.items():
         assert row.weights == weights[name], name
