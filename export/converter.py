@@ -15,12 +15,12 @@ from bireal_keras.export import (
     _native_log,
     diagnosis,
     flatbuffer,
-    matching,
     mending,
     reasons,
     verification,
 )
 from bireal_keras.export._lce import lce
+from bireal_keras.export.layer_reports import layer_reports
 from bireal_keras.export.report import LayerReport, Report, Total
 from bireal_keras.runtime.labels import append_labels, check_labels
 
@@ -79,7 +79,7 @@ def convert(
         _check_convertible(found)
         content = _to_flatbuffer(model)
     operators = flatbuffer.multiplications(content)
-    layers = _layer_reports(found, operators, mended)
+    layers = layer_reports(found, operators, mended)
     if not allow_float:
         _check_binary(layers)
     if labels is not None:
@@ -187,82 +187,6 @@ def _to_flatbuffer(model: keras.Model) -> bytes:
             raise ValueError(
                 f"LCE cannot convert {model.name}: {error} {native_errors()}".rstrip()
             ) from error
-
-
-def _layer_reports(
-    found: list[diagnosis.Diagnosis],
-    operators: list[flatbuffer.Multiplication],
-    mended: dict[str, str],
-) -> list[LayerReport]:
-    """What Keras has, what the file has, and why they differ."""
-    matches = matching.match([one.layer for one in found], operators)
-    reports = [
-        _layer_report(one, match, mended.get(one.layer.name, ""))
-        for one, match in zip(found, matches)
-    ]
-    matched = {id(operator) for match in matches for operator in match}
-    return reports + [
-        _operator_report(operator) for operator in operators if id(operator) not in matched
-    ]
-
-
-def _layer_report(
-    found: diagnosis.Diagnosis, operators: list[flatbuffer.Multiplication], mended: str
-) -> LayerReport:
-    binary = bool(operators) and all(operator.is_binary for operator in operators)
-    reason = found.reason
-    if binary and reason not in reasons.WARNINGS:
-        reason = ""
-    elif not binary and reason in ("", *reasons.WARNINGS):
-        reason = reasons.UNKNOWN
-    left_behind = tuple(name for operator in operators for name in operator.left_behind)
-    left_reason = (found.left_reason or reasons.LEFT_UNKNOWN) if left_behind else ""
-    fused = not left_behind if left_behind or found.followed else None
-    weights = sum(operator.weights for operator in operators)
-    return LayerReport(
-        name=found.layer.name,
-        kind=type(found.layer).__name__,
-        intended_binary=found.intended_binary,
-        binary=binary,
-        reason=reason,
-        explanation=reasons.explain(reason, found.detail),
-        fused=fused,
-        left_behind=left_behind,
-        left_reason=left_reason,
-        left_explanation=reasons.explain(left_reason),
-        mended=mended,
-        weights=weights,
-        macs=sum(operator.macs for operator in operators),
-        kernel_bytes=sum(operator.kernel_bytes for operator in operators),
-        expected_kernel_bytes=-(-weights // 8) if found.intended_binary else 4 * weights,
-        other_bytes=sum(operator.other_bytes for operator in operators),
-    )
-
-
-def _operator_report(operator: flatbuffer.Multiplication) -> LayerReport:
-    """Of one that no layer accounts for."""
-    reason = "" if operator.is_binary else reasons.NO_LAYER
-    left_reason = reasons.LEFT_UNKNOWN if operator.left_behind else ""
-    return LayerReport(
-        name=operator.output,
-        kind=operator.kind,
-        intended_binary=operator.is_binary,
-        binary=operator.is_binary,
-        reason=reason,
-        explanation=reasons.explain(reason),
-        fused=False if operator.left_behind else None,
-        left_behind=operator.left_behind,
-        left_reason=left_reason,
-        left_explanation=reasons.explain(left_reason),
-        mended="",
-        weights=operator.weights,
-        macs=operator.macs,
-        kernel_bytes=operator.kernel_bytes,
-        expected_kernel_bytes=-(-operator.weights // 8)
-        if operator.is_binary
-        else 4 * operator.weights,
-        other_bytes=operator.other_bytes,
-    )
 
 
 def _check_convertible(found: list[diagnosis.Diagnosis]) -> None:

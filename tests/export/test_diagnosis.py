@@ -284,6 +284,24 @@ def test_every_layer_is_there_once(converted):
     assert report.binary_convolutions == len(BINARY)
 
 
+@pytest.mark.parametrize(
+    ("name", "macs"),
+    [
+        ("good", 64 * 9 * 32 * 8),
+        ("groups_of_16", 64 * 9 * 16 * 8),
+        ("groups_of_32", 64 * 9 * 32 * 8),
+        ("depthwise", 36 * 9 * 32),
+        ("separable", 36 * (9 * 32 + 32 * 8)),
+        # At every position of the input.
+        ("transposed", 64 * 9 * 32 * 8),
+        ("conv1d", 64 * 3 * 32 * 8),
+        ("conv3d", 6**3 * 27 * 4 * 4),
+    ],
+)
+def test_macs(name, macs, report):
+    assert report[name].macs == macs
+
+
 def test_runtime_takes_what_lce_refuses(converted):
     """Groups, and int8 outputs with zero padding, as the warnings say."""
     path, _ = converted
