@@ -248,10 +248,11 @@ def _odd_filter(values: np.ndarray) -> str:
     magnitudes = np.abs(values.reshape(-1, values.shape[-1]))
     odd = np.abs(magnitudes - magnitudes[0]) > _SAME_MAGNITUDE * magnitudes[0]
     odd &= magnitudes.max(axis=0) > SMALLEST_MAGNITUDE
-    for index in np.flatnonzero(odd.any(axis=0)):
-        low, high = magnitudes[:, index].min(), magnitudes[:, index].max()
-        return f"the magnitudes of filter {index} go from {low:.3g} to {high:.3g}"
-    return ""
+    if not odd.any():
+        return ""
+    index = int(odd.any(axis=0).argmax())
+    low, high = magnitudes[:, index].min(), magnitudes[:, index].max()
+    return f"the magnitudes of filter {index} go from {low:.3g} to {high:.3g}"
 
 
 def _warning(layer: keras.layers.Layer, followers: list[str]) -> str:
@@ -290,7 +291,8 @@ def _followers(origins: _origin.Origins, tensor: tf.Tensor) -> Iterator[str]:
             yield reasons.PRELU
             return
         if len(readers) != 1:
-            yield reasons.SEVERAL_READERS
+            if readers:
+                yield reasons.SEVERAL_READERS
             return
         reader = readers[0]
         others = [source for source in reader.inputs if source is not tensor]
