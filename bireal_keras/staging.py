@@ -76,17 +76,22 @@ def with_precision(model: keras.Model, precision: str) -> keras.Model:
     def in_precision(layer: keras.layers.Layer) -> dict[str, Any]:
         if layer.name in model.output_names:
             return {}
-        return _with_dtype(layer.get_config(), precision)
+        return with_dtype(layer.get_config(), precision)
 
     return clone(model, in_precision)
 
 
-def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
-    """A layer's config with another dtype, in the configs of its quantizers as well."""
-    changed = {
-        key: _with_dtype(value, dtype) if isinstance(value, dict) else value
-        for key, value in config.items()
-    }
+def with_dtype(config: Any, dtype: str) -> Any:
+    """A layer's config with another dtype, in the configs of layers inside it as well.
+
+    These are quantizers, and the layers of a model in a model.
+    """
+    if isinstance(config, (list, tuple)):
+        values = [with_dtype(value, dtype) for value in config]
+        return tuple(values) if isinstance(config, tuple) else values
+    if not isinstance(config, dict):
+        return config
+    changed = {key: with_dtype(value, dtype) for key, value in config.items()}
     return {**changed, "dtype": dtype} if "dtype" in config else changed
 
 

@@ -10,10 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from bireal_keras._keras import keras, lq, tf
-from bireal_keras.export import _native_log, flatbuffer, verification
+from bireal_keras._keras import keras, tf
+from bireal_keras.export import (
+    _native_log,
+    diagnosis,
+    flatbuffer,
+    mending,
+    reasons,
+    verification,
+)
 from bireal_keras.export._lce import lce
-from bireal_keras.export.report import Report
+from bireal_keras.export.layer_reports import layer_reports
+from bireal_keras.export.report import LayerReport, Report, Total
 from bireal_keras.runtime.labels import append_labels, check_labels
 
 _log = logging.getLogger(__name__)
@@ -25,6 +33,7 @@ def convert(
     *,
     labels: Sequence[str] | None = None,
     samples: np.ndarray | None = None,
+    allow_float: bool = False,
 ) -> Report:
     """Converts a Keras model to a `.tflite` file with bit-packed convolutions.
 
@@ -32,6 +41,9 @@ def convert(
     a float one without a word; here that is an error. So is a file that computes something
     else than Keras does. The file is written in one step and only when everything is
     right: a file that was there before is replaced or stays as it was.
+
+    What can be mended is: filters of zeros, 1-bit dense layers, and layers that compute in
+    another precision than float32. `model` itself stays as it is.
 
     Args:
         model: a functional or sequential model of legacy Keras, built, from one float32
@@ -41,27 +53,35 @@ def convert(
         samples: images to compare the file with Keras on, float32
             (at least 8, height, width, channels), preprocessed as for training. Default:
             32 artificial ones.
+        allow_float: whether to write the file though a 1-bit layer stayed float.
 
     Returns:
-        What became of the model.
+        What became of the model, layer by layer.
 
     Raises:
-        ValueError: an argument is out of its range; a 1-bit convolution stayed float; LCE
-            cannot convert the model, or the file does not agree with it.
+        ValueError: an argument is out of its range; a 1-bit layer stayed float, with the
+            reason of each; LCE cannot convert the model, or the file does not agree with it.
         ImportError: Larq Compute Engine is not installed.
     """
     path = Path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"`path` must be a file in an existing folder. Received: path='{path}'.")
+    _check_type(model)
+    cast_layers = mending.with_other_precision(model)
+    model = mending.in_float32(model)
     _check_model(model)
     _check_labels(labels, model)
     samples = _checked_samples(samples, model.input_shape[1:])
 
     _log.info("converting %s", model.name)
-    content = _to_flatbuffer(model)
-    convolutions = flatbuffer.convolutions(content)
-    intended = _binary_layers(model)
-    _check_binary(intended, convolutions)
+    with mending.mended(model) as mended:
+        found = diagnosis.diagnose(model)
+        _check_convertible(found)
+        content = _to_flatbuffer(model)
+    operators = flatbuffer.multiplications(content)
+    layers = layer_reports(found, operators, mended)
+    if not allow_float:
+        _check_binary(layers)
     if labels is not None:
         content = append_labels(content, labels)
 
@@ -69,7 +89,9 @@ def convert(
     agreement = verification.verify(model, content, samples)
 
     _write_atomically(path, content)
-    binary_convolutions = sum(convolution.binary for convolution in convolutions)
+    intended = [layer for layer in layers if layer.intended_binary]
+    convolutions = [operator for operator in operators if operator.kind != flatbuffer.DENSE]
+    binary_convolutions = sum(operator.is_binary for operator in convolutions)
     return Report(
         path=str(path),
         size_bytes=len(content),
@@ -77,6 +99,10 @@ def convert(
         binary_convolutions=binary_convolutions,
         intended_binary_convolutions=len(intended),
         float_convolutions=len(convolutions) - binary_convolutions,
+        layers=tuple(layers),
+        binary_total=Total.of(intended),
+        real_total=Total.of([layer for layer in layers if not layer.intended_binary]),
+        cast_layers=tuple(cast_layers),
         samples=agreement.samples,
         close_samples=agreement.close_samples,
         max_abs_difference=agreement.max_abs_difference,
@@ -84,7 +110,7 @@ def convert(
     )
 
 
-def _check_model(model: keras.Model) -> None:
+def _check_type(model: keras.Model) -> None:
     if not isinstance(model, keras.Model):
         kind = type(model)
         hint = ""
@@ -97,6 +123,9 @@ def _check_model(model: keras.Model) -> None:
             "`model` must be a model of legacy Keras, tf_keras. "
             f"Received: {kind.__module__}.{kind.__name__}.{hint}"
         )
+
+
+def _check_model(model: keras.Model) -> None:
     if not model.inputs:
         raise ValueError(
             "`model` must know its input: make it functional, or start a sequential one with "
@@ -106,18 +135,6 @@ def _check_model(model: keras.Model) -> None:
         raise ValueError(
             "`model` must have one input and one output. "
             f"Received: {len(model.inputs)} and {len(model.outputs)}."
-        )
-    # Before the input's type, which follows from the policy.
-    reduced = [
-        layer.name
-        for layer in model.submodules
-        if isinstance(layer, keras.layers.Layer)
-        and layer.compute_dtype in ("float16", "bfloat16", "float64")
-    ]
-    if reduced:
-        raise ValueError(
-            "`model` must compute in float32: build it under the policy 'float32' and copy the "
-            f"weights with set_weights. Received layers of another precision: {reduced}."
         )
     shape, dtype = model.input_shape, model.inputs[0].dtype
     if len(shape) != 4 or None in shape[1:] or shape[0] not in (None, 1) or dtype != tf.float32:
@@ -172,50 +189,25 @@ def _to_flatbuffer(model: keras.Model) -> bytes:
             ) from error
 
 
-def _binary_layers(model: keras.Model) -> list[lq.layers.QuantConv2D]:
-    return [
-        layer
-        for layer in model.submodules
-        if isinstance(layer, lq.layers.QuantConv2D)
-        and getattr(layer.input_quantizer, "precision", None) == 1
-        and getattr(layer.kernel_quantizer, "precision", None) == 1
-    ]
+def _check_convertible(found: list[diagnosis.Diagnosis]) -> None:
+    for one in found:
+        if one.reason == reasons.TERNARY:
+            raise ValueError(
+                f"`model` cannot be converted: {one.layer.name}: {reasons.explain(one.reason)}"
+            )
 
 
-def _check_binary(
-    layers: list[lq.layers.QuantConv2D], convolutions: list[flatbuffer.Convolution]
-) -> None:
-    """Every layer's signs must be the filters of a binary convolution in the file.
-
-    Names cannot tell: LCE cuts them to 50 characters, and BatchNormalization, once folded
-    in, has put its own in front.
-    """
-    packed = [convolution.filters for convolution in convolutions if convolution.binary]
-    stayed_float = [layer.name for layer in layers if not _is_among(layer, packed)]
+def _check_binary(layers: list[LayerReport]) -> None:
+    intended = [layer for layer in layers if layer.intended_binary]
+    stayed_float = [layer for layer in intended if not layer.binary]
     if stayed_float:
-        raise ValueError(
-            f"{len(stayed_float)} of {len(layers)} binary convolutions stayed float in the "
-            f"converted file: {', '.join(sorted(stayed_float))}. LCE packs a convolution of +-1 "
-            "by +-1 only. Possible reasons: a dead filter (mean |w| of zero, which takes the "
-            "whole layer with it), `pad_values` other than 0 and 1, a quantizer that is no "
-            "larq-style sign, an operation between the sign and the convolution, groups of "
-            "channels that are no multiple of 32."
+        names = " ".join(
+            f"{layer.name} ({layer.reason}): {layer.explanation}" for layer in stayed_float
         )
-
-
-def _is_among(layer: lq.layers.QuantConv2D, packed: list[np.ndarray | None]) -> bool:
-    with lq.context.quantized_scope(True):
-        kernel = tf.convert_to_tensor(layer.kernel).numpy()
-    negative = kernel.transpose(3, 0, 1, 2) < 0
-    filters, inverted = flatbuffer.packed_filters(negative), flatbuffer.packed_filters(~negative)
-    axes = (1, 2, 3)
-    # Where the output is packed too, LCE inverts the filters that a negative factor follows.
-    return any(
-        candidate is not None
-        and candidate.shape == filters.shape
-        and ((candidate == filters).all(axes) | (candidate == inverted).all(axes)).all()
-        for candidate in packed
-    )
+        raise ValueError(
+            f"{len(stayed_float)} of {len(intended)} 1-bit layers stayed float in the converted "
+            f"file, which was not written. `allow_float` allows it. {names}"
+        )
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

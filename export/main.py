@@ -4,12 +4,15 @@
     bireal-export --model=birealnet18.h5 --output=birealnet18.tflite --labels=labels.txt
 
 The file is checked against the Keras model before it is written; one that does not agree
-is not written. What became of the model is printed.
+is not written. What became of the model is printed, layer by layer: what is 1-bit, what is not
+and why. See docs/export.md.
 
 Load models of people you trust. Python code inside .keras and .h5 files is refused, but a
 SavedModel is a program by design.
 """
 
+import dataclasses
+import json
 import logging
 from pathlib import Path
 
@@ -37,6 +40,11 @@ _LABELS = flags.DEFINE_string(
     "labels.txt in --model_dir, if it is there.",
 )
 
+_ALLOW_FLOAT = flags.DEFINE_bool(
+    "allow_float", False, "Write the file even if a layer that is meant to be 1-bit stays float."
+)
+_JSON = flags.DEFINE_string("json", None, "File to write the report to, too, for programs.")
+
 
 def run() -> None:
     """Entry point of the console command."""
@@ -61,7 +69,10 @@ def main(argv: list[str]) -> None:
         from bireal_keras.export import convert
 
         model = load_model(model_path)
-    print(convert(model, output, labels=labels))
+    report = convert(model, output, labels=labels, allow_float=_ALLOW_FLOAT.value)
+    if _JSON.value:
+        Path(_JSON.value).write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n")
+    print(report)
 
 
 def _paths() -> tuple[Path, Path, Path | None]:

@@ -1,6 +1,82 @@
 """What `bireal_keras.export.convert` tells about the file it wrote."""
 
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+_WIDTH = 100
+# Of the columns, together with the two spaces between them at most `_WIDTH`.
+_HEADER = ("layer", "kind", "as", "note", "bytes", "MACs")
+_MAX_WIDTHS = (28, 18, 5, 16, 10, 13)
+_TEXT_COLUMNS = 4
+_MAX_NAMES = 6
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One call of a convolution or a dense layer, and what became of it.
+
+    Attributes:
+        name: of the Keras layer; of the output tensor for an operator of no layer.
+        kind: class of the Keras layer; name of the operator.
+        intended_binary: whether its input and its kernel are 1-bit in Keras.
+        binary: whether they are in the file.
+        reason: why not, a code of docs/export.md; "" if they are, or what to know about it.
+        explanation: the same in a sentence, and what to do about it.
+        fused: whether BatchNormalization, biases and activations that follow have become part
+            of it; None if none follow.
+        left_behind: names of the operators that they have become if not.
+        left_reason: why, a code of docs/export.md, or "".
+        left_explanation: the same in a sentence.
+        mended: what the converter did so that it is 1-bit, or "".
+        weights: values of its kernel.
+        macs: multiply-accumulates for one image.
+        kernel_bytes: what the kernel takes in the file.
+        expected_kernel_bytes: what it should: 1 bit for each weight of a layer that is meant to
+            be 1-bit, 4 bytes for each of any other.
+        other_bytes: what its bias, factors and thresholds take.
+    """
+
+    name: str
+    kind: str
+    intended_binary: bool
+    binary: bool
+    reason: str
+    explanation: str
+    fused: bool | None
+    left_behind: tuple[str, ...]
+    left_reason: str
+    left_explanation: str
+    mended: str
+    weights: int
+    macs: int
+    kernel_bytes: int
+    expected_kernel_bytes: int
+    other_bytes: int
+
+
+@dataclass(frozen=True)
+class Total:
+    """The sum of the layers that are meant to be 1-bit, or of the others."""
+
+    layers: int
+    weights: int
+    macs: int
+    kernel_bytes: int
+    expected_kernel_bytes: int
+    other_bytes: int
+
+    @classmethod
+    def of(cls, layers: Sequence[LayerReport]) -> "Total":
+        """Sums up."""
+        return cls(
+            layers=len(layers),
+            weights=sum(layer.weights for layer in layers),
+            macs=sum(layer.macs for layer in layers),
+            kernel_bytes=sum(layer.kernel_bytes for layer in layers),
+            expected_kernel_bytes=sum(layer.expected_kernel_bytes for layer in layers),
+            other_bytes=sum(layer.other_bytes for layer in layers),
+        )
 
 
 @dataclass(frozen=True)
@@ -12,9 +88,13 @@ class Report:
         size_bytes: its size.
         float_size_bytes: 4 bytes for each parameter of the Keras model.
         binary_convolutions: bit-packed convolutions (`LceBconv2d`) in the file.
-        intended_binary_convolutions: convolutions of the Keras model with a 1-bit input and
-            a 1-bit kernel; each of them is bit-packed in the file.
+        intended_binary_convolutions: layers of the Keras model with a 1-bit input and a 1-bit
+            kernel; unless `allow_float` was given, each of them is bit-packed in the file.
         float_convolutions: convolutions that the file computes in float32.
+        layers: its convolutions and dense layers, in the order of their calls.
+        binary_total: the layers of `layers` that are meant to be 1-bit.
+        real_total: the others.
+        cast_layers: names of layers of another precision, which the file computes in float32.
         samples: images on which the file was compared with Keras.
         close_samples: how many of them gave the same result up to rounding.
         max_abs_difference: the largest difference on any of them, of the logits (the
@@ -29,20 +109,87 @@ class Report:
     binary_convolutions: int
     intended_binary_convolutions: int
     float_convolutions: int
+    layers: tuple[LayerReport, ...]
+    binary_total: Total
+    real_total: Total
+    cast_layers: tuple[str, ...]
     samples: int
     close_samples: int
     max_abs_difference: float
     top1_agreement: float | None
 
     def __str__(self) -> str:
-        top1 = "" if self.top1_agreement is None else f", top-1 agrees on {self.top1_agreement:.1%}"
-        return (
-            f"{self.path}: {self.size_bytes:,} bytes, "
-            f"{self.float_size_bytes / self.size_bytes:.1f} times smaller than the float32 weights "
-            f"({self.float_size_bytes:,} bytes)\n"
-            f"convolutions: {self.binary_convolutions} bit-packed "
-            f"({self.intended_binary_convolutions} with 1-bit quantizers in Keras), "
-            f"{self.float_convolutions} in float32\n"
-            f"against Keras, on {self.samples} samples: {self.close_samples} equal up to rounding"
-            f"{top1}, largest difference {self.max_abs_difference:.2g}"
-        )
+        return "\n".join([*_table(self.layers), "", *_notes(self), *_totals(self)])
+
+
+def _table(layers: Sequence[LayerReport]) -> list[str]:
+    rows = [_HEADER, *map(_cells, layers)]
+    widths = [min(limit, max(map(len, cells))) for limit, cells in zip(_MAX_WIDTHS, zip(*rows))]
+    return [
+        "  ".join(
+            _cut(cell, width).ljust(width) if column < _TEXT_COLUMNS else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _cells(layer: LayerReport) -> tuple[str, ...]:
+    fused = ["fused"] if layer.fused and layer.binary else []
+    left = [f"+{name}" for name in layer.left_behind]
+    note = " ".join([layer.reason, *fused, *left]).strip()
+    size = layer.kernel_bytes + layer.other_bytes
+    kind = "1-bit" if layer.binary else "float"
+    return layer.name, layer.kind, kind, note, f"{size:,}", f"{layer.macs:,}"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def _notes(report: Report) -> list[str]:
+    """Each explanation once, with the layers that it is about."""
+    about: dict[str, list[str]] = {}
+    for layer in report.layers:
+        if layer.reason != "real" and layer.explanation:
+            about.setdefault(f"{layer.reason}: {layer.explanation}", []).append(layer.name)
+        if layer.left_explanation:
+            operators = " ".join(f"+{name}" for name in layer.left_behind)
+            note = f"{operators}, {layer.left_reason}: {layer.left_explanation}"
+            about.setdefault(note, []).append(layer.name)
+        if layer.mended:
+            about.setdefault(f"mended: {layer.mended}.", []).append(layer.name)
+    if report.cast_layers:
+        about["mended: computed in float32."] = list(report.cast_layers)
+    lines: list[str] = []
+    for note, names in about.items():
+        some = ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else "")
+        lines += textwrap.wrap(f"{note} ({some})", _WIDTH, subsequent_indent="  ")
+    return [*lines, ""] if lines else []
+
+
+def _totals(report: Report) -> list[str]:
+    top1 = "" if report.top1_agreement is None else f", top-1 agrees on {report.top1_agreement:.1%}"
+    kernels = report.binary_total.kernel_bytes + report.real_total.kernel_bytes
+    others = report.binary_total.other_bytes + report.real_total.other_bytes
+    return [
+        f"{report.path}: {report.size_bytes:,} bytes, "
+        f"{report.float_size_bytes / report.size_bytes:.1f} times smaller than the float32 weights "
+        f"({report.float_size_bytes:,} bytes)",
+        f"convolutions: {report.binary_convolutions} bit-packed "
+        f"({report.intended_binary_convolutions} with 1-bit quantizers in Keras), "
+        f"{report.float_convolutions} in float32",
+        _total("1-bit layers", report.binary_total, "1 bit"),
+        _total("real layers", report.real_total, "32 bits"),
+        f"their factors, biases and thresholds: {others:,} bytes; "
+        f"the rest of the file: {report.size_bytes - kernels - others:,} bytes",
+        f"against Keras, {report.samples} samples: {report.close_samples} equal up to rounding"
+        f"{top1}, off by at most {report.max_abs_difference:.2g}",
+    ]
+
+
+def _total(title: str, total: Total, bits: str) -> str:
+    return (
+        f"{title}: {total.macs:,} MACs, {total.weights:,} weights, {total.kernel_bytes:,} bytes "
+        f"(at {bits}: {total.expected_kernel_bytes:,})"
+    )

@@ -17,7 +17,14 @@ _OPERATORS = {
 _BCONV = "LceBconv2d"
 _TRANSPOSE_CONV = "TRANSPOSE_CONV"
 # In all of these, input 1 is the kernel.
-_MULTIPLYING = {_BCONV, _TRANSPOSE_CONV, "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+_MULTIPLYING = {
+    _BCONV,
+    _TRANSPOSE_CONV,
+    "CONV_2D",
+    "CONV_3D",
+    "DEPTHWISE_CONV_2D",
+    "FULLY_CONNECTED",
+}
 # What these do to a constant of several axes is no matrix multiplication.
 _ELEMENTWISE = {"ADD", "SUB", "MUL", "DIV", "PRELU", "DEQUANTIZE"}
 # What shapes, axes and indices are made of.

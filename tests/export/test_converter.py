@@ -141,34 +141,37 @@ def test_nested_model(path):
     assert export.convert(build(layers, (8, 8, 4)), path).intended_binary_convolutions == 2
 
 
-def dead_filter(x):
-    x = larq_conv(16, name="alive")(x)
-    return larq_conv(8, name="dead", kernel_quantizer="magnitude_aware_sign")(x)
+def two_floats(x):
+    x = larq_conv(16, name="packed")(x)
+    x = larq_conv(8, name="padded", pad_values=-1.0)(x)
+    return larq_conv(8, name="half", input_quantizer="ste_heaviside")(x)
 
 
-def kill_filter(model):
-    kernel = model.get_layer("dead").kernel
-    kernel.latent_variable.assign(kernel.latent_variable.numpy() * (np.arange(8) != 3))
-
-
-@pytest.mark.parametrize(
-    ("layers", "spoil", "names"),
-    [
-        (dead_filter, kill_filter, "1 of 2 .*: dead"),
-        (lambda x: larq_conv(8, name="padded", pad_values=-1.0)(x), None, "1 of 1 .*: padded"),
-        (lambda x: larq_conv(8, name="half", input_quantizer="ste_heaviside")(x), None, ": half"),
-    ],
-    ids=["dead filter", "pad_values", "heaviside"],
-)
-def test_convolution_that_stays_float_is_named(layers, spoil, names, path):
-    model = build(layers)
-    if spoil is not None:
-        spoil(model)
+def test_layers_that_stay_float_are_named_with_their_reasons(path):
     path.write_bytes(b"older file")
-    with pytest.raises(ValueError, match=names + r"\. LCE packs .* dead filter .*pad_values"):
+    message = (
+        r"2 of 3 1-bit layers stayed float .* not written\. `allow_float` allows it\. "
+        r"padded \(pad_values\): It pads with -1; .* half \(zero_one\): Its input is 0 or 1, .*"
+    )
+    model = build(two_floats, (8, 8, 4))
+    with pytest.raises(ValueError, match=message):
         export.convert(model, path)
     assert path.read_bytes() == b"older file"
     assert os.listdir(path.parent) == [path.name]
+
+    report = export.convert(model, path, allow_float=True)
+    assert path.stat().st_size == report.size_bytes
+    assert (report.binary_convolutions, report.intended_binary_convolutions) == (1, 3)
+    assert "padded" in str(report)
+
+
+def test_layer_that_stays_float_for_no_known_reason(path, monkeypatch):
+    """Should LCE change, the file still tells."""
+    monkeypatch.setattr(
+        "bireal_keras.export.diagnosis._keeps_in_float", lambda layer, origin: ("", "")
+    )
+    with pytest.raises(ValueError, match=r"2 of 3 .* padded \(unknown\): .* half \(unknown\)"):
+        export.convert(build(two_floats, (8, 8, 4)), path)
 
 
 def test_larq_model_without_binary_layers(path):
@@ -259,12 +262,14 @@ def two_outputs():
     return keras.Model(inputs, [keras.layers.ReLU()(inputs), keras.layers.Softmax()(inputs)])
 
 
-def mixed_precision():
-    keras.mixed_precision.set_global_policy("mixed_float16")
-    try:
-        return build(birealnet)
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
+def subclassed_in_half_precision():
+    class Subclassed(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    model = Subclassed(dtype="float16", name="sub")
+    model(keras.Input((8, 8, 3)))
+    return model
 
 
 def from_input(*args, **kwargs):
@@ -280,7 +285,7 @@ def from_input(*args, **kwargs):
         (lambda: keras.Sequential([keras.layers.ReLU()], name="s"), "keras.Input.* s, which is"),
         (two_inputs, "one input and one output. Received: 2 and 1"),
         (two_outputs, "one input and one output. Received: 1 and 2"),
-        (mixed_precision, "'float32'.* another precision: .*block1_conv"),
+        (subclassed_in_half_precision, "'float32'.* precision: .*'sub'.*cannot be copied"),
         (lambda: from_input((None, None, 3)), r"fixed size.*float32 \(None, None, None, 3\)"),
         (lambda: from_input((8,)), r"fixed size.*Received: float32 \(None, 8\)"),
         (lambda: from_input(batch_shape=(4, 8, 8, 3)), r"number at a time.*\(4, 8, 8, 3\)"),

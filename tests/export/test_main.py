@@ -1,5 +1,6 @@
 """bireal-export as a person runs it."""
 
+import json
 import re
 import subprocess
 import sys
@@ -69,6 +70,20 @@ def test_saved_model_output_and_labels(tmp_path):
     assert not (tmp_path / "saved.tflite").exists()
 
 
+def test_json_and_allow_float(tmp_path):
+    path, json_path = tmp_path / "model.keras", tmp_path / "report.json"
+    build(lambda x: larq_conv(8, name="padded", pad_values=-1.0)(x), (6, 6, 4)).save(path)
+    fails(1, "1 of 1 1-bit layers .*padded .pad_values.: It pads with -1; .*", f"--model={path}")
+    assert not (tmp_path / "model.tflite").exists()
+
+    result = export(f"--model={path}", "--allow_float", f"--json={json_path}")
+    assert result.returncode == 0, result.stderr
+    assert "padded  QuantConv2D  float  pad_values" in result.stdout
+    report = json.loads(json_path.read_text())
+    assert report["layers"][0]["reason"] == "pad_values"
+    assert report["size_bytes"] == (tmp_path / "model.tflite").stat().st_size
+
+
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_python_code_in_a_model_does_not_run(tmp_path):
     def layers(x):
@@ -112,7 +127,7 @@ def test_help_needs_no_tensorflow(tmp_path):
         env={"PYTHONPATH": str(tmp_path)},
     )
     assert result.returncode == 0
-    for flag in ("--model_dir", "--model", "--output", "--labels"):
+    for flag in ("--model_dir", "--model", "--output", "--labels", "--[no]allow_float", "--json"):
         assert f"  {flag}: " in result.stdout
 
 

@@ -1,0 +1,95 @@
+"""What became of each layer: the diagnosis of the Keras model beside what the file has."""
+
+from collections.abc import Sequence
+
+from bireal_keras.export import matching, reasons
+from bireal_keras.export.diagnosis import Diagnosis
+from bireal_keras.export.flatbuffer import Multiplication
+from bireal_keras.export.report import LayerReport
+
+
+def layer_reports(
+    found: Sequence[Diagnosis], operators: Sequence[Multiplication], mended: dict[str, str]
+) -> list[LayerReport]:
+    """One for each call of a layer, and for each operator that no layer accounts for.
+
+    Args:
+        found: what `diagnosis.diagnose` says of the model.
+        operators: what `flatbuffer.multiplications` finds in the file.
+        mended: what `mending.mended` says that it did.
+    """
+    matches = matching.match([one.layer for one in found], operators)
+    reports = [
+        _report(
+            match,
+            name=one.layer.name,
+            kind=type(one.layer).__name__,
+            intended_binary=one.intended_binary,
+            reason=_reason(one.reason, _is_binary(match)),
+            detail=one.detail,
+            followed=one.followed,
+            left_reason=one.left_reason,
+            mended=mended.get(one.layer.name, ""),
+        )
+        for one, match in zip(found, matches)
+    ]
+    matched = {id(operator) for match in matches for operator in match}
+    reports += [
+        _report(
+            [operator],
+            name=operator.output,
+            kind=operator.kind,
+            intended_binary=operator.is_binary,
+            reason="" if operator.is_binary else reasons.NO_LAYER,
+        )
+        for operator in operators
+        if id(operator) not in matched
+    ]
+    return reports
+
+
+def _is_binary(operators: Sequence[Multiplication]) -> bool:
+    return bool(operators) and all(operator.is_binary for operator in operators)
+
+
+def _reason(reason: str, is_binary: bool) -> str:
+    """The diagnosis, as far as the file bears it out."""
+    is_warning = reason in reasons.WARNINGS
+    if is_binary:
+        return reason if is_warning else ""
+    return reasons.UNKNOWN if is_warning or not reason else reason
+
+
+def _report(
+    operators: Sequence[Multiplication],
+    *,
+    name: str,
+    kind: str,
+    intended_binary: bool,
+    reason: str,
+    detail: str = "",
+    followed: bool = False,
+    left_reason: str = "",
+    mended: str = "",
+) -> LayerReport:
+    left_behind = tuple(left for operator in operators for left in operator.left_behind)
+    left_reason = (left_reason or reasons.LEFT_UNKNOWN) if left_behind else ""
+    weights = sum(operator.weights for operator in operators)
+    return LayerReport(
+        name=name,
+        kind=kind,
+        intended_binary=intended_binary,
+        binary=_is_binary(operators),
+        reason=reason,
+        explanation=reasons.explain(reason, detail),
+        fused=not left_behind if left_behind or followed else None,
+        left_behind=left_behind,
+        left_reason=left_reason,
+        left_explanation=reasons.explain(left_reason),
+        mended=mended,
+        weights=weights,
+        macs=sum(operator.macs for operator in operators),
+        kernel_bytes=sum(operator.kernel_bytes for operator in operators),
+        expected_kernel_bytes=-(-weights // 8) if intended_binary else 4 * weights,
+        other_bytes=sum(operator.other_bytes for operator in operators),
+    )
