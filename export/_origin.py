@@ -114,7 +114,7 @@ class Origins:
             return _separated(self.of(op.inputs[0]), reasons.PADDED, op.type)
         if op.type in _POOLS:
             return _separated(self.of(op.inputs[0]), reasons.POOLED, op.type)
-        if op.type in _MOVES:
+        if op.type in _MOVES and varying:
             origins = [self.of(source) for source in varying]
             real = next((origin for origin in origins if not origin.sign), None)
             return real or _separated(origins[0], reasons.MOVED, op.type)

@@ -160,7 +160,8 @@ def _data(
     inputs: tf.Tensor,
 ) -> tf.Tensor:
     """What a layer multiplies by its kernel, less the padding that is its own."""
-    if multiplication is None or not isinstance(layer, keras.layers.Conv2D):
+    # Of the other kinds nothing is asked but whether their inputs are signs.
+    if multiplication is None or _kind(layer):
         return inputs
     varying = [source for source in multiplication.inputs if not origins.is_constant(source)]
     if not varying:
