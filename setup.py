@@ -26,6 +26,7 @@ TENSORFLOW = [
     "tensorflow>=2.18,<2.22",
     "tf-keras>=2.18,<2.22",
     "larq>=0.14",
+    "flatbuffers>=2.0",
     "larq-compute-engine>=0.16; platform_system != 'Linux' or platform_machine == 'x86_64'",
     "numpy>=1.24,<2",
     "tensorboard>=2.18,<2.22",

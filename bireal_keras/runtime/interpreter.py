@@ -1,5 +1,7 @@
 """A LiteRT interpreter with the delegate in place."""
 
+import dataclasses
+import functools
 import importlib
 import os
 from collections.abc import Mapping
@@ -8,6 +10,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from bireal_keras.runtime.metadata import Metadata, parse
 
 _LIBRARY = Path(__file__).with_name("libbireal_delegate.so")
 
@@ -124,6 +128,7 @@ class Interpreter:
             name, content = os.fspath(model), Path(model).read_bytes()
         if not content:
             raise ValueError(f"{name}: is empty.")
+        self._name, self._content = name, content
         # The interpreter does not keep its delegate alive.
         self._delegate = load_delegate(num_threads=num_threads, kernel=kernel, profile=profile)
         try:
@@ -148,6 +153,31 @@ class Interpreter:
         self.output_shape = tuple(int(size) for size in outputs[0]["shape"])
         self.input_dtype = np.dtype(inputs[0]["dtype"])
         self.output_dtype = np.dtype(outputs[0]["dtype"])
+
+    @functools.cached_property
+    def metadata(self) -> Metadata:
+        """What the file says about its images and classes, for `load_image`.
+
+        Where it says no `image_size` and the input is an image, the size is the input's.
+
+        Raises:
+            ValueError: the metadata make no sense, or speak of another size.
+        """
+        try:
+            metadata = parse(self._content)
+        except ValueError as error:
+            raise ValueError(f"{self._name}: {error}") from error
+        if len(self.input_shape) != 4:
+            return metadata
+        height, width = self.input_shape[1:3]
+        if metadata.image_size is None:
+            return dataclasses.replace(metadata, image_size=(height, width))
+        if metadata.image_size != (height, width):
+            raise ValueError(
+                f"{self._name}: takes images of {height} x {width} pixels, and its metadata say "
+                f"{metadata.image_size[0]} x {metadata.image_size[1]}."
+            )
+        return metadata
 
     def predict(self, batch: np.ndarray) -> np.ndarray:
         """Runs the model on any number of inputs.
