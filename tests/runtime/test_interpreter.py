@@ -1,6 +1,8 @@
 """runtime.Interpreter and what bireal-bench prints."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,6 +95,59 @@ def test_more_than_one_output():
     ops = [Op("LceQuantize", [0], [1]), Op("LceQuantize", [0], [2])]
     with pytest.raises(ValueError, match=r"one input and one output\. Received: 1 and 2"):
         runtime.Interpreter(build_model(tensors, ops, [0], [1, 2]))
+
+
+class TestIncompleteInstallations:
+    """Whatever is missing, one line says it and what to do."""
+
+    @pytest.fixture
+    def library(self, tmp_path, monkeypatch):
+        """A copy of the delegate that is loaded in its place."""
+        path = tmp_path / "delegate.so"
+        path.write_bytes(Path(runtime.delegate_path()).read_bytes())
+        monkeypatch.setattr("bireal_keras.runtime.interpreter._LIBRARY", path)
+        return path
+
+    @staticmethod
+    def message(error_type) -> str:
+        with pytest.raises(error_type) as info:
+            runtime.load_delegate()
+        assert "\n" not in str(info.value)
+        return str(info.value)
+
+    def test_no_litert(self, monkeypatch):
+        for package in ("ai_edge_litert", "tflite_runtime"):
+            monkeypatch.setitem(sys.modules, f"{package}.interpreter", None)
+        message = self.message(ImportError)
+        assert "No LiteRT interpreter is installed: pip install ai-edge-litert" in message
+        assert "tflite-runtime, on 32-bit Arm" in message
+
+    def test_no_library(self, library):
+        library.unlink()
+        message = self.message(FileNotFoundError)
+        assert f"library is missing: {library}. Install bireal-keras from a wheel" in message
+
+    @pytest.mark.parametrize(
+        ("offset", "content", "machine"),
+        [
+            (18, b"\x28\x00", "32-bit Arm"),
+            (18, b"\xf3\x00", "RISC-V"),
+            (18, b"\x02\x01", "another machine (258)"),
+            (0, b"MZ", "another system than Linux"),
+            (0, b"\xcf\xfa\xed\xfe", "another system than Linux"),
+        ],
+    )
+    def test_a_library_for_another_machine(self, library, offset, content, machine):
+        patched = bytearray(library.read_bytes())
+        patched[offset : offset + len(content)] = content
+        library.write_bytes(patched)
+        message = self.message(OSError)
+        assert f"library is for {machine}, and this Python is for " in message
+        assert f"{library}. Install bireal-keras from a wheel for this platform" in message
+
+    def test_a_damaged_library(self, library):
+        library.write_bytes(library.read_bytes()[:40])
+        assert f"library cannot be loaded: {library}: " in self.message(OSError)
 
 
 def test_bench_prints_times_and_threads(model):
