@@ -14,11 +14,13 @@ FUZZ_SECONDS ?= 600
 AARCH64 := $(CURDIR)/_build/aarch64
 C_API := _build/c_api
 PEERS := _build/peers
+WHEELS := _build/wheels
+WHEEL_MACHINES := x86_64 aarch64 armv7l
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-zoo test-aarch64 test-c-api test-peers sanitize fuzz lint format lock \
-    cards clean
+.PHONY: help demo test test-zoo test-aarch64 test-c-api test-peers test-wheels wheels sanitize fuzz \
+    lint format lock cards clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z0-9-]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -52,6 +54,17 @@ test-c-api: $(C_API)/run_model $(VENV)/built ## the delegate in a C++ program, w
 # The first time, larq-zoo's models are exported in an environment of their own: ten minutes.
 test-peers: $(PEERS)/models/made $(PEERS)/larq_zoo/made ## larq-zoo's models on the delegate, its weights in ours
 	$(BIN)/pytest tools/peers
+
+# Emulated, Pythons install and run the wheels for Arm: ten minutes and more.
+test-wheels: $(addprefix $(WHEELS)/,arm64/made armhf/made recorded/made) wheels ## the wheels in fresh environments, and on emulated Raspberry Pis
+	$(BIN)/pytest tools/wheels
+
+wheels: $(WHEELS)/tools/installed $(WHEEL_MACHINES:%=wheel-%) ## dist/*.whl for Linux on PCs and on 64-bit and 32-bit Arm
+	$(WHEELS)/tools/bin/python tools/wheels/check.py dist/*.whl
+
+wheel-%: $(WHEELS)/tools/installed
+	rm -f dist/*_$*.whl
+	tools/wheels/build.sh $(WHEELS)/tools/bin/python $* dist
 
 sanitize: ## the delegate's C++ tests under address, undefined and thread sanitizers
 	@mkdir -p _build/sanitize
@@ -117,7 +130,7 @@ $(C_API)/run_model: examples/run_model.cc tools/c_api/setup.sh
 	$(CXX) -std=c++17 -O2 -Wall -Wextra -Werror -isystem $(@D)/include $< -o $@ \
 	    -L$(@D) -Wl,-rpath,'$$ORIGIN' -ltensorflowlite_c -lexternal_delegate_obj
 
-$(AARCH64)/root/made: tools/aarch64/setup.sh
+$(AARCH64)/root/made: tools/aarch64/setup.sh tools/emulation/debian.sh
 	tools/aarch64/setup.sh $(@D)
 	@touch $@
 
@@ -139,6 +152,28 @@ $(AARCH64)/lib/made: $(AARCH64)/root/made $(VENV)/installed setup.py $(LIBRARY) 
 
 $(AARCH64)/birealnet18/made: tools/aarch64/record_birealnet18.py tests/submodel.py $(VENV)/built
 	PYTHONPATH=tests TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python $< $(@D)
+	@touch $@
+
+$(WHEELS)/tools/installed: tools/wheels/requirements.txt
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --requirement $<
+	@touch $@
+
+$(WHEELS)/recorded/made: $(AARCH64)/birealnet18/made tools/wheels/record.py
+	$(BIN)/python tools/wheels/record.py $(<D) $(@D)
+	@touch $@
+
+# What a Raspberry Pi OS has. On 32-bit Arm NumPy and Pillow come from the distribution.
+$(WHEELS)/arm64/made: tools/emulation/debian.sh
+	tools/emulation/debian.sh $(@D) arm64 python3.11 python3-pip-whl libstdc++6 libgomp1
+	@touch $@
+
+$(WHEELS)/armhf/made: tools/emulation/debian.sh
+	tools/emulation/debian.sh $(@D) armhf python3.11 python3-pip-whl libstdc++6 \
+	    python3-numpy python3-pil
+	# As update-alternatives would, which is not run.
+	cd $(@D)/usr/lib/arm-linux-gnueabihf && ln -s blas/libblas.so.3 lapack/liblapack.so.3 .
 	@touch $@
 
 $(PEERS)/venv/installed: tools/peers/requirements.txt | $(VENV)/installed

@@ -13,11 +13,17 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (ROOT / "bireal_keras/__init__.py").read_text(), re.MULTILINE
 )[1]
 
-# On the device: a stock interpreter and what it takes to read a photo.
+# On the device: a stock interpreter and what it takes to read a photo. 32-bit Arm has no
+# ai-edge-litert, but its predecessor, up to Python 3.11 and compiled for NumPy 1. A 32-bit
+# program on a 64-bit kernel is on an armv8l only to those who ask through `linux32`.
+ARM32 = "(platform_machine == 'armv7l' or platform_machine == 'armv8l')"
+NOT_ARM32 = "platform_machine != 'armv7l' and platform_machine != 'armv8l'"
 RUNTIME = [
     "absl-py>=1.4",
-    "ai-edge-litert>=2.0; platform_system != 'Windows'",
+    f"ai-edge-litert>=2.0; platform_system != 'Windows' and {NOT_ARM32}",
+    f"tflite-runtime>=2.14; {ARM32} and python_version < '3.12'",
     "numpy>=1.24",
+    f"numpy<2; {ARM32}",
     "Pillow>=9.4",
 ]
 # To train and to export. Larq needs numpy < 2; larq-compute-engine has no wheel for Linux
@@ -26,6 +32,7 @@ TENSORFLOW = [
     "tensorflow>=2.18,<2.22",
     "tf-keras>=2.18,<2.22",
     "larq>=0.14",
+    "flatbuffers>=2.0",
     "larq-compute-engine>=0.16; platform_system != 'Linux' or platform_machine == 'x86_64'",
     "numpy>=1.24,<2",
     "tensorboard>=2.18,<2.22",

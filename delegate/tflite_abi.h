@@ -152,6 +152,20 @@ static_assert(offsetof(TfLiteContext, ReplaceNodeSubsetsWithDelegateKernels) == 
               "TfLiteContext");
 static_assert(sizeof(TfLiteDelegate) == 56, "TfLiteDelegate");
 static_assert(offsetof(TfLiteDelegate, flags) == 40, "TfLiteDelegate::flags");
+#elif defined(__arm__)
+static_assert(sizeof(TfLiteTensor) == 64, "TfLiteTensor");
+static_assert(offsetof(TfLiteTensor, bytes) == 24, "TfLiteTensor::bytes");
+static_assert(sizeof(TfLiteNode) == 40, "TfLiteNode");
+static_assert(offsetof(TfLiteNode, custom_initial_data_size) == 28, "TfLiteNode");
+// Passed by value, partly in registers: which ones follows from its size and alignment.
+static_assert(sizeof(TfLiteRegistration) == 48, "TfLiteRegistration");
+static_assert(alignof(TfLiteRegistration) == 8, "TfLiteRegistration");
+static_assert(sizeof(TfLiteContext) == 100, "TfLiteContext");
+static_assert(offsetof(TfLiteContext, GetExecutionPlan) == 4, "TfLiteContext");
+static_assert(offsetof(TfLiteContext, ReplaceNodeSubsetsWithDelegateKernels) == 32,
+              "TfLiteContext");
+static_assert(sizeof(TfLiteDelegate) == 40, "TfLiteDelegate");
+static_assert(offsetof(TfLiteDelegate, flags) == 24, "TfLiteDelegate::flags");
 #endif
 
 #endif  // BIREAL_DELEGATE_TFLITE_ABI_H_

@@ -21,8 +21,10 @@ from bireal_keras.export import (
 )
 from bireal_keras.export._lce import lce
 from bireal_keras.export.layer_reports import layer_reports
+from bireal_keras.export.metadata import embed
 from bireal_keras.export.report import LayerReport, Report, Total
-from bireal_keras.runtime.labels import append_labels, check_labels
+from bireal_keras.runtime.labels import check_labels
+from bireal_keras.runtime.metadata import Metadata, Normalization
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ def convert(
     path: str | os.PathLike[str],
     *,
     labels: Sequence[str] | None = None,
+    normalization: Normalization | None = None,
+    center_crop: float = 1.0,
     samples: np.ndarray | None = None,
     allow_float: bool = False,
 ) -> Report:
@@ -50,6 +54,12 @@ def convert(
             input (batch, height, width, channels) of fixed size to one output.
         path: the file to write; its folder exists.
         labels: names of the classes, to travel inside the file: one for each output.
+        normalization: what the model's images are made of pixels by; travels inside the file.
+            Default: `Normalization()`, images in [-1, 1], as training feeds them. Published
+            weights take `zoo.imagenet.NORMALIZATION`, unless `zoo.imagenet.standardize` is a
+            part of the model.
+        center_crop: how much of an image the model is to see, see `runtime.Metadata`; travels
+            inside the file. A recipe's `dataset.center_crop`.
         samples: images to compare the file with Keras on, float32
             (at least 8, height, width, channels), preprocessed as for training. Default:
             32 artificial ones.
@@ -71,6 +81,7 @@ def convert(
     model = mending.in_float32(model)
     _check_model(model)
     _check_labels(labels, model)
+    metadata = _metadata(model, labels, normalization, center_crop)
     samples = _checked_samples(samples, model.input_shape[1:])
 
     _log.info("converting %s", model.name)
@@ -82,8 +93,7 @@ def convert(
     layers = layer_reports(found, operators, mended)
     if not allow_float:
         _check_binary(layers)
-    if labels is not None:
-        content = append_labels(content, labels)
+    content = embed(content, metadata, name=model.name)
 
     _log.info("checking it against Keras on %d samples", len(samples))
     agreement = verification.verify(model, content, samples)
@@ -158,6 +168,25 @@ def _check_labels(labels: Sequence[str] | None, model: keras.Model) -> None:
             "`labels` must name every class of the model. "
             f"Received: {len(labels)} labels for {model.output_shape[-1]} classes."
         )
+
+
+def _metadata(
+    model: keras.Model,
+    labels: Sequence[str] | None,
+    normalization: Normalization | None,
+    center_crop: float,
+) -> Metadata:
+    _, height, width, channels = model.input_shape
+    if channels != 3 and normalization is not None:
+        raise ValueError(
+            f"`normalization` needs a model of RGB images. Received: one of {channels} channels."
+        )
+    return Metadata(
+        labels=None if labels is None else tuple(labels),
+        image_size=(height, width) if channels == 3 else None,
+        normalization=normalization or Normalization(),
+        center_crop=center_crop,
+    )
 
 
 def _checked_samples(samples: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:

@@ -3,6 +3,9 @@
     bireal-export --model_dir=runs/br18
     bireal-export --model=birealnet18.h5 --output=birealnet18.tflite --labels=labels.txt
 
+How the model takes its images and the names of its classes travel inside the file, so that
+bireal-classify needs nothing else.
+
 The file is checked against the Keras model before it is written; one that does not agree
 is not written. What became of the model is printed, layer by layer: what is 1-bit, what is not
 and why. See docs/export.md.
@@ -22,7 +25,10 @@ from bireal_keras import _cli
 from bireal_keras.export import _native_log
 
 _MODEL_DIR = flags.DEFINE_string(
-    "model_dir", None, "Folder that bireal-train wrote; model.keras and labels.txt are taken."
+    "model_dir",
+    None,
+    "Folder that bireal-train wrote; model.keras, labels.txt and, of config.json, "
+    "dataset.center_crop are taken.",
 )
 _MODEL = flags.DEFINE_string(
     "model", None, "Instead of --model_dir: a .keras or .h5 file or a SavedModel folder."
@@ -39,7 +45,19 @@ _LABELS = flags.DEFINE_string(
     "Text file with the class names, one a line, to put into the .tflite file. Default: "
     "labels.txt in --model_dir, if it is there.",
 )
-
+_NORMALIZATION = flags.DEFINE_enum(
+    "normalization",
+    "symmetric",
+    ["symmetric", "imagenet"],
+    "What the model takes. symmetric: images in [-1, 1], as all of bireal-train's. imagenet: "
+    "with the mean and the deviation of ImageNet's colours taken off, as published weights.",
+)
+_CENTER_CROP = flags.DEFINE_float(
+    "center_crop",
+    None,
+    "Side of the central square of an image that the model is to see, as a share of the shorter "
+    "side. Default: the recipe's in --model_dir, or else 1.",
+)
 _ALLOW_FLOAT = flags.DEFINE_bool(
     "allow_float", False, "Write the file even if a layer that is meant to be 1-bit stays float."
 )
@@ -56,6 +74,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unexpected argument {argv[0]!r}")
     model_path, output, labels_path = _paths()
     labels = None if labels_path is None else _read_lines(labels_path)
+    center_crop = _center_crop()
 
     log = logging.getLogger("bireal_keras.export")
     log.addHandler(logging.StreamHandler())
@@ -67,9 +86,17 @@ def main(argv: list[str]) -> None:
     with _native_log.captured():
         from bireal_keras._saved import load_model
         from bireal_keras.export import convert
+        from bireal_keras.zoo import imagenet
 
         model = load_model(model_path)
-    report = convert(model, output, labels=labels, allow_float=_ALLOW_FLOAT.value)
+    report = convert(
+        model,
+        output,
+        labels=labels,
+        normalization=imagenet.NORMALIZATION if _NORMALIZATION.value == "imagenet" else None,
+        center_crop=center_crop,
+        allow_float=_ALLOW_FLOAT.value,
+    )
     if _JSON.value:
         Path(_JSON.value).write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n")
     print(report)
@@ -98,3 +125,16 @@ def _read_lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no UTF-8 text: {error}") from error
+
+
+def _center_crop() -> float:
+    path = Path(_MODEL_DIR.value or "") / "config.json"
+    if _CENTER_CROP.value is not None:
+        return _CENTER_CROP.value
+    if not _MODEL_DIR.value or not path.is_file():
+        return 1.0
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return config["recipe"]["dataset"].get("center_crop", 1.0)
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error

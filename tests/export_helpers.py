@@ -9,6 +9,8 @@ from bireal_keras._keras import keras, lq
 
 SIZE = 12
 CLASSES = 5
+# Of the images that the model converted once is to see.
+CENTER_CROP = 0.875
 
 
 def build(layers, shape=(SIZE, SIZE, 3)):

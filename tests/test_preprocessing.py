@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bireal_keras import preprocessing
+from bireal_keras import preprocessing, runtime
 from bireal_keras._keras import tf
 
 
@@ -56,6 +56,19 @@ def test_center_crop_is_what_remains_of_a_larger_resized_image(height, width):
     if min(height, width) == 256:
         # ImageNet's custom, to the pixel.
         assert (top, left, side) == (16, 16, 224)
+
+
+@pytest.mark.parametrize(("image_format", "options"), [("PNG", {}), ("JPEG", {"quality": 80})])
+@pytest.mark.parametrize("share", [1.0, 0.875])
+def test_a_device_sees_what_validation_saw(image_format, options, share):
+    """`runtime.load_image`, which knows no TensorFlow."""
+    file = io.BytesIO()
+    Image.fromarray(smooth_image(117, 163)).save(file, image_format, **options)
+    metadata = runtime.Metadata(image_size=(32, 32), center_crop=share)
+    on_device = runtime.load_image(file, metadata)
+    expected = preprocessing.preprocess(tf.constant(file.getvalue()), 32, center_crop=share).numpy()
+    # Pillow rounds to integers, once per direction.
+    np.testing.assert_allclose(on_device, expected, atol=1.1 / 127.5)
 
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.01, True, None, float("nan")])

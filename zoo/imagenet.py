@@ -9,10 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from bireal_keras.runtime.metadata import Normalization
+
 _CLASSES = 1000
 # Of red, green and blue in ImageNet's training set, for values in [0, 1].
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _STANDARD_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+
+# The same for pixels in [0, 255], to export a model that takes such images:
+# `export.convert(model, path, normalization=NORMALIZATION)`.
+NORMALIZATION = Normalization(
+    mean=tuple(255.0 * _MEAN.astype(np.float64)),
+    std=tuple(255.0 * _STANDARD_DEVIATION.astype(np.float64)),
+)
 
 
 def standardize(images: Any) -> Any:

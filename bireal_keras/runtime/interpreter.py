@@ -1,7 +1,11 @@
 """A LiteRT interpreter with the delegate in place."""
 
+import ctypes
+import dataclasses
+import functools
 import importlib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -9,10 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from bireal_keras.runtime.metadata import Metadata, parse
+
 _LIBRARY = Path(__file__).with_name("libbireal_delegate.so")
 
 # What the delegate's own messages start with.
 _REPORT_PREFIX = "bireal delegate: "
+
+# Machines by their number in the head of a program or library for Linux.
+_ELF_MACHINES = {3: "x86", 40: "32-bit Arm", 62: "x86_64", 183: "64-bit Arm", 243: "RISC-V"}
 
 # Stock interpreters, in the order we look for them.
 _LITERT_MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
@@ -26,7 +35,8 @@ def _litert() -> ModuleType:
             if error.name is None or not name.startswith(error.name):
                 raise  # Found, but something it needs is missing.
     raise ImportError(
-        "No LiteRT interpreter is installed: pip install ai-edge-litert (or tflite-runtime)."
+        "No LiteRT interpreter is installed: pip install ai-edge-litert (or tflite-runtime, on "
+        "32-bit Arm)."
     )
 
 
@@ -73,6 +83,7 @@ def load_delegate(
         ValueError: an option is out of its range.
         ImportError: no LiteRT is installed.
         FileNotFoundError: the library is missing.
+        OSError: the library is for another machine, or cannot be loaded for another reason.
     """
     options: dict[str, Any] = {"num_threads": num_threads, "verbose": int(verbose)}
     if kernel is not None:
@@ -85,9 +96,37 @@ def load_delegate(
 def _load_delegate(options: Mapping[str, Any]) -> Any:
     litert, path = _litert(), delegate_path()
     try:
+        # Before LiteRT does: after a failure its half-made object prints a traceback of its own.
+        ctypes.CDLL(path)
+    except OSError as error:
+        raise OSError(_why_not_loaded(path, error)) from error
+    try:
         return litert.load_delegate(path, dict(options))
     except ValueError as error:
         raise ValueError(_reason(error)) from error
+
+
+def _why_not_loaded(path: str, error: OSError) -> str:
+    """In one line. The loader itself may say "No such file" of a file for another machine."""
+    if sys.executable:  # Python may be inside another program.
+        library, python = _machine(path), _machine(sys.executable)
+        if library != python:
+            return (
+                f"The delegate's library is for {library}, and this Python is for {python}: "
+                f"{path}. Install bireal-keras from a wheel for this platform, or from source "
+                "with a C++ compiler."
+            )
+    return f"The delegate's library cannot be loaded: {' '.join(str(error).split())}"
+
+
+def _machine(path: str) -> str:
+    """What kind of computer a program or a library is for."""
+    with open(path, "rb") as file:
+        head = file.read(20)
+    if head[:4] != b"\x7fELF" or len(head) < 20:
+        return "another system than Linux"
+    number = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
+    return _ELF_MACHINES.get(number, f"another machine ({number})")
 
 
 class Interpreter:
@@ -106,7 +145,7 @@ class Interpreter:
     Raises:
         ValueError: the file is no TFLite model, is malformed, or has more than one input or
             output; or an option is out of its range.
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or the delegate's library cannot be loaded.
         ImportError: no LiteRT is installed.
     """
 
@@ -124,6 +163,7 @@ class Interpreter:
             name, content = os.fspath(model), Path(model).read_bytes()
         if not content:
             raise ValueError(f"{name}: is empty.")
+        self._name, self._content = name, content
         # The interpreter does not keep its delegate alive.
         self._delegate = load_delegate(num_threads=num_threads, kernel=kernel, profile=profile)
         try:
@@ -148,6 +188,31 @@ class Interpreter:
         self.output_shape = tuple(int(size) for size in outputs[0]["shape"])
         self.input_dtype = np.dtype(inputs[0]["dtype"])
         self.output_dtype = np.dtype(outputs[0]["dtype"])
+
+    @functools.cached_property
+    def metadata(self) -> Metadata:
+        """What the file says about its images and classes, for `load_image`.
+
+        Where it says no `image_size` and the input is an image, the size is the input's.
+
+        Raises:
+            ValueError: the metadata make no sense, or speak of another size.
+        """
+        try:
+            metadata = parse(self._content)
+        except ValueError as error:
+            raise ValueError(f"{self._name}: {error}") from error
+        if len(self.input_shape) != 4:
+            return metadata
+        height, width = self.input_shape[1:3]
+        if metadata.image_size is None:
+            return dataclasses.replace(metadata, image_size=(height, width))
+        if metadata.image_size != (height, width):
+            raise ValueError(
+                f"{self._name}: takes images of {height} x {width} pixels, and its metadata say "
+                f"{metadata.image_size[0]} x {metadata.image_size[1]}."
+            )
+        return metadata
 
     def predict(self, batch: np.ndarray) -> np.ndarray:
         """Runs the model on any number of inputs.

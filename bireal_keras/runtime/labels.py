@@ -11,7 +11,8 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 
-_NAME = "labels.txt"
+# How our own files call them.
+LABELS_NAME = "labels.txt"
 _MAX_BYTES = 10_000_000
 _END_OF_ARCHIVE = b"PK\x05\x06"
 _END_BYTES = 22
@@ -39,15 +40,16 @@ def append_labels(flatbuffer: bytes, labels: Sequence[str]) -> bytes:
     file = io.BytesIO(flatbuffer)
     with zipfile.ZipFile(file, "a") as archive:
         # A ZipInfo of our own has a fixed date, which writestr("labels.txt") has not.
-        archive.writestr(zipfile.ZipInfo(_NAME), content)
+        archive.writestr(zipfile.ZipInfo(LABELS_NAME), content)
     return file.getvalue()
 
 
-def read_labels(model: bytes | str | os.PathLike[str]) -> list[str] | None:
+def read_labels(model: bytes | str | os.PathLike[str], name: str = LABELS_NAME) -> list[str] | None:
     """Reads the class names of a model.
 
     Args:
         model: a TFLite model, or the path of one.
+        name: of the file in its archive.
 
     Returns:
         The names in the order of the model's outputs; None if the model carries none.
@@ -61,7 +63,7 @@ def read_labels(model: bytes | str | os.PathLike[str]) -> list[str] | None:
             return None
         source = "the model" if isinstance(model, bytes) else os.fspath(model)
         try:
-            content = _read_archive(file)
+            content = _read_archive(file, name)
         # What zipfile raises on bytes that are no proper archive.
         except (
             zipfile.BadZipFile,
@@ -97,14 +99,14 @@ def _has_archive(file: io.BufferedIOBase) -> bool:
     return file.read(_END_BYTES).startswith(_END_OF_ARCHIVE)
 
 
-def _read_archive(file: io.BufferedIOBase) -> str | None:
+def _read_archive(file: io.BufferedIOBase, name: str) -> str | None:
     with zipfile.ZipFile(file) as archive:
-        if _NAME not in archive.namelist():
+        if name not in archive.namelist():
             return None
-        entry = archive.getinfo(_NAME)
+        entry = archive.getinfo(name)
         if entry.file_size > _MAX_BYTES:
-            raise ValueError(f"{_NAME} of {entry.file_size:,} bytes, limit {_MAX_BYTES:,}.")
+            raise ValueError(f"{name} of {entry.file_size:,} bytes, limit {_MAX_BYTES:,}.")
         # The other methods unpack as much as they like at a time.
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{_NAME} is compressed by an unusual method.")
+            raise ValueError(f"{name} is compressed by an unusual method.")
         return archive.read(entry).decode()

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "delegate/kernels/lookup.h"
+#include "delegate/kernels/x86.h"
 
 // The instruction set belongs to these functions alone: nothing inline from elsewhere may be
 // compiled with it, or the linker could keep that copy for every CPU.
@@ -113,8 +114,6 @@ int Order(int channel) {
   return channel - in_vector + kQuarter[in_vector / 8] * 8 + in_vector % 8;
 }
 
-bool Supported() { return __builtin_cpu_supports("avx2"); }
-
 void Pack(const BconvShape& shape, const uint32_t* filter, uint8_t* weights) {
   LookupPack(shape, filter, Order, weights);
 }
@@ -196,7 +195,7 @@ BIREAL_AVX2 void PackFloat(const float* in, size_t rows, int channels, uint32_t*
 
 extern const Kernels kAvx2;
 const Kernels kAvx2 = {
-    "avx2", Supported,  LookupHandles, LookupWeightBytes, LookupScratchBytes,
+    "avx2", HasAvx2,    LookupHandles, LookupWeightBytes, LookupScratchBytes,
     Pack,   Accumulate, StoreFloat,    PackFloat,
 };
 

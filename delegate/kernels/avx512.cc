@@ -17,6 +17,7 @@
 
 #include "delegate/kernels/kernels.h"
 #include "delegate/kernels/taps.h"
+#include "delegate/kernels/x86.h"
 
 // As in avx2.cc, the instruction set belongs to these functions alone.
 #define BIREAL_AVX512 __attribute__((target("avx512f,avx512vpopcntdq")))
@@ -86,10 +87,6 @@ constexpr TileFunction kTiles[kTilePixels][kTileVectors] = {
     {CountTile<3, 1>, CountTile<3, 2>, CountTile<3, 3>, CountTile<3, 4>},
     {CountTile<4, 1>, CountTile<4, 2>, CountTile<4, 3>, CountTile<4, 4>},
 };
-
-bool Supported() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vpopcntdq");
-}
 
 bool Handles(const BconvShape&) { return true; }
 
@@ -265,8 +262,8 @@ BIREAL_AVX512 void PackFloat(const float* in, size_t rows, int channels, uint32_
 
 extern const Kernels kAvx512;
 const Kernels kAvx512 = {
-    "avx512", Supported,  Handles,    WeightBytes, ScratchBytes,
-    Pack,     Accumulate, StoreFloat, PackFloat,
+    "avx512", HasAvx512Popcount, Handles,    WeightBytes, ScratchBytes,
+    Pack,     Accumulate,        StoreFloat, PackFloat,
 };
 
 }  // namespace bireal

@@ -1,6 +1,9 @@
 """Every kernel that this CPU can run gives the bytes of the portable one."""
 
+import platform
 import re
+import sys
+from pathlib import Path
 
 import ai_edge_litert.interpreter as litert
 import numpy as np
@@ -49,6 +52,14 @@ def test_the_fastest_supported_kernel_is_the_default(capfd):
     default = next(name for name in KERNELS if supported(name))
     assert f"kernel {default}," in capfd.readouterr().err
     assert KERNELS[-1] == "portable"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or sys.platform != "linux", reason="x86, Linux")
+def test_runs_the_kernels_that_linux_knows_this_cpu_can():
+    """Whichever compiler made the library: not all know what their CPU can do."""
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    assert supported("avx2") == ("avx2" in flags)
+    assert supported("avx512") == ({"avx512f", "avx512_vpopcntdq"} <= flags)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from export_helpers import CLASSES, birealnet, build
+from export_helpers import CENTER_CROP, CLASSES, birealnet, build
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,7 @@ def small(tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "small.tflite"
     model = build(birealnet)
     labels = [f"class {index}" for index in range(CLASSES)]
-    report = convert(model, path, labels=labels)
+    report = convert(model, path, labels=labels, center_crop=CENTER_CROP)
     return SimpleNamespace(
         model=model, labels=labels, path=path, report=report, content=path.read_bytes()
     )

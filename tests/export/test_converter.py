@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from export_helpers import (
+    CENTER_CROP,
     CLASSES,
     SIZE,
     birealnet,
@@ -21,6 +22,7 @@ from export_helpers import (
 
 from bireal_keras import export, zoo
 from bireal_keras._keras import keras, tf
+from bireal_keras.runtime import Metadata, Normalization, read_metadata
 from bireal_keras.runtime.labels import read_labels
 
 lce = pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
@@ -81,6 +83,30 @@ def test_labels_travel_inside_the_file(small):
     assert read_labels(small.path) == small.labels
 
 
+def test_what_the_images_are_travels_inside_the_file(small, path):
+    images = Metadata(tuple(small.labels), (SIZE, SIZE), Normalization(), CENTER_CROP)
+    assert read_metadata(small.path) == images
+
+    model = build(lambda x: keras.layers.Conv2D(2, 1)(x), (6, 10, 3))
+    export.convert(model, path, normalization=zoo.imagenet.NORMALIZATION)
+    metadata = read_metadata(path)
+    assert (metadata.labels, metadata.image_size, metadata.center_crop) == (None, (6, 10), 1)
+    # The same numbers as `standardize` takes, on another scale.
+    pixels = np.array([[0, 0, 0], [255, 128, 1]], np.float32)
+    mean, std = metadata.normalization.mean, metadata.normalization.std
+    standardized = zoo.imagenet.standardize(pixels / 127.5 - 1)
+    np.testing.assert_allclose((pixels - np.array(mean)) / np.array(std), standardized, atol=1e-5)
+
+
+def test_unfit_images(path):
+    model = build(lambda x: x, (8, 8, 4))
+    with pytest.raises(ValueError, match=r"`normalization` needs .*Received: one of 4 channels"):
+        export.convert(model, path, normalization=Normalization())
+    with pytest.raises(ValueError, match=r"`center_crop` must be .*Received: center_crop=2"):
+        export.convert(model, path, center_crop=2)
+    assert not path.exists()
+
+
 def test_stock_interpreter_opens_a_file_with_labels(small):
     details = Interpreter(model_path=str(small.path)).get_input_details()
     assert [tuple(d["shape"]) for d in details] == [(1, SIZE, SIZE, 3)]
@@ -88,7 +114,7 @@ def test_stock_interpreter_opens_a_file_with_labels(small):
 
 def test_same_model_gives_the_same_bytes(small, path):
     path.write_bytes(b"an older file, to be replaced")
-    export.convert(small.model, path, labels=small.labels)
+    export.convert(small.model, path, labels=small.labels, center_crop=CENTER_CROP)
     assert path.read_bytes() == small.content
     assert os.listdir(path.parent) == [path.name]
 
@@ -208,7 +234,7 @@ def test_failing_write_leaves_nothing_behind(small, path, monkeypatch):
     monkeypatch.setattr(os, "replace", replace)
     path.write_bytes(b"older file")
     with pytest.raises(OSError, match="disk on fire"):
-        export.convert(small.model, path, labels=small.labels)
+        export.convert(small.model, path, labels=small.labels, center_crop=CENTER_CROP)
     assert path.read_bytes() == b"older file"
     assert os.listdir(path.parent) == [path.name]
 

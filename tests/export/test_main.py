@@ -8,10 +8,11 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from export_helpers import build, larq_conv
+from export_helpers import CENTER_CROP, build, larq_conv
 
+from bireal_keras import zoo
 from bireal_keras._keras import keras
-from bireal_keras.runtime.labels import read_labels
+from bireal_keras.runtime import read_metadata
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "bireal-export"
 
@@ -36,6 +37,8 @@ def model_dir(small, tmp_path):
     folder.mkdir()
     small.model.save(folder / "model.keras")
     (folder / "labels.txt").write_text("\n".join(small.labels))
+    recipe = {"dataset": {"image_size": 12, "center_crop": CENTER_CROP}}
+    (folder / "config.json").write_text(json.dumps({"recipe": recipe}))
     return folder
 
 
@@ -55,18 +58,22 @@ def test_model_dir(small, model_dir):
 
 def test_saved_model_output_and_labels(tmp_path):
     def layers(x):
-        x = keras.layers.GlobalAveragePooling2D()(larq_conv(8)(x))
-        return keras.layers.Dense(5)(x)
+        x = larq_conv(8)(keras.layers.Conv2D(4, 1)(x))
+        return keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(x))
 
     folder = tmp_path / "saved"
-    build(layers, (6, 6, 4)).save(folder, save_format="tf")
+    build(layers, (6, 6, 3)).save(folder, save_format="tf")
     labels = tmp_path / "names.txt"
     labels.write_text("a\nb\nc\nd\né\n", encoding="utf-8")
     output = tmp_path / "out.tflite"
-    result = export(f"--model={folder}/", f"--output={output}", f"--labels={labels}")
+    images = ("--normalization=imagenet", "--center_crop=0.5")
+    result = export(f"--model={folder}/", f"--output={output}", f"--labels={labels}", *images)
     assert result.returncode == 0, result.stderr
-    assert "1 bit-packed (1 with 1-bit quantizers in Keras), 0 in float32" in result.stdout
-    assert read_labels(output) == ["a", "b", "c", "d", "é"]
+    assert "1 bit-packed (1 with 1-bit quantizers in Keras), 1 in float32" in result.stdout
+    metadata = read_metadata(output)
+    assert (metadata.labels, metadata.center_crop) == (("a", "b", "c", "d", "é"), 0.5)
+    mean = zoo.imagenet.NORMALIZATION.mean
+    assert metadata.normalization.mean == pytest.approx(mean)
     assert not (tmp_path / "saved.tflite").exists()
 
 
@@ -111,6 +118,13 @@ def test_missing_model(tmp_path):
     fails(1, f"There is no {tmp_path}/model.keras.", f"--model_dir={tmp_path}")
 
 
+def test_recipe_that_is_damaged(tmp_path):
+    (tmp_path / "model.keras").touch()
+    for text in ("{", "[]", '{"recipe": 3}', "{}"):
+        (tmp_path / "config.json").write_text(text)
+        fails(1, r".*config\.json is damaged: .*", f"--model_dir={tmp_path}")
+
+
 def test_labels_that_are_no_text(tmp_path):
     (tmp_path / "model.keras").touch()
     (tmp_path / "labels.txt").write_bytes(b"\xff\xfe")
@@ -127,7 +141,8 @@ def test_help_needs_no_tensorflow(tmp_path):
         env={"PYTHONPATH": str(tmp_path)},
     )
     assert result.returncode == 0
-    for flag in ("--model_dir", "--model", "--output", "--labels", "--[no]allow_float", "--json"):
+    flags = ("--model_dir", "--model", "--output", "--labels", "--normalization", "--center_crop")
+    for flag in (*flags, "--[no]allow_float", "--json"):
         assert f"  {flag}: " in result.stdout
 
 

@@ -1,12 +1,13 @@
-"""runtime.Interpreter and what the commands print."""
+"""runtime.Interpreter and what bireal-bench prints."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import command
-from lce_ops import Bconv2d, Op, Tensor, build_model, constant, pack
-from PIL import Image
+from lce_ops import Bconv2d, Op, Tensor, build_model, pack
 
 from bireal_keras import runtime
 
@@ -96,6 +97,59 @@ def test_more_than_one_output():
         runtime.Interpreter(build_model(tensors, ops, [0], [1, 2]))
 
 
+class TestIncompleteInstallations:
+    """Whatever is missing, one line says it and what to do."""
+
+    @pytest.fixture
+    def library(self, tmp_path, monkeypatch):
+        """A copy of the delegate that is loaded in its place."""
+        path = tmp_path / "delegate.so"
+        path.write_bytes(Path(runtime.delegate_path()).read_bytes())
+        monkeypatch.setattr("bireal_keras.runtime.interpreter._LIBRARY", path)
+        return path
+
+    @staticmethod
+    def message(error_type) -> str:
+        with pytest.raises(error_type) as info:
+            runtime.load_delegate()
+        assert "\n" not in str(info.value)
+        return str(info.value)
+
+    def test_no_litert(self, monkeypatch):
+        for package in ("ai_edge_litert", "tflite_runtime"):
+            monkeypatch.setitem(sys.modules, f"{package}.interpreter", None)
+        message = self.message(ImportError)
+        assert "No LiteRT interpreter is installed: pip install ai-edge-litert" in message
+        assert "tflite-runtime, on 32-bit Arm" in message
+
+    def test_no_library(self, library):
+        library.unlink()
+        message = self.message(FileNotFoundError)
+        assert f"library is missing: {library}. Install bireal-keras from a wheel" in message
+
+    @pytest.mark.parametrize(
+        ("offset", "content", "machine"),
+        [
+            (18, b"\x28\x00", "32-bit Arm"),
+            (18, b"\xf3\x00", "RISC-V"),
+            (18, b"\x02\x01", "another machine (258)"),
+            (0, b"MZ", "another system than Linux"),
+            (0, b"\xcf\xfa\xed\xfe", "another system than Linux"),
+        ],
+    )
+    def test_a_library_for_another_machine(self, library, offset, content, machine):
+        patched = bytearray(library.read_bytes())
+        patched[offset : offset + len(content)] = content
+        library.write_bytes(patched)
+        message = self.message(OSError)
+        assert f"library is for {machine}, and this Python is for " in message
+        assert f"{library}. Install bireal-keras from a wheel for this platform" in message
+
+    def test_a_damaged_library(self, library):
+        library.write_bytes(library.read_bytes()[:40])
+        assert f"library cannot be loaded: {library}: " in self.message(OSError)
+
+
 def test_bench_prints_times_and_threads(model):
     result = command("bench", model, "--num_runs=7", "--num_threads=2")
     assert result.returncode == 0, result.stderr
@@ -144,95 +198,3 @@ def test_bench_errors_are_one_line(args, status, match):
     assert result.returncode == status
     assert match in result.stderr
     assert len(result.stderr.splitlines()) == 1
-
-
-@pytest.fixture(scope="module")
-def brightness_model(tmp_path_factory):
-    """A classifier with two classes: "dark" and "bright", by the sign of the mean pixel.
-
-    Quantize -> 1-bit convolution over all 4x4 pixels with weights -1 and +1 -> float.
-    """
-    case = Bconv2d(1, 4, 4, 3, 2, filter_size=(4, 4), padding=1)
-    case.kernel[0], case.kernel[1] = -1, 1
-    case.multiplier[:], case.bias[:] = 1 / 96, 0.5
-    tensors = [Tensor((1, 4, 4, 3)), Tensor((1, 4, 4, 1), np.int32)]
-    tensors += [constant(pack(case.kernel)), constant(case.multiplier), constant(case.bias)]
-    tensors += [Tensor((1, 1, 1, 2)), constant(np.array([1, 2], np.int32)), Tensor((1, 2))]
-    ops = [
-        Op("LceQuantize", [0], [1]),
-        Op("LceBconv2d", [1, 2, 3, 4, -1], [5], case.options),
-        Op("RESHAPE", [5, 6], [7]),
-    ]
-    from bireal_keras.runtime.labels import append_labels
-
-    path = tmp_path_factory.mktemp("models") / "brightness.tflite"
-    path.write_bytes(append_labels(build_model(tensors, ops, [0], [7]), ["dark", "bright"]))
-    return path
-
-
-def picture(path, color, mode="RGB", size=(40, 30)):
-    Image.new(mode, size, color).save(path)
-    return path
-
-
-def test_classify_names_the_classes(brightness_model, tmp_path):
-    images = [
-        picture(tmp_path / "night.png", (3, 2, 9)),
-        picture(tmp_path / "snow.jpg", (250, 250, 255)),
-        picture(tmp_path / "grey.png", 240, mode="L", size=(5, 90)),
-        picture(tmp_path / "glass.png", (255, 255, 255, 0), mode="RGBA"),
-    ]
-    result = command("classify", brightness_model, *images)
-    assert result.returncode == 0, result.stderr
-    lines = [line.split() for line in result.stdout.splitlines()]
-    assert [line[-1] for line in lines[1::3]] == ["dark", "bright", "bright", "bright"]
-    assert [line[0] for line in lines[1::3]] == ["100.0%"] * 4
-    assert [line[0] for line in lines[::3]] == [str(image) for image in images]
-
-
-def test_classify_goes_on_after_a_broken_image(brightness_model, tmp_path):
-    broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"\xff\xd8\xff\xe0 no jpeg")
-    good = picture(tmp_path / "good.png", (255, 255, 255))
-    truncated = tmp_path / "cut.png"
-    noise = np.random.default_rng(0).integers(0, 255, (50, 50, 3), np.uint8)
-    Image.fromarray(noise).save(truncated)
-    truncated.write_bytes(truncated.read_bytes()[:2000])
-    result = command(
-        "classify", brightness_model, broken, tmp_path / "no.png", truncated, good, "--top_k=1"
-    )
-    assert result.returncode == 1
-    assert result.stdout.split() == [str(good), "100.0%", "bright"]
-    errors = [line for line in result.stderr.splitlines() if line.startswith("bireal-classify")]
-    assert len(errors) == 3
-    assert [name in error for name, error in zip(("broken", "no.png", "cut"), errors)] == [True] * 3
-
-
-def test_classify_follows_the_orientation_in_exif(tmp_path):
-    from bireal_keras.runtime.image import load_image
-
-    pixels = np.zeros((8, 8, 3), np.uint8)
-    pixels[:4] = 255  # Bright above.
-    exif = Image.Exif()
-    exif[0x0112] = 3  # Rotated by 180 degrees.
-    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
-    Image.fromarray(pixels).save(tmp_path / "straight.png")
-    straight = load_image(tmp_path / "straight.png", 4, 4)
-    assert straight.shape == (4, 4, 3)
-    assert straight.dtype == np.float32
-    assert straight[0].mean() == 1.0
-    assert straight[-1].mean() == -1.0
-    np.testing.assert_array_equal(load_image(tmp_path / "turned.png", 4, 4), straight[::-1])
-
-
-def test_classify_refuses_a_model_of_other_shape(model, tmp_path):
-    result = command("classify", model, picture(tmp_path / "x.png", (0, 0, 0)))
-    assert result.returncode == 1
-    assert "must take float32 images" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-
-
-def test_classify_needs_an_image(model):
-    result = command("classify", model)
-    assert result.returncode == 2
-    assert "at least one image" in result.stderr

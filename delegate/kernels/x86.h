@@ -1,0 +1,16 @@
+// What this x86 CPU can do, and the operating system lets it: it has to save the registers.
+//
+// Asked here and not by __builtin_cpu_supports, to which the runtime library of some compilers,
+// ziglang's for one, always answers no.
+#ifndef BIREAL_DELEGATE_KERNELS_X86_H_
+#define BIREAL_DELEGATE_KERNELS_X86_H_
+
+namespace bireal {
+
+bool HasAvx2();
+// AVX512F and AVX512_VPOPCNTDQ.
+bool HasAvx512Popcount();
+
+}  // namespace bireal
+
+#endif  // BIREAL_DELEGATE_KERNELS_X86_H_
