@@ -107,6 +107,7 @@ setup(
             "bireal-train = bireal_keras.train:run",
             "bireal-ablate = bireal_keras.ablate:run",
             "bireal-export = bireal_keras.export.main:run",
+            "bireal-verify = bireal_keras.export.verify_main:run",
             "bireal-classify = bireal_keras.runtime.classify:run",
             "bireal-bench = bireal_keras.runtime.bench:run",
             "bireal-cost = bireal_keras.cost.main:run",

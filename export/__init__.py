@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bireal_keras.export.converter import convert
+    from bireal_keras.export.npz import to_npz
     from bireal_keras.export.report import Report
 
-__all__ = ["Report", "convert"]
+__all__ = ["Report", "convert", "to_npz"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,4 +28,8 @@ def __getattr__(name: str) -> Any:
         from bireal_keras.export.report import Report
 
         return Report
+    if name == "to_npz":
+        from bireal_keras.export.npz import to_npz
+
+        return to_npz
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -62,6 +62,12 @@ _ALLOW_FLOAT = flags.DEFINE_bool(
     "allow_float", False, "Write the file even if a layer that is meant to be 1-bit stays float."
 )
 _JSON = flags.DEFINE_string("json", None, "File to write the report to, too, for programs.")
+_NPZ = flags.DEFINE_string(
+    "npz",
+    None,
+    "File to write packed bits, scales, thresholds and real weights to as well, for FPGAs and "
+    "microcontrollers; docs/npz.md describes it.",
+)
 
 
 def run() -> None:
@@ -85,7 +91,7 @@ def main(argv: list[str]) -> None:
     # TensorFlow's greeting and Keras's warnings would bury the report.
     with _native_log.captured():
         from bireal_keras._saved import load_model
-        from bireal_keras.export import convert
+        from bireal_keras.export import convert, to_npz
         from bireal_keras.zoo import imagenet
 
         model = load_model(model_path)
@@ -99,6 +105,8 @@ def main(argv: list[str]) -> None:
     )
     if _JSON.value:
         Path(_JSON.value).write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n")
+    if _NPZ.value:
+        to_npz(model, _NPZ.value)
     print(report)
 
 

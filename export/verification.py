@@ -5,81 +5,127 @@ from dataclasses import dataclass
 import numpy as np
 
 from bireal_keras._keras import keras
-from bireal_keras.export import _native_log
-from bireal_keras.export._lce import lce
+from bireal_keras.export import comparison, taps
 
-# As a share of how much the outputs vary between images. Through rounding alone, Bi-Real
-# Nets of 18 and 34 layers differ by up to 4e-5 of it.
-_TOLERANCE = 2e-4
-# As a share of the largest output: the last digits of float32, if the outputs hardly vary.
-_ROUNDING = 1e-5
-# Of the samples that agree. A random Bi-Real Net 34 at 224x224 has 40 %.
+# Of the results that agree, where Keras cannot be told all signs of the file. An error in the
+# file shows on every image, a flipped sign does not.
 _MIN_SHARE = 1 / 8
 MIN_SAMPLES = 8
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a file agrees with Keras; the attributes are those of `Report`."""
+    """How far a file agrees with Keras; the first four attributes are those of `Report`.
+
+    Attributes:
+        signs: how many signs were compared.
+        flips: how many of them flipped within rounding of zero, given the same signs before.
+        free_flips: how many differ from Keras on its own, where each flip brings others.
+        largest_share: the largest difference of a value in front of a sign, or of the result,
+            given the same signs before, as a share of what passes for rounding.
+    """
 
     samples: int
     close_samples: int
     max_abs_difference: float
     top1_agreement: float | None
+    signs: int
+    flips: int
+    free_flips: int
+    largest_share: float
 
 
-def verify(model: keras.Model, flatbuffer: bytes, samples: np.ndarray) -> Agreement:
-    """Runs both on the samples and compares.
+def verify(
+    model: keras.Model,
+    flatbuffer: bytes,
+    samples: np.ndarray,
+    *,
+    tolerance: float = comparison.TOLERANCE,
+) -> Agreement:
+    """Runs both on the samples and compares, as `comparison` explains.
 
-    A 1-bit network is not continuous. Where an activation in front of a sign is within
-    rounding of zero, Keras and TFLite may round to different sides of it, and the flipped
-    sign changes what follows: rightly converted, a Bi-Real Net at 224x224 still gives
-    visibly different logits on a good part of the images. No bound on all samples can
-    tell that from a wrong file. But an error in the file shows on every image, and a
-    flipped sign does not: so some of the samples, an eighth, have to agree up to
-    rounding, and every result has to be finite.
+    Given the file's signs, every value that Keras has in front of a sign, and every result, has
+    to be finite and agree with the file's up to rounding. Where Keras cannot be told all signs,
+    because some are no input of a binary convolution, a harmless flip among them changes all that
+    follows: then it is enough that an eighth of the results agree, and no weight is wrong.
 
-    The file runs on LCE's reference kernel. LCE's default kernel is wrong where a filter
-    is larger than the map.
+    The file runs on LCE's reference kernel.
 
     Args:
         model: from (batch, height, width, channels) to any float output.
         flatbuffer: what it was converted to.
         samples: float32 (samples, height, width, channels).
+        tolerance: what passes for rounding, as a share of a tensor's spread. A file whose real
+            layers are meant to be less precise than float32 needs more.
 
     Raises:
-        ValueError: the results are not finite, or too few of them agree.
+        ValueError: the file does not run, the results are not finite, or they do not agree.
     """
-    expected = model.predict(samples, batch_size=8, verbose=0)
-    actual = _run(flatbuffer, samples)
-    for name, outputs in (("The Keras model", expected), ("The converted file", actual)):
-        if not np.isfinite(outputs).all():
-            raise ValueError(f"{name} gives NaN or infinity on the samples.")
-
-    expected_logits, actual_logits = _logits(expected), _logits(actual)
-    differences = np.abs(actual_logits - expected_logits).max(axis=1)
-    tolerance = max(
-        _TOLERANCE * expected_logits.std(axis=0).mean(),
-        _ROUNDING * np.abs(expected_logits).max(),
+    expected, [compared] = comparison.compare(
+        model, flatbuffer, samples, [taps.run_on_lce], tolerance=tolerance
     )
-    close = int((differences <= tolerance).sum())
-    agreement = Agreement(
+    reason = reason_to_refuse(expected, compared)
+    if reason is not None:
+        raise ValueError(reason)
+    differences = compared.free_differences
+    return Agreement(
         samples=len(samples),
-        close_samples=close,
+        close_samples=int((differences <= compared.tolerance).sum()),
         max_abs_difference=float(differences.max()),
-        top1_agreement=(
-            float((expected.argmax(-1) == actual.argmax(-1)).mean()) if expected.ndim == 2 else None
+        top1_agreement=top1_agreement(expected, compared.outputs),
+        signs=compared.signs,
+        flips=compared.flips,
+        free_flips=compared.free_flips,
+        largest_share=max(
+            (layer.difference / layer.tolerance for layer in compared.layers if layer.tolerance),
+            default=0.0,
         ),
     )
-    if close < _MIN_SHARE * len(samples):
-        raise ValueError(
-            f"The converted file does not compute what the Keras model does: {close} of "
-            f"{len(samples)} samples agree within {tolerance:.2g}, the differences go from "
-            f"{differences.min():.2g} to {differences.max():.2g}. At least "
-            f"{_MIN_SHARE:.1%} should agree. If it is the artificial images that are to blame, "
+
+
+def reason_to_refuse(expected: np.ndarray, compared: comparison.Comparison) -> str | None:
+    """Why a file is wrong, None for a right one.
+
+    Args:
+        expected: what Keras gives.
+        compared: the file against Keras.
+    """
+    for name, outputs in (("Keras model", expected), ("converted file", compared.outputs)):
+        if not np.isfinite(outputs).all():
+            return f"The {name} gives NaN or infinity on the samples."
+    wrong = "The converted file does not compute what the Keras model does: "
+    if compared.all_signs_told:
+        layer = compared.first_wrong
+        return None if layer is None else wrong + describe(layer)
+    damaged = next((layer for layer in compared.layers if layer.wrong_bits), None)
+    if damaged is not None:
+        return wrong + describe(damaged)
+    close, samples = int(compared.close.sum()), len(compared.close)
+    if close < _MIN_SHARE * samples:
+        return (
+            f"{wrong}{close} of {samples} samples agree within {compared.tolerance:.2g}, and at "
+            f"least {_MIN_SHARE:.1%} should. If it is the artificial images that are to blame, "
             "pass real ones as `samples`."
         )
-    return agreement
+    return None
+
+
+def describe(layer: comparison.Layer) -> str:
+    """How a layer differs, in words."""
+    if layer.wrong_bits:
+        return f"{layer.wrong_bits:,} of the 1-bit weights of {layer.name} differ."
+    what = "its result differs" if layer.name == "output" else f"the input of {layer.name} differs"
+    share = f", {layer.difference / layer.spread:.2g} of its spread" if layer.spread else ""
+    by = f" It is computed by {', '.join(layer.computed_by)}." if layer.computed_by else ""
+    return (
+        f"given the same signs before, {what} by up to {layer.difference:.2g}{share}; rounding "
+        f"explains {layer.tolerance:.2g}.{by}"
+    )
+
+
+def top1_agreement(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Share of rows (n, classes), 0 to 1, whose largest values agree; None for another shape."""
+    return float((a.argmax(-1) == b.argmax(-1)).mean()) if a.ndim == 2 else None
 
 
 def random_samples(shape: tuple[int, int, int], count: int = 32) -> np.ndarray:
@@ -101,28 +147,3 @@ def random_samples(shape: tuple[int, int, int], count: int = 32) -> np.ndarray:
     patches = patches.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
     noise = rng.uniform(-1, 1, (count, *shape))
     return (0.5 * colour + 0.3 * patches + 0.2 * noise).astype(np.float32)
-
-
-def _run(flatbuffer: bytes, samples: np.ndarray) -> np.ndarray:
-    with _native_log.captured() as native_errors:
-        try:
-            interpreter = lce.testing.Interpreter(flatbuffer, use_reference_bconv=True)
-            return interpreter.predict(samples)
-        except Exception as error:
-            raise ValueError(
-                "The converted file does not run on LCE's reference kernel, so it cannot be "
-                f"checked: {native_errors()} {error}"
-            ) from error
-
-
-def _logits(outputs: np.ndarray) -> np.ndarray:
-    """Rows of outputs, (samples, values), with softmax undone.
-
-    Softmax hides differences: 1,000 probabilities of an untrained net all are 0.001, and
-    those of a confident one all are 0 or 1.
-    """
-    rows = outputs.reshape(len(outputs), -1).astype(np.float64)
-    if (rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=1e-3):
-        rows = np.log(np.maximum(rows, 1e-30))
-        rows -= rows.mean(axis=1, keepdims=True)
-    return rows

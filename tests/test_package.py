@@ -233,6 +233,7 @@ class TestCommands:
             "bireal-train",
             "bireal-ablate",
             "bireal-export",
+            "bireal-verify",
             "bireal-classify",
             "bireal-bench",
             "bireal-cost",

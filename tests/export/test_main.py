@@ -7,6 +7,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import numpy as np
 import pytest
 from export_helpers import CENTER_CROP, build, larq_conv
 
@@ -66,9 +67,11 @@ def test_saved_model_output_and_labels(tmp_path):
     labels = tmp_path / "names.txt"
     labels.write_text("a\nb\nc\nd\né\n", encoding="utf-8")
     output = tmp_path / "out.tflite"
-    images = ("--normalization=imagenet", "--center_crop=0.5")
+    npz = tmp_path / "out.npz"
+    images = ("--normalization=imagenet", "--center_crop=0.5", f"--npz={npz}")
     result = export(f"--model={folder}/", f"--output={output}", f"--labels={labels}", *images)
     assert result.returncode == 0, result.stderr
+    assert "quant_conv2d.filters" in np.load(npz)
     assert "1 bit-packed (1 with 1-bit quantizers in Keras), 1 in float32" in result.stdout
     metadata = read_metadata(output)
     assert (metadata.labels, metadata.center_crop) == (("a", "b", "c", "d", "é"), 0.5)
@@ -142,7 +145,7 @@ def test_help_needs_no_tensorflow(tmp_path):
     )
     assert result.returncode == 0
     flags = ("--model_dir", "--model", "--output", "--labels", "--normalization", "--center_crop")
-    for flag in (*flags, "--[no]allow_float", "--json"):
+    for flag in (*flags, "--[no]allow_float", "--json", "--npz"):
         assert f"  {flag}: " in result.stdout
 
 
