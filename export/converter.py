@@ -1,6 +1,7 @@
 """The conversion, from the Keras model to the checked file."""
 
 import contextlib
+import dataclasses
 import io
 import logging
 import os
@@ -16,15 +17,21 @@ from bireal_keras.export import (
     diagnosis,
     flatbuffer,
     mending,
+    real_layers_check,
     reasons,
     verification,
 )
 from bireal_keras.export._lce import lce
 from bireal_keras.export.layer_reports import layer_reports
 from bireal_keras.export.metadata import embed
+from bireal_keras.export.real_layers import PRECISIONS, compact
 from bireal_keras.export.report import LayerReport, Report, Total
+from bireal_keras.runtime.interpreter import Interpreter
 from bireal_keras.runtime.labels import check_labels
+from bireal_keras.runtime.latency import measure
 from bireal_keras.runtime.metadata import Metadata, Normalization
+
+_LATENCY_RUNS = 12
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +45,7 @@ def convert(
     center_crop: float = 1.0,
     samples: np.ndarray | None = None,
     allow_float: bool = False,
+    real_layers: str = "float32",
 ) -> Report:
     """Converts a Keras model to a `.tflite` file with bit-packed convolutions.
 
@@ -64,6 +72,8 @@ def convert(
             (at least 8, height, width, channels), preprocessed as for training. Default:
             32 artificial ones.
         allow_float: whether to write the file though a 1-bit layer stayed float.
+        real_layers: precision of the kernels of real-valued layers, "float32", "float16" or
+            "int8": see `bireal_keras.export.real_layers`.
 
     Returns:
         What became of the model, layer by layer.
@@ -73,6 +83,11 @@ def convert(
             reason of each; LCE cannot convert the model, or the file does not agree with it.
         ImportError: Larq Compute Engine is not installed.
     """
+    if real_layers not in PRECISIONS:
+        raise ValueError(
+            f"`real_layers` must be one of {', '.join(PRECISIONS)}. "
+            f"Received: real_layers={real_layers!r}."
+        )
     path = Path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"`path` must be a file in an existing folder. Received: path='{path}'.")
@@ -89,14 +104,22 @@ def convert(
         found = diagnosis.diagnose(model)
         _check_convertible(found)
         content = _to_flatbuffer(model)
-    operators = flatbuffer.multiplications(content)
+    files = {"float32": content, real_layers: compact(content, real_layers)}
+    operators = _operators(content, files[real_layers])
     layers = layer_reports(found, operators, mended)
     if not allow_float:
         _check_binary(layers)
-    content = embed(content, metadata, name=model.name)
+    files = {precision: embed(file, metadata, name=model.name) for precision, file in files.items()}
+    content = files["float32"]
 
     _log.info("checking it against Keras on %d samples", len(samples))
     agreement = verification.verify(model, content, samples)
+    float32_agreement = None
+    if real_layers != "float32":
+        _log.info("checking its real layers in %s", real_layers)
+        float32_agreement = real_layers_check.check(content, files[real_layers], samples)
+    latency = _latency(files)
+    content = files[real_layers]
 
     _write_atomically(path, content)
     intended = [layer for layer in layers if layer.intended_binary]
@@ -117,6 +140,9 @@ def convert(
         close_samples=agreement.close_samples,
         max_abs_difference=agreement.max_abs_difference,
         top1_agreement=agreement.top1_agreement,
+        real_layers=real_layers,
+        float32_agreement=float32_agreement,
+        latency_ms=latency,
     )
 
 
@@ -237,6 +263,24 @@ def _check_binary(layers: list[LayerReport]) -> None:
             f"{len(stayed_float)} of {len(intended)} 1-bit layers stayed float in the converted "
             f"file, which was not written. `allow_float` allows it. {names}"
         )
+
+
+def _operators(content: bytes, compacted: bytes) -> list[flatbuffer.Multiplication]:
+    """Those of the float32 file, whose kernels tell the layers, with the size they end up with."""
+    return [
+        dataclasses.replace(operator, kernel_bytes=end.kernel_bytes)
+        for operator, end in zip(
+            flatbuffer.multiplications(content), flatbuffer.multiplications(compacted), strict=True
+        )
+    ]
+
+
+def _latency(files: dict[str, bytes]) -> dict[str, float]:
+    """Shortest of a few runs of each file on our runtime, which take turns, in milliseconds."""
+    with _native_log.captured():
+        interpreters = [Interpreter(content) for content in files.values()]
+        times = measure(interpreters, num_runs=_LATENCY_RUNS, warmup_runs=2)
+    return {name: min(milliseconds) for name, milliseconds in zip(files, times)}
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

@@ -86,6 +86,12 @@ class _Graph:
         self._model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
         self._graph = self._model.subgraphs[0]
         self._counted: set[int] = set()
+        # A DEQUANTIZE of a constant only unpacks it: what reads its output reads the constant.
+        self._stored = {
+            int(operator.outputs[0]): int(operator.inputs[0])
+            for operator in self.operators(["DEQUANTIZE"])
+            if self._model.buffers[self._graph.tensors[operator.inputs[0]].buffer].data is not None
+        }
 
     def operators(self, kinds: Sequence[str]) -> list[schema.OperatorT]:
         return [operator for operator in self._graph.operators if self.kind(operator) in kinds]
@@ -103,7 +109,7 @@ class _Graph:
         total = 0
         for index in tensors:
             data = self._data(index)
-            buffer = self._graph.tensors[index].buffer
+            buffer = self._graph.tensors[self._stored.get(index, index)].buffer
             if data is not None and buffer not in self._counted:
                 self._counted.add(buffer)
                 total += len(data)
@@ -111,7 +117,7 @@ class _Graph:
 
     def kernel(self, operator: schema.OperatorT) -> np.ndarray | None:
         """See `Multiplication.kernel`."""
-        index = operator.inputs[1]
+        index = self._stored.get(operator.inputs[1], operator.inputs[1])
         tensor, data = self._graph.tensors[index], self._data(index)
         if data is None:
             return None
@@ -144,6 +150,7 @@ class _Graph:
         """Bytes of a constant, None for a tensor that is computed or missing."""
         if tensor < 0:
             return None
+        tensor = self._stored.get(tensor, tensor)
         data = self._model.buffers[self._graph.tensors[tensor].buffer].data
         return None if data is None or not len(data) else np.asarray(data, np.uint8)
 

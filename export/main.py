@@ -23,6 +23,7 @@ from absl import app, flags
 
 from bireal_keras import _cli
 from bireal_keras.export import _native_log
+from bireal_keras.export.real_layers import PRECISIONS
 
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir",
@@ -57,6 +58,13 @@ _CENTER_CROP = flags.DEFINE_float(
     None,
     "Side of the central square of an image that the model is to see, as a share of the shorter "
     "side. Default: the recipe's in --model_dir, or else 1.",
+)
+_REAL_LAYERS = flags.DEFINE_enum(
+    "real_layers",
+    "float32",
+    PRECISIONS,
+    "Precision of the kernels of real-valued layers: the first convolution, those on shortcuts, "
+    "the classifier.",
 )
 _ALLOW_FLOAT = flags.DEFINE_bool(
     "allow_float", False, "Write the file even if a layer that is meant to be 1-bit stays float."
@@ -102,6 +110,7 @@ def main(argv: list[str]) -> None:
         normalization=imagenet.NORMALIZATION if _NORMALIZATION.value == "imagenet" else None,
         center_crop=center_crop,
         allow_float=_ALLOW_FLOAT.value,
+        real_layers=_REAL_LAYERS.value,
     )
     if _JSON.value:
         Path(_JSON.value).write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n")

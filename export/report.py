@@ -90,7 +90,7 @@ class Report:
         binary_convolutions: bit-packed convolutions (`LceBconv2d`) in the file.
         intended_binary_convolutions: layers of the Keras model with a 1-bit input and a 1-bit
             kernel; unless `allow_float` was given, each of them is bit-packed in the file.
-        float_convolutions: convolutions that the file computes in float32.
+        float_convolutions: convolutions with real weights.
         layers: its convolutions and dense layers, in the order of their calls.
         binary_total: the layers of `layers` that are meant to be 1-bit.
         real_total: the others.
@@ -101,6 +101,12 @@ class Report:
             logarithms of the probabilities, where the model ends in softmax).
         top1_agreement: share of the samples on which both find the same class, 0 to 1;
             None for a model whose output is not (batch, classes).
+        real_layers: precision of the kernels of real-valued layers. Keras is compared with the
+            file in which it is float32, and this with the file that was written.
+        float32_agreement: share of the samples on which these two files find the same class; None
+            if they are one, or as `top1_agreement`.
+        latency_ms: the shortest of a few runs on our runtime, one image, one thread of this
+            machine, by precision: of the file, and of the one with float32.
     """
 
     path: str
@@ -117,6 +123,9 @@ class Report:
     close_samples: int
     max_abs_difference: float
     top1_agreement: float | None
+    real_layers: str
+    float32_agreement: float | None
+    latency_ms: dict[str, float]
 
     def __str__(self) -> str:
         return "\n".join([*_table(self.layers), "", *_notes(self), *_totals(self)])
@@ -171,6 +180,7 @@ def _notes(report: Report) -> list[str]:
 def _totals(report: Report) -> list[str]:
     top1 = "" if report.top1_agreement is None else f", top-1 agrees on {report.top1_agreement:.1%}"
     kernels = report.binary_total.kernel_bytes + report.real_total.kernel_bytes
+    latency = ", ".join(f"{name} {time:.2f} ms" for name, time in report.latency_ms.items())
     others = report.binary_total.other_bytes + report.real_total.other_bytes
     return [
         f"{report.path}: {report.size_bytes:,} bytes, "
@@ -178,14 +188,23 @@ def _totals(report: Report) -> list[str]:
         f"({report.float_size_bytes:,} bytes)",
         f"convolutions: {report.binary_convolutions} bit-packed "
         f"({report.intended_binary_convolutions} with 1-bit quantizers in Keras), "
-        f"{report.float_convolutions} in float32",
+        f"{report.float_convolutions} in {report.real_layers}",
         _total("1-bit layers", report.binary_total, "1 bit"),
         _total("real layers", report.real_total, "32 bits"),
         f"their factors, biases and thresholds: {others:,} bytes; "
         f"the rest of the file: {report.size_bytes - kernels - others:,} bytes",
         f"against Keras, {report.samples} samples: {report.close_samples} equal up to rounding"
         f"{top1}, off by at most {report.max_abs_difference:.2g}",
+        *_compact(report),
+        f"latency here, one thread: {latency}",
     ]
+
+
+def _compact(report: Report) -> list[str]:
+    if report.float32_agreement is None:
+        return []
+    share = f"{report.float32_agreement:.1%}"
+    return [f"real layers in {report.real_layers}: top-1 agrees with float32 on {share}"]
 
 
 def _total(title: str, total: Total, bits: str) -> str:

@@ -26,7 +26,7 @@ _MULTIPLYING = {
     "FULLY_CONNECTED",
 }
 # What these do to a constant of several axes is no matrix multiplication.
-_ELEMENTWISE = {"ADD", "SUB", "MUL", "DIV", "PRELU", "DEQUANTIZE"}
+_ELEMENTWISE = {"ADD", "SUB", "MUL", "DIV", "PRELU"}
 # What shapes, axes and indices are made of.
 _INTEGERS = (schema.TensorType.INT32, schema.TensorType.INT64)
 
@@ -74,9 +74,15 @@ def _operators(content: bytes) -> Iterator[LayerCost]:
         raise ValueError(f"must have one subgraph. Received: {len(model.subgraphs)}.")
     graph = model.subgraphs[0]
     counted: set[int] = set()
+    stored: dict[int, schema.TensorT] = {}
     for operator in graph.operators:
         kind = _kind(model.operatorCodes[operator.opcodeIndex])
-        inputs, outputs = _tensors(graph, operator.inputs), _tensors(graph, operator.outputs)
+        inputs = _tensors(graph, operator.inputs, stored)
+        outputs = _tensors(graph, operator.outputs, stored)
+        # It only unpacks what its readers multiply with.
+        if kind == "DEQUANTIZE" and _stored_bytes(model, inputs[0]):
+            stored[int(operator.outputs[0])] = inputs[0]
+            continue
         binary_macs, real_macs = _macs(operator, kind, inputs, outputs)
         binary_weights = real_weights = real_bits = 0
         note = ""
@@ -116,9 +122,16 @@ def _kind(code: schema.OperatorCodeT) -> str:
     return _OPERATORS.get(number, f"operator {number}")
 
 
-def _tensors(graph: schema.SubGraphT, indices: Sequence[int] | None) -> list[schema.TensorT]:
-    """Those of an operator, less optional ones that it has not."""
-    return [] if indices is None else [graph.tensors[index] for index in indices if index >= 0]
+def _tensors(
+    graph: schema.SubGraphT, indices: Sequence[int] | None, stored: dict[int, schema.TensorT]
+) -> list[schema.TensorT]:
+    """Those of an operator, less optional ones that it has not.
+
+    Instead of one that a DEQUANTIZE makes of a constant comes the constant, from `stored`.
+    """
+    if indices is None:
+        return []
+    return [stored.get(int(index)) or graph.tensors[index] for index in indices if index >= 0]
 
 
 def _macs(

@@ -91,6 +91,12 @@ class TestOperators:
         content = one_op("FULLY_CONNECTED", inputs, Tensor((1, 7), np.int8, scale=1))
         assert figures(only(content)) == (0, 35, 0, 42, 8 * 35 + 32 * 7)
 
+    def test_weights_behind_a_dequantize_are_those_of_the_layer(self):
+        tensors = [Tensor((1, 5)), zeros(7, 5, dtype=np.int8), Tensor((7, 5)), Tensor((1, 7))]
+        ops = [Op("DEQUANTIZE", [1], [2]), Op("FULLY_CONNECTED", [0, 2], [3])]
+        layer = only(build_model(tensors, ops, [0], [3]))
+        assert (layer.kind, *figures(layer)) == ("FULLY_CONNECTED", 0, 35, 0, 35, 8 * 35)
+
     def test_constants_of_other_operators(self):
         layer = only(one_op("ADD", [Tensor((1, 5, 7)), zeros(5, 7)], Tensor((1, 5, 7))))
         assert (figures(layer), layer.note) == ((0, 0, 0, 35, 32 * 35), "")

@@ -22,6 +22,7 @@ from export_helpers import (
 
 from bireal_keras import export, zoo
 from bireal_keras._keras import keras, tf
+from bireal_keras.export.real_layers import compact
 from bireal_keras.runtime import Metadata, Normalization, read_metadata
 from bireal_keras.runtime.labels import read_labels
 
@@ -59,12 +60,42 @@ def test_report(small):
     assert report.samples == 32
     assert report.close_samples >= 24
     assert report.top1_agreement >= 0.75
+    assert (report.real_layers, report.float32_agreement) == ("float32", None)
+    assert list(report.latency_ms) == ["float32"]
     assert json.loads(json.dumps(dataclasses.asdict(report)))["binary_convolutions"] == 3
 
     text = str(report)
     assert f"{report.size_bytes:,} bytes" in text
     assert "3 bit-packed (3 with 1-bit quantizers in Keras), 2 in float32" in text
     assert f"32 samples: {report.close_samples} equal up to rounding" in text
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_compact_real_layers(precision, small, path):
+    report = export.convert(small.model, path, labels=small.labels, real_layers=precision)
+    content = path.read_bytes()
+    assert operators(content) == operators(compact(small.content, precision))
+    assert read_metadata(path) == read_metadata(small.path)
+    assert report.size_bytes == len(content) < small.report.size_bytes
+    assert report.real_layers == precision
+    assert report.float32_agreement >= 0.75
+    assert list(report.latency_ms) == ["float32", precision]
+    assert all(0 < milliseconds < 1000 for milliseconds in report.latency_ms.values())
+    size = {"float16": 2, "int8": 1}[precision]
+    assert report.real_total.kernel_bytes == size * report.real_total.weights
+    assert report.real_total.layers == 3
+    # With Keras it is the float32 file that is compared.
+    assert report.max_abs_difference == small.report.max_abs_difference
+    text = str(report)
+    assert f"3 bit-packed (3 with 1-bit quantizers in Keras), 2 in {precision}" in text
+    assert f"agrees with float32 on {report.float32_agreement:.1%}" in text
+
+
+def test_unfit_real_layers(model, path):
+    with pytest.raises(
+        ValueError, match=r"`real_layers` must be one of float32.* Received.*'int4'"
+    ):
+        export.convert(model, path, real_layers="int4")
 
 
 def test_file_gives_what_keras_gives(small):
@@ -125,6 +156,9 @@ def test_feature_extractor(path):
     assert report.top1_agreement is None
     assert "top-1" not in str(report)
     assert read_labels(path) is None
+    report = export.convert(build(birealnet_features), path, real_layers="float16")
+    assert report.float32_agreement is None
+    assert "top-1" not in str(report)
 
 
 def test_zoo_model_with_untrained_weights(path):

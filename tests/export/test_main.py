@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from export_helpers import CENTER_CROP, build, larq_conv
+from export_helpers import CENTER_CROP, build, larq_conv, operators
 
 from bireal_keras import zoo
 from bireal_keras._keras import keras
+from bireal_keras.export.real_layers import compact
 from bireal_keras.runtime import read_metadata
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "bireal-export"
@@ -49,12 +50,25 @@ def test_model_dir(small, model_dir):
     path = model_dir / "model.tflite"
     # Same names, same weights: the same bytes as from the model in memory.
     assert path.read_bytes() == small.content
-    assert result.stdout == str(small.report).replace(str(small.path), str(path)) + "\n"
+    *lines, latency = result.stdout.splitlines()
+    assert lines == str(small.report).replace(str(small.path), str(path)).splitlines()[:-1]
+    assert re.fullmatch(r"latency here, one thread: float32 \d+\.\d\d ms", latency)
     assert result.stderr.splitlines() == [
         f"loading {model_dir / 'model.keras'}",
         "converting small",
         "checking it against Keras on 32 samples",
     ]
+
+
+def test_real_layers(small, model_dir):
+    result = export(f"--model_dir={model_dir}", "--real_layers=int8")
+    assert result.returncode == 0, result.stderr
+    content = (model_dir / "model.tflite").read_bytes()
+    assert operators(content) == operators(compact(small.content, "int8"))
+    assert result.stderr.splitlines()[-1] == "checking its real layers in int8"
+    *_, compared, latency = result.stdout.splitlines()
+    assert re.fullmatch(r"real layers in int8: top-1 agrees with float32 on \d+\.\d%", compared)
+    assert re.search(r"thread: float32 \d+\.\d\d ms, int8 \d+\.\d\d ms", latency)
 
 
 def test_saved_model_output_and_labels(tmp_path):
@@ -110,6 +124,10 @@ def test_python_code_in_a_model_does_not_run(tmp_path):
         ([], "Give either --model_dir or --model. See bireal-export --help."),
         (["--model=a", "--model_dir=b"], "Give either --model_dir or --model. See .*"),
         (["--model=a", "b.tflite"], "Unexpected argument 'b.tflite'. See .*"),
+        (
+            ["--model=a", "--real_layers=int4"],
+            r"flag --real_layers=int4: .*float32\|float16\|int8.*",
+        ),
         (["--modle=a"], "Unknown command line flag 'modle'. Did you mean: model.*"),
     ],
 )
@@ -145,7 +163,7 @@ def test_help_needs_no_tensorflow(tmp_path):
     )
     assert result.returncode == 0
     flags = ("--model_dir", "--model", "--output", "--labels", "--normalization", "--center_crop")
-    for flag in (*flags, "--[no]allow_float", "--json", "--npz"):
+    for flag in (*flags, "--real_layers", "--[no]allow_float", "--json", "--npz"):
         assert f"  {flag}: " in result.stdout
 
 

@@ -51,6 +51,9 @@ def report_of(*layers):
         close_samples=32,
         max_abs_difference=1e-5,
         top1_agreement=1.0,
+        real_layers="int8",
+        float32_agreement=0.97,
+        latency_ms={"float32": 12.349, "int8": 1.2},
     )
 
 
@@ -60,6 +63,8 @@ def test_text_fits_in_100_columns():
     # Each explanation once, and not all the names.
     assert text.count("channels_last only") == 1
     assert "layer5, ..." in text
+    assert "real layers in int8: top-1 agrees with float32 on 97.0%" in text
+    assert text.endswith("latency here, one thread: float32 12.35 ms, int8 1.20 ms")
     assert "mended: computed in float32. (some_layer)" in text
     row = next(line for line in text.splitlines() if line.startswith("stage4"))
     assert row.endswith("  9,441,280  115,605,504")

@@ -1,14 +1,18 @@
 """Whatever the delegate leaves to LiteRT runs on XNNPACK: our partitions cut none of it off."""
 
+import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from bireal_keras import runtime
+from bireal_keras.export.real_layers import PRECISIONS, compact
 from bireal_keras.runtime.profile import profile
 
 
-def test_xnnpack_runs_every_op_that_is_left(small):
-    graph = schema.ModelT.InitFromPackedBuf(small.content, 0).subgraphs[0]
-    interpreter = runtime.Interpreter(small.path)._interpreter
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_xnnpack_runs_every_op_that_is_left(precision, small):
+    content = compact(small.content, precision)
+    graph = schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0]
+    interpreter = runtime.Interpreter(content)._interpreter
     details = interpreter._get_ops_details()
     delegates = {
         (frozenset(op["inputs"]), frozenset(op["outputs"]))
@@ -16,7 +20,7 @@ def test_xnnpack_runs_every_op_that_is_left(small):
     }
     assert {op["op_name"] for op in details[len(graph.operators) :]} == {"DELEGATE"}
 
-    stretches = [entry.nodes for entry in profile(small.path, num_runs=1) if not entry.delegated]
+    stretches = [entry.nodes for entry in profile(content, num_runs=1) if not entry.delegated]
     # The stem, the shortcut of the second stage, the classifier.
     assert len(stretches) == 3
     for nodes in stretches:

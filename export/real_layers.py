@@ -1,0 +1,214 @@
+"""The kernels of a file's real-valued layers in fewer bits: a pass over what LCE wrote.
+
+Real-valued layers are CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED: in Bi-Real Net the stem,
+the 1x1 convolutions on the shortcuts and the classifier, two thirds of its file. `compact`
+stores their kernels as
+
+- float16: half-precision constants, each behind a DEQUANTIZE to float32; or
+- int8: with a scale for each output channel, symmetric. A convolution of at least 16 input
+  channels reads them as they are: LiteRT's dynamic range, in which the float32 input is rounded
+  to int8 as it comes, in steps of a 255th of its range in an image (XNNPACK: at a pixel, where
+  the convolution is 1x1), products are summed up as integers, and the output is float32. All
+  other kernels are behind a DEQUANTIZE, too, and multiply in float32.
+
+XNNPACK runs all of it: a DEQUANTIZE of a constant when a model is loaded, the dynamic range
+with kernels of its own. Activations are float32 between any two layers, so binary layers and
+the sums on the shortcuts stay what they are. So do biases and the factors of binary layers,
+which make up a hundredth of the file.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from bireal_keras.export.serialization import serialize
+
+PRECISIONS = ("float32", "float16", "int8")
+
+# The axis of a layer's output channels in its kernel.
+OUTPUT_AXES = {
+    schema.BuiltinOperator.CONV_2D: 0,
+    schema.BuiltinOperator.DEPTHWISE_CONV_2D: 3,
+    schema.BuiltinOperator.FULLY_CONNECTED: 0,
+}
+# With fewer, int8 takes longer than float32: kernels fill up the channels of a tap to 4 or 8,
+# and the three of a stem are rounded to int8 and padded to gain nothing.
+_MIN_DYNAMIC_CHANNELS = 16
+# The first versions of the operators that know float16, and int8 with several scales. A
+# FULLY_CONNECTED of dynamic range would be 12: what came before, tflite-runtime 2.14 among them,
+# applies the first channel's scale to all.
+_DEQUANTIZE_FLOAT16, _DEQUANTIZE_INT8, _CONV_2D_DYNAMIC = 3, 5, 5
+_DTYPES: dict[int, np.dtype[Any]] = {
+    schema.TensorType.FLOAT32: np.dtype("<f4"),
+    schema.TensorType.FLOAT16: np.dtype("<f2"),
+    schema.TensorType.INT8: np.dtype("i1"),
+}
+
+
+def compact(flatbuffer: bytes, precision: str) -> bytes:
+    """Stores the kernels of real-valued layers in another precision.
+
+    Kernels are rounded to the nearest value. The tensors of the model keep their indices, and
+    its operators their order; the same arguments give the same bytes.
+
+    Args:
+        flatbuffer: a TFLite model with float32 real-valued layers.
+        precision: one of `PRECISIONS`; "float32" gives `flatbuffer` back.
+
+    Raises:
+        ValueError: `precision` is none of these, or a weight is too large for float16.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"`precision` must be one of {', '.join(PRECISIONS)}. Received: precision={precision}."
+        )
+    if precision == "float32":
+        return flatbuffer
+    model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
+    graph = model.subgraphs[0]
+    for index, layers in _kernels(model).items():
+        code, kernel = _code(model, layers[0]), constant(model, index)
+        if precision == "float16":
+            _store(model, index, _to_float16(kernel, graph.tensors[index].name))
+            _dequantize(model, index, layers, _DEQUANTIZE_FLOAT16)
+            continue
+        values, scales = quantize(kernel, OUTPUT_AXES[code])
+        _store(model, index, values, scales, OUTPUT_AXES[code])
+        if all(_has_dynamic_range(graph, layer, code) for layer in layers):
+            for layer in layers:
+                layer.opcodeIndex = _opcode(model, code, _CONV_2D_DYNAMIC)
+        else:
+            _dequantize(model, index, layers, _DEQUANTIZE_INT8)
+    return serialize(model)
+
+
+def quantize(kernel: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """int8 values from -127 to 127, shaped as `kernel`, and the float32 scale of each channel.
+
+    Args:
+        kernel: float32.
+        axis: of its output channels.
+    """
+    others = tuple(i for i in range(kernel.ndim) if i != axis)
+    scales = np.abs(kernel).max(axis=others, keepdims=True) / np.float32(127)
+    # So small, or zero, that dividing by it makes no sense.
+    scales = np.maximum(scales, np.finfo(np.float32).tiny)
+    values = np.clip(np.rint(kernel / scales), -127, 127).astype(np.int8)
+    return values, scales.ravel()
+
+
+def constant(model: schema.ModelT, index: int) -> np.ndarray:
+    """The value of a float32, float16 or int8 constant of the first subgraph."""
+    tensor = model.subgraphs[0].tensors[index]
+    data = np.asarray(model.buffers[tensor.buffer].data, np.uint8)
+    return data.view(_DTYPES[tensor.type]).reshape(tensor.shape)
+
+
+def _kernels(model: schema.ModelT) -> dict[int, list[schema.OperatorT]]:
+    """The float32 kernels of real-valued layers by their tensors, with the layers of each.
+
+    Not one that something else reads, too, or layers of two kinds.
+    """
+    graph = model.subgraphs[0]
+    readers: dict[int, list[tuple[schema.OperatorT, int]]] = defaultdict(list)
+    for operator in graph.operators:
+        for position, index in enumerate(operator.inputs):
+            readers[int(index)].append((operator, position))
+    kernels = {}
+    for index, reads in readers.items():
+        tensor = graph.tensors[index]
+        codes = {_code(model, operator) for operator, _ in reads}
+        if (
+            len(codes) == 1
+            and codes <= OUTPUT_AXES.keys()
+            and {position for _, position in reads} == {1}
+            and tensor.type == schema.TensorType.FLOAT32
+            and model.buffers[tensor.buffer].data is not None
+        ):
+            kernels[index] = [operator for operator, _ in reads]
+    return kernels
+
+
+def _code(model: schema.ModelT, operator: schema.OperatorT) -> int:
+    return model.operatorCodes[operator.opcodeIndex].builtinCode
+
+
+def _has_dynamic_range(graph: schema.SubGraphT, layer: schema.OperatorT, code: int) -> bool:
+    """Whether a layer reads int8 as it is; TFLite has no such convolution of groups."""
+    inputs, kernel = (graph.tensors[index] for index in layer.inputs[:2])
+    return (
+        code == schema.BuiltinOperator.CONV_2D
+        and inputs.shape[-1] == kernel.shape[-1] >= _MIN_DYNAMIC_CHANNELS
+    )
+
+
+def _to_float16(kernel: np.ndarray, name: bytes) -> np.ndarray:
+    limit = np.finfo(np.float16).max
+    if np.abs(kernel).max(initial=0) > limit:
+        raise ValueError(
+            f"float16 holds values up to {limit:.0f}, and {name.decode()} goes up to "
+            f"{np.abs(kernel).max():.3g}. int8 has no such limit."
+        )
+    return kernel.astype(np.float16)
+
+
+def _store(
+    model: schema.ModelT,
+    index: int,
+    values: np.ndarray,
+    scales: np.ndarray | None = None,
+    axis: int = 0,
+) -> None:
+    """Gives a constant a new value: float16 without scales, int8 with them."""
+    tensors = model.subgraphs[0].tensors
+    tensor = tensors[index]
+    if sum(other.buffer == tensor.buffer for other in tensors) > 1:
+        model.buffers.append(schema.BufferT())
+        tensor.buffer = len(model.buffers) - 1
+    model.buffers[tensor.buffer].data = np.frombuffer(values.tobytes(), np.uint8)
+    tensor.type = schema.TensorType.FLOAT16 if scales is None else schema.TensorType.INT8
+    if scales is not None:
+        tensor.quantization = schema.QuantizationParametersT()
+        tensor.quantization.scale = scales
+        tensor.quantization.zeroPoint = np.zeros(scales.size, np.int64)
+        tensor.quantization.quantizedDimension = axis
+
+
+def _dequantize(
+    model: schema.ModelT, index: int, layers: list[schema.OperatorT], version: int
+) -> None:
+    """Has layers read a constant through a DEQUANTIZE, which comes right before the first."""
+    graph = model.subgraphs[0]
+    stored = graph.tensors[index]
+    model.buffers.append(schema.BufferT())
+    tensor = schema.TensorT()
+    tensor.name = stored.name + b"/dequantized"
+    tensor.shape = stored.shape
+    tensor.type = schema.TensorType.FLOAT32
+    tensor.buffer = len(model.buffers) - 1
+    graph.tensors.append(tensor)
+
+    operator = schema.OperatorT()
+    operator.opcodeIndex = _opcode(model, schema.BuiltinOperator.DEQUANTIZE, version)
+    operator.inputs, operator.outputs = [index], [len(graph.tensors) - 1]
+    first = next(i for i, other in enumerate(graph.operators) if other is layers[0])
+    graph.operators.insert(first, operator)
+    for layer in layers:
+        inputs = np.array(layer.inputs)
+        inputs[1] = len(graph.tensors) - 1
+        layer.inputs = inputs
+
+
+def _opcode(model: schema.ModelT, builtin: int, version: int) -> int:
+    """The index of an operator and its version in the model's list, to which it may be new."""
+    for index, code in enumerate(model.operatorCodes):
+        if (code.builtinCode, code.version) == (builtin, version):
+            return index
+    code = schema.OperatorCodeT()
+    # The deprecated field, of one byte, is what old interpreters read.
+    code.builtinCode = code.deprecatedBuiltinCode = builtin
+    code.version = version
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1

@@ -1,0 +1,195 @@
+"""Does a file with compact real-valued layers compute what it should?"""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from bireal_keras.export import _native_log, real_layers
+from bireal_keras.export._lce import lce
+from bireal_keras.export.serialization import serialize
+from bireal_keras.runtime.interpreter import Interpreter
+
+# Of the sum of the magnitudes that an output is made of. Two sums of hundreds of float32 products
+# in another order differ by a few units in the last place, 6e-8 each.
+_ROUNDING = 1e-5
+# Half a step, with an allowance for scales that are float32.
+_HALF = 0.5 * (1 + 1e-5)
+_INT8_STEPS = 255
+_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A compact layer in a probe.
+
+    Attributes:
+        name: of its output.
+        magnitudes: (out,), the sum of the magnitudes of each output channel's weights.
+        dynamic: whether it rounds its input to int8.
+        outputs: where in the probe's outputs its input is, its output, and what that should be.
+    """
+
+    name: str
+    magnitudes: np.ndarray
+    dynamic: bool
+    outputs: tuple[int, int, int]
+
+
+def check(flatbuffer: bytes, compact: bytes, samples: np.ndarray) -> float | None:
+    """Compares a compact file with the float32 file that it was made of.
+
+    A stem in fewer bits rightly turns the signs of some activations, and then everything behind
+    them is different. So the files are compared layer by layer, each on the input that it gets
+    in the compact file:
+
+    - Each stored weight is the float32 one rounded: off by half a step of its channel's scale
+      for int8, by 2^-11 of its value for float16.
+    - Each layer gives what the float32 layer with the stored weights gives, up to rounding.
+      Where it rounds its input to int8, up to half a step of that (a 255th of the range of the
+      image's values and 0) times the sum of the magnitudes of a channel's weights. That is
+      checked for every output on 8 samples, on LCE's reference kernels.
+
+    - Every other constant is the same: binary filters, factors, biases.
+
+    So once `verification.verify` has accepted the float32 file, one question is open: what the
+    rounding does to the accuracy. What is returned hints at that; a data set tells.
+
+    Args:
+        flatbuffer: the float32 file.
+        compact: what `real_layers.compact` made of it.
+        samples: float32 (samples, height, width, channels).
+
+    Returns:
+        Share of the samples on which both files find the same class on our runtime; None for a
+        model whose output is not (batch, classes).
+
+    Raises:
+        ValueError: the compact file does not compute what it should.
+    """
+    content, layers = _probe(flatbuffer, compact)
+    with _native_log.captured():
+        probe = lce.testing.Interpreter(content, use_reference_bconv=True)
+        # One by one: the maps behind a stem take megabytes.
+        for sample in samples[:_IMAGES]:
+            outputs = [sample[None], *probe.predict([sample[None]])]
+            for layer in layers:
+                _check_output(layer, *(outputs[index] for index in layer.outputs))
+        expected, actual = (Interpreter(file).predict(samples) for file in (flatbuffer, compact))
+    if expected.ndim != 2:
+        return None
+    return float((expected.argmax(-1) == actual.argmax(-1)).mean())
+
+
+def _probe(flatbuffer: bytes, compact: bytes) -> tuple[bytes, list[_Layer]]:
+    """The compact file with a second, float32 layer on the input of each compact one.
+
+    Its outputs are the file's, then the two of each pair and their input. A layer counts them
+    from 1: 0 is the image.
+    """
+    before = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
+    probe = schema.ModelT.InitFromPackedBuf(compact, 0)
+    graph = probe.subgraphs[0]
+    now = {int(operator.outputs[0]): operator for operator in graph.operators}
+    outputs = [*graph.inputs, *graph.outputs]
+
+    def place(index: int) -> int:
+        if index not in outputs:
+            outputs.append(index)
+        return outputs.index(index)
+
+    layers = []
+    compacted = set()
+    for operator in before.subgraphs[0].operators:
+        source, output = int(operator.inputs[0]), int(operator.outputs[0])
+        kernel = int(operator.inputs[1]) if len(operator.inputs) > 1 else -1
+        if graph.tensors[kernel].type not in (schema.TensorType.FLOAT16, schema.TensorType.INT8):
+            continue
+        name = graph.tensors[output].name.decode()
+        axis = real_layers.OUTPUT_AXES[before.operatorCodes[operator.opcodeIndex].builtinCode]
+        weights = _stored_weights(probe, kernel, axis)
+        _check_weights(name, weights, real_layers.constant(before, kernel), graph.tensors[kernel])
+        compacted.add(kernel)
+        twin = copy.copy(operator)
+        twin.inputs = [source, _add_tensor(probe, kernel, weights), *operator.inputs[2:]]
+        twin.outputs = [_add_tensor(probe, output, None)]
+        graph.operators.append(twin)
+        layers.append(
+            _Layer(
+                name=name,
+                magnitudes=np.abs(weights).sum(axis=_all_but(axis, weights.ndim)),
+                dynamic=int(now[output].inputs[1]) == kernel,
+                outputs=(place(source), place(output), place(twin.outputs[0])),
+            )
+        )
+    for index, tensor in enumerate(before.subgraphs[0].tensors):
+        if index not in compacted and _content(before, tensor) != _content(
+            probe, graph.tensors[index]
+        ):
+            raise ValueError(f"The compact file has another {tensor.name.decode()}.")
+    graph.outputs = outputs[len(graph.inputs) :]
+    probe.signatureDefs = None
+    return serialize(probe), layers
+
+
+def _content(model: schema.ModelT, tensor: schema.TensorT) -> bytes:
+    data = model.buffers[tensor.buffer].data
+    return b"" if data is None else data.tobytes()
+
+
+def _stored_weights(model: schema.ModelT, index: int, axis: int) -> np.ndarray:
+    values = real_layers.constant(model, index).astype(np.float32)
+    tensor = model.subgraphs[0].tensors[index]
+    if tensor.type == schema.TensorType.FLOAT16:
+        return values
+    shape = [-1 if i == axis else 1 for i in range(values.ndim)]
+    return values * np.asarray(tensor.quantization.scale, np.float32).reshape(shape)
+
+
+def _check_weights(
+    name: str, stored: np.ndarray, weights: np.ndarray, tensor: schema.TensorT
+) -> None:
+    if tensor.type == schema.TensorType.FLOAT16:
+        # Below 2^-14 its steps do not get smaller.
+        allowed = np.maximum(np.abs(weights) * 2.0**-11, 2.0**-25)
+    else:
+        axis = tensor.quantization.quantizedDimension
+        largest = np.abs(weights).max(axis=_all_but(axis, weights.ndim), keepdims=True)
+        allowed = _HALF * largest / 127
+    # As it stands, NaN is wrong, here as below.
+    if not (np.abs(stored - weights) <= allowed).all():
+        raise ValueError(f"The compact file does not hold the weights of {name}.")
+
+
+def _check_output(
+    layer: _Layer, inputs: np.ndarray, actual: np.ndarray, expected: np.ndarray
+) -> None:
+    low, high = min(inputs.min(), 0), max(inputs.max(), 0)
+    step = _HALF * (high - low) / _INT8_STEPS if layer.dynamic else 0
+    allowed = (step + _ROUNDING * max(high, -low)) * layer.magnitudes
+    differences = np.abs(actual - expected)
+    if not (differences <= allowed).all():
+        raise ValueError(
+            f"The compact file does not compute what it should: {layer.name} differs by up to "
+            f"{differences.max():.2g} from the float32 layer with the same weights."
+        )
+
+
+def _add_tensor(model: schema.ModelT, like: int, value: np.ndarray | None) -> int:
+    """A float32 tensor of the shape of another."""
+    graph = model.subgraphs[0]
+    buffer, tensor = schema.BufferT(), schema.TensorT()
+    if value is not None:
+        buffer.data = np.frombuffer(value.tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    tensor.name = graph.tensors[like].name + b"/float32"
+    tensor.shape = graph.tensors[like].shape
+    tensor.type = schema.TensorType.FLOAT32
+    tensor.buffer = len(model.buffers) - 1
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
+
+
+def _all_but(axis: int, rank: int) -> tuple[int, ...]:
+    return tuple(i for i in range(rank) if i != axis)
