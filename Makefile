@@ -14,13 +14,14 @@ FUZZ_SECONDS ?= 600
 AARCH64 := $(CURDIR)/_build/aarch64
 C_API := _build/c_api
 PEERS := _build/peers
+DOCS := _build/docs_venv
 WHEELS := _build/wheels
 WHEEL_MACHINES := x86_64 aarch64 armv7l
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test test-zoo test-aarch64 test-c-api test-peers test-wheels wheels sanitize fuzz \
-    lint format lock cards clean
+    lint format lock cards docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z0-9-]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -105,9 +106,15 @@ lock: ## write requirements.lock anew from setup.py
 cards: $(VENV)/built ## write docs/models from the models themselves
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python tools/model_cards.py
 
+# Zensical reads mkdocs.yml; --strict makes its warnings errors, such as a link to nowhere.
+docs: $(DOCS)/installed ## the documentation site, in _build/site
+	$(DOCS)/bin/python tools/docs/docs_site.py _build/docs
+	$(DOCS)/bin/zensical build --clean --strict
+	@echo "_build/site/index.html"
+
 clean: ## remove .venv and all that was built or cached; runs/ stays
 	rm -rf $(VENV) _build dist *.egg-info bireal_keras/runtime/*.so
-	rm -rf .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .cache .pytest_cache .ruff_cache .mypy_cache
 
 # pip leaves alone what is installed already; the delegate is compiled again if need be.
 $(VENV)/built: $(VENV)/installed setup.py pyproject.toml $(LIBRARY)
@@ -152,6 +159,11 @@ $(AARCH64)/lib/made: $(AARCH64)/root/made $(VENV)/installed setup.py $(LIBRARY) 
 
 $(AARCH64)/birealnet18/made: tools/aarch64/record_birealnet18.py tests/submodel.py $(VENV)/built
 	PYTHONPATH=tests TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python $< $(@D)
+	@touch $@
+
+$(DOCS)/installed: tools/docs/requirements.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet --requirement $<
 	@touch $@
 
 $(WHEELS)/tools/installed: tools/wheels/requirements.txt
