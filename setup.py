@@ -99,7 +99,10 @@ setup(
         "bireal_keras.zoo",
         "bireal_keras.export",
     ],
-    package_data={"bireal_keras": ["py.typed"], "bireal_keras.zoo": ["imagenet_classes.txt"]},
+    package_data={
+        "bireal_keras": ["py.typed"],
+        "bireal_keras.zoo": ["imagenet_classes.txt", "weights/*.h5"],
+    },
     install_requires=RUNTIME,
     extras_require={"tensorflow": TENSORFLOW, "dev": TENSORFLOW + DEV},
     entry_points={

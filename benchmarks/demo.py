@@ -8,7 +8,6 @@ latency beside the real-valued twin, a float32 network of the same shape on stoc
 LiteRT with XNNPACK. Also writes curve.png and predictions.png.
 """
 
-import csv
 import shutil
 import statistics
 import subprocess
@@ -16,18 +15,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 from absl import flags, logging
+from curve import draw_curve
 from report import machine, print_table
 
 from bireal_keras import _cli, data, runtime, zoo
 from bireal_keras._keras import keras, tf
 from bireal_keras.runtime.labels import read_labels
 from bireal_keras.runtime.latency import measure
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", "runs/demo", "Folder for everything the demo makes; what is there is replaced."
@@ -62,7 +59,7 @@ def main(args: list[str]) -> None:
         name: np.mean(predict(images).argmax(axis=1) == labels)
         for name, predict in predictors.items()
     }
-    _draw_curve(folder / "log.csv", folder / "curve.png")
+    draw_curve(folder / "log.csv", folder / "curve.png", "Bi-Real-18 on 4,500 MNIST digits")
     names = read_labels(binary_path) or [str(label) for label in range(10)]
     _draw_predictions(interpreter, images, labels, names, folder / "predictions.png")
 
@@ -118,19 +115,6 @@ def _lce_predictor(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
 def _latency(path: Path) -> str:
     (times,) = measure([runtime.Interpreter(path)], num_runs=_NUM_RUNS, warmup_runs=20)
     return f"{statistics.median(times):.2f} ms"
-
-
-def _draw_curve(log: Path, picture: Path) -> None:
-    with log.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    epochs = range(1, len(rows) + 1)
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for column, label in (("accuracy", "training"), ("val_accuracy", "held out")):
-        axes.plot(epochs, [100 * float(row[column]) for row in rows], "o-", label=label)
-    axes.set(xlabel="epoch", ylabel="top-1 accuracy (%)", title="Bi-Real-18 on 4,500 MNIST digits")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(picture, dpi=150)
 
 
 def _draw_predictions(

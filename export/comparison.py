@@ -262,12 +262,14 @@ def _pair(
     """For each call of a 1-bit layer the convolution it became.
 
     Names cannot tell, see `converter`. The filters can: those with the fewest different bits
-    belong together, and among equal ones the first to the first.
+    belong together, and among equal ones the first to the first. Where some layers stayed float
+    or some signs are no quantizer's, filters that are not the same may be those of strangers.
 
     Returns:
         By number of the call: how many bits differ, and the convolution.
     """
     packed = {id(layer): _Filters(layer) for layer in signed.layers}
+    one_for_each = len(calls) == len(convolutions)
     distances = []
     for number, (layer, inputs) in enumerate(calls):
         # Keras's values are in front of the sign only if it is one of them, unchanged.
@@ -277,7 +279,7 @@ def _pair(
         for index, convolution in enumerate(convolutions):
             if int(np.prod(convolution.input_shape)) == inputs[0].size:
                 distance = packed[id(layer)].distance(convolution.filters)
-                if distance is not None:
+                if distance == 0 or (distance is not None and one_for_each):
                     distances.append((distance, number, index))
     pairs: dict[int, tuple[int, taps.BinaryConvolution]] = {}
     taken = set()
@@ -297,6 +299,8 @@ class _Filters:
             return
         with lq.context.quantized_scope(True):
             kernel = tf.convert_to_tensor(layer.kernel).numpy()
+        if kernel.ndim > 4:
+            return  # LCE has no binary Conv3D.
         # A dense layer is a convolution of one pixel.
         kernel = kernel.reshape((1,) * (4 - kernel.ndim) + kernel.shape).transpose(3, 0, 1, 2)
         # Of a filter of zeros, the signs mean nothing.

@@ -68,11 +68,13 @@ def describe(name: str) -> tuple[str, list[str]]:
     ]
     for (model_name, weights, include_top), entry in _published.PUBLISHED.items():
         if model_name == name and include_top:
+            figures = {"top-1": entry.top1, "top-5": entry.top5}
+            stated = {name: f"{value} %" for name, value in figures.items() if value is not None}
             rows.append(
                 [
-                    f'top-1 and top-5 on ImageNet of weights="{weights}"',
-                    f"{entry.top1} % and {entry.top5} %",
-                    f"literature: {entry.source}, {entry.licence}",
+                    f'{" and ".join(stated)} on {entry.dataset} of weights="{weights}"',
+                    " and ".join(stated.values()),
+                    f"{entry.source}, {entry.licence}",
                 ]
             )
     text = [

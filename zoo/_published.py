@@ -1,8 +1,9 @@
-"""Weights that others published: where they lie, and which models take them."""
+"""Trained weights that have a name: where they lie, and which models take them."""
 
 import dataclasses
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from bireal_keras.zoo import _download
@@ -13,11 +14,13 @@ class Published:
     """Weights of one model.
 
     Attributes:
-        url: of an HDF5 file that `model.load_weights` reads.
+        url: of an HDF5 file that `model.load_weights` reads; without "://", the name of a file
+            in this package's folder `weights`.
         sha256: of that file.
         arguments: what the model has to be built with.
-        top1, top5: accuracy of the whole model on ImageNet's validation set, in percent, as
-            the source states it.
+        dataset: what it was trained on.
+        top1, top5: accuracy of the whole model on the dataset's validation set, in percent, as
+            the source states it; None where it does not.
         source: who published them, and where it says so.
         licence: SPDX identifier.
     """
@@ -25,8 +28,9 @@ class Published:
     url: str
     sha256: str
     arguments: Mapping[str, Any]
+    dataset: str
     top1: float
-    top5: float
+    top5: float | None
     source: str
     licence: str
 
@@ -36,9 +40,10 @@ def _larq_zoo(file: str, sha256: str, **arguments: Any) -> Published:
         url=f"https://github.com/larq/zoo/releases/download/birealnet-v0.3.0/{file}",
         sha256=sha256,
         arguments={"width": 64, "stem": "imagenet", "pad_values": 0, "padding": "same"} | arguments,
+        dataset="ImageNet",
         top1=57.47,
         top5=79.84,
-        source="Larq Zoo (https://docs.larq.dev/zoo/)",
+        source="literature: Larq Zoo (https://docs.larq.dev/zoo/)",
         licence="Apache-2.0",
     )
 
@@ -55,13 +60,30 @@ PUBLISHED = {
         "birealnet_weights_notop.h5",
         "5148b61c0c2a1094bdef811f68bf4957d5ba5f83ad26437b7a4a6855441ab46b",
     ),
+    # The run of the recipe cifar10_staged in docs/cifar10, packed by tools/pack_weights.py.
+    ("BiRealNet18", "cifar10", True): Published(
+        url="birealnet18_cifar10.h5",
+        sha256="904f77afed007f7ea16a89083665bf201fda84ae214af200f9741875c087cba7",
+        arguments={
+            "num_classes": 10,
+            "width": 32,
+            "stem": "cifar",
+            "pad_values": 0,
+            "padding": "same",
+        },
+        dataset="CIFAR-10",
+        top1=84.25,
+        top5=None,
+        source="measured, benchmarks/cifar10.py",
+        licence="Apache-2.0",
+    ),
 }
 
 
 def resolve(
     weights: str | os.PathLike[str] | None, model: str, *, include_top: bool, **arguments: Any
 ) -> str | os.PathLike[str] | None:
-    """From the name of published weights to the path of their file; all else stays as it is.
+    """From the name of weights to the path of their file; all else stays as it is.
 
     Args:
         weights: the argument `weights` of a model function. A file of the same name as
@@ -74,6 +96,11 @@ def resolve(
         OSError: the file cannot be downloaded.
     """
     published = PUBLISHED.get((model, str(weights), bool(include_top)))
+    if published is None and str(weights) in names(model):
+        raise ValueError(
+            f"`weights`={weights!r} are published for include_top={not include_top}. "
+            f"Received: include_top={include_top}."
+        )
     if published is None:
         return weights
     for name, value in published.arguments.items():
@@ -82,6 +109,8 @@ def resolve(
                 f"`weights`={weights!r} are published for {name}={value!r}. "
                 f"Received: {name}={arguments[name]!r}."
             )
+    if "://" not in published.url:
+        return Path(__file__).with_name("weights") / published.url
     return _download.fetch(published.url, sha256=published.sha256)
 
 

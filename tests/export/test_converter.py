@@ -72,7 +72,8 @@ def test_report(small):
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_compact_real_layers(precision, small, path):
-    report = export.convert(small.model, path, labels=small.labels, real_layers=precision)
+    options = {"labels": small.labels, "center_crop": CENTER_CROP, "real_layers": precision}
+    report = export.convert(small.model, path, **options)
     content = path.read_bytes()
     assert operators(content) == operators(compact(small.content, precision))
     assert read_metadata(path) == read_metadata(small.path)

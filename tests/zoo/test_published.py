@@ -4,11 +4,12 @@ import dataclasses
 import hashlib
 import inspect
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bireal_keras import zoo
+from bireal_keras import data, zoo
 from bireal_keras.zoo import _published
 from bireal_keras.zoo._published import PUBLISHED
 
@@ -41,14 +42,51 @@ def test_table(key):
     model, _, include_top = key
     record = PUBLISHED[key]
     assert re.fullmatch("[0-9a-f]{64}", record.sha256)
-    assert record.url.startswith("https://github.com/larq/zoo/releases/download/")
     assert record.licence == "Apache-2.0"
-    assert (record.top1, record.top5) == (57.47, 79.84)
+    if record.dataset == "ImageNet":
+        assert record.url.startswith("https://github.com/larq/zoo/releases/download/")
+        assert (record.top1, record.top5) == (57.47, 79.84)
     arguments = set(inspect.signature(getattr(zoo, model)).parameters)
     # Whatever decides about shapes of weights or about what is computed with them.
     assert set(record.arguments) == arguments - {"input_shape", "input_tensor", "weights"} - (
         {"include_top"} if include_top else {"include_top", "num_classes"}
     )
+
+
+CIFAR10 = {"input_shape": (32, 32, 3), "num_classes": 10, "width": 32, "stem": "cifar"}
+
+
+@pytest.fixture(scope="module")
+def cifar10():
+    return zoo.BiRealNet18(**CIFAR10, weights="cifar10")
+
+
+def test_weights_that_come_with_the_package(cifar10):
+    record = PUBLISHED["BiRealNet18", "cifar10", True]
+    path = Path(_published.__file__).with_name("weights") / record.url
+    content = path.read_bytes()
+    assert hashlib.sha256(content).hexdigest() == record.sha256
+    assert len(content) < 5e6
+    kernels = [layer.kernel.numpy() for layer in cifar10.layers if hasattr(layer, "pad_values")]
+    assert len(kernels) == 16
+    for kernel in kernels:
+        np.testing.assert_array_equal(np.abs(kernel), 1)
+
+
+def test_they_are_as_accurate_as_the_table_says(cifar10, shared_tfds):
+    """On 1,000 of CIFAR-10's 10,000 test images, within the error of the sample."""
+    split = data.load("cifar10", data_dir=shared_tfds).validation
+    batches = data.evaluation_batches(split, image_size=32, num_classes=10, batch_size=1000)
+    images, labels = next(iter(batches))
+    predicted = cifar10.predict(images, batch_size=100, verbose=0).argmax(axis=1)
+    top1 = PUBLISHED["BiRealNet18", "cifar10", True].top1 / 100
+    error = (top1 * (1 - top1) / 1000) ** 0.5
+    assert np.mean(predicted == labels.numpy().argmax(axis=1)) == pytest.approx(top1, abs=3 * error)
+
+
+def test_features_without_the_classifier_have_no_weights_of_that_name():
+    with pytest.raises(ValueError, match=r"for include_top=True. Received: include_top=False"):
+        slim(weights="cifar10", include_top=False)
 
 
 def test_files_are_kept_under_names_of_their_own():
@@ -105,7 +143,9 @@ def test_models_they_do_not_fit(downloads, include_top, argument):
 
 
 def test_names_that_nobody_published():
-    with pytest.raises(ValueError, match=r"path .*, or 'imagenet' for BiRealNet18\. .*'ImageNet'"):
+    with pytest.raises(
+        ValueError, match=r"path .*, or 'cifar10' or 'imagenet' for BiRealNet18\. .*'ImageNet'"
+    ):
         slim(weights="ImageNet")
     with pytest.raises(ValueError, match=r"of a weights file\. .*'imagenet', which is no file"):
         zoo.BiRealNet34(**SLIM, weights="imagenet")
@@ -127,5 +167,5 @@ def test_order_of_layers_is_larq_zoo_s():
 
 
 def test_names():
-    assert _published.names("BiRealNet18") == ["imagenet"]
+    assert _published.names("BiRealNet18") == ["cifar10", "imagenet"]
     assert _published.names("BiRealNet34") == []
