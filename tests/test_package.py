@@ -174,6 +174,8 @@ class TestInstallation:
         ):
             for path in (repository / folder).rglob("*.py"):
                 expected.add(f"{package}/{path.relative_to(repository / folder)}")
+        for path in (repository / "zoo/weights").iterdir():
+            expected.add(f"bireal_keras/zoo/weights/{path.name}")
         assert len(expected) > 20
         assert installed == expected
 

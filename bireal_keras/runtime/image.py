@@ -63,9 +63,7 @@ def _read(source: str | os.PathLike[str] | BinaryIO) -> Image.Image:
     try:
         with Image.open(source) as image:
             if image.format not in _PROGRAMS:
-                ImageOps.exif_transpose(image, in_place=True)
-                image.load()
-                return image
+                return ImageOps.exif_transpose(image)
     except Image.DecompressionBombError as error:
         raise ValueError(str(error)) from error
     except Image.UnidentifiedImageError as error:

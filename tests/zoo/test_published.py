@@ -90,7 +90,7 @@ def test_features_without_the_classifier_have_no_weights_of_that_name():
 
 
 def test_files_are_kept_under_names_of_their_own():
-    names = [record.url.rsplit("/", 1)[1] for record in PUBLISHED.values()]
+    names = [record.url.rsplit("/", 1)[-1] for record in PUBLISHED.values()]
     assert len(set(names)) == len(names)
 
 
