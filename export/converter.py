@@ -137,6 +137,8 @@ def convert(
         real_total=Total.of([layer for layer in layers if not layer.intended_binary]),
         cast_layers=tuple(cast_layers),
         samples=agreement.samples,
+        signs=agreement.signs,
+        flips=agreement.flips,
         close_samples=agreement.close_samples,
         max_abs_difference=agreement.max_abs_difference,
         top1_agreement=agreement.top1_agreement,

@@ -96,6 +96,9 @@ class Report:
         real_total: the others.
         cast_layers: names of layers of another precision, which the file computes in float32.
         samples: images on which the file was compared with Keras.
+        signs: how many signs of activations were compared on them.
+        flips: how many of these differ, because rounding took a value across zero, when Keras
+            is given the file's signs before. Any other difference is an error.
         close_samples: how many of them gave the same result up to rounding.
         max_abs_difference: the largest difference on any of them, of the logits (the
             logarithms of the probabilities, where the model ends in softmax).
@@ -120,6 +123,8 @@ class Report:
     real_total: Total
     cast_layers: tuple[str, ...]
     samples: int
+    signs: int
+    flips: int
     close_samples: int
     max_abs_difference: float
     top1_agreement: float | None
@@ -193,7 +198,9 @@ def _totals(report: Report) -> list[str]:
         _total("real layers", report.real_total, "32 bits"),
         f"their factors, biases and thresholds: {others:,} bytes; "
         f"the rest of the file: {report.size_bytes - kernels - others:,} bytes",
-        f"against Keras, {report.samples} samples: {report.close_samples} equal up to rounding"
+        f"against Keras, given the same signs before: {report.flips:,} of {report.signs:,} signs "
+        "differ, by rounding",
+        f"on its own, {report.samples} samples: {report.close_samples} equal up to rounding"
         f"{top1}, off by at most {report.max_abs_difference:.2g}",
         *_compact(report),
         f"latency here, one thread: {latency}",

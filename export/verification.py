@@ -15,7 +15,7 @@ MIN_SAMPLES = 8
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a file agrees with Keras; the first four attributes are those of `Report`.
+    """How far a file agrees with Keras; what `Report` has, too, is explained there.
 
     Attributes:
         signs: how many signs were compared.

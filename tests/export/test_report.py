@@ -48,6 +48,8 @@ def report_of(*layers):
         real_total=Total.of([]),
         cast_layers=("some_layer",),
         samples=32,
+        signs=123_456,
+        flips=7,
         close_samples=32,
         max_abs_difference=1e-5,
         top1_agreement=1.0,
@@ -64,6 +66,7 @@ def test_text_fits_in_100_columns():
     assert text.count("channels_last only") == 1
     assert "layer5, ..." in text
     assert "real layers in int8: top-1 agrees with float32 on 97.0%" in text
+    assert "same signs before: 7 of 123,456 signs differ, by rounding" in text
     assert text.endswith("latency here, one thread: float32 12.35 ms, int8 1.20 ms")
     assert "mended: computed in float32. (some_layer)" in text
     row = next(line for line in text.splitlines() if line.startswith("stage4"))
