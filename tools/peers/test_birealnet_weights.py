@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bireal_keras import export
-from bireal_keras.export.flatbuffer import convolutions
+from bireal_keras.export.flatbuffer import multiplications
 from bireal_keras.zoo import BiRealNet18
 
 FOLDER = Path(__file__).parents[2] / "_build/peers/models"
@@ -31,7 +31,7 @@ def test_the_exported_weights_are_the_same_bytes(tmp_path):
     path = tmp_path / "ours.tflite"
     export.convert(BiRealNet18(weights=FOLDER / "BiRealNet.h5"), path)
     ours, theirs = (
-        [convolution.filters for convolution in convolutions(content) if convolution.binary]
+        [operator.kernel for operator in multiplications(content) if operator.is_binary]
         for content in (path.read_bytes(), (FOLDER / "BiRealNet.tflite").read_bytes())
     )
     assert len(ours) == len(theirs) == 16
