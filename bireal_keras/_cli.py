@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -69,6 +70,18 @@ def run(
         # more when it flushes on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILURE)
+
+
+def output_path(flag: str, value: str | None) -> Path | None:
+    """The file that a flag asks for, checked before any work is done for it.
+
+    Raises:
+        ValueError: it cannot be a file.
+    """
+    path = Path(value) if value else None
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise ValueError(f"{flag} must be a file in an existing folder. Received: {path}.")
+    return path
 
 
 def _flag_help(module: str) -> str:

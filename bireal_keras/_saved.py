@@ -20,5 +20,5 @@ def load_model(path: Path) -> keras.Model:
     try:
         with SafeModeScope(safe_mode=True):
             return keras.models.load_model(path, compile=False)
-    except Exception as error:
-        raise ValueError(f"{path} cannot be loaded: {error}") from error
+    except Exception as error:  # A damaged file can raise nearly anything.
+        raise ValueError(f"{path} cannot be loaded: {' '.join(str(error).split())}") from error

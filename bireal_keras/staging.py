@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ml_collections
 
-from bireal_keras import zoo
+from bireal_keras import _saved, zoo
 from bireal_keras._keras import keras
 
 
@@ -39,15 +40,12 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
     """Reads a Keras model, from whatever format Keras knows.
 
     Raises:
-        ValueError: there is none, or it cannot be read.
+        ValueError: there is none, it cannot be read, or it brings Python code of its own.
     """
-    path = os.path.expanduser(path)
-    if not os.path.exists(path):
+    path = Path(path).expanduser()
+    if not path.exists():
         raise ValueError(f"there is no model {path}")
-    try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # A damaged file can raise nearly anything.
-        raise ValueError(f"cannot read the model {path}: {' '.join(str(error).split())}") from error
+    return _saved.load_model(path)
 
 
 def with_real_kernels(model: keras.Model) -> keras.Model:

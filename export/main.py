@@ -89,6 +89,8 @@ def main(argv: list[str]) -> None:
     model_path, output, labels_path = _paths()
     labels = None if labels_path is None else _read_lines(labels_path)
     center_crop = _center_crop()
+    json_path = _cli.output_path("--json", _JSON.value)
+    npz_path = _cli.output_path("--npz", _NPZ.value)
 
     log = logging.getLogger("bireal_keras.export")
     log.addHandler(logging.StreamHandler())
@@ -112,10 +114,11 @@ def main(argv: list[str]) -> None:
         allow_float=_ALLOW_FLOAT.value,
         real_layers=_REAL_LAYERS.value,
     )
-    if _JSON.value:
-        Path(_JSON.value).write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n")
-    if _NPZ.value:
-        to_npz(model, _NPZ.value)
+    if json_path is not None:
+        content = json.dumps(dataclasses.asdict(report), indent=2) + "\n"
+        json_path.write_text(content, encoding="utf-8")
+    if npz_path is not None:
+        to_npz(model, npz_path)
     print(report)
 
 

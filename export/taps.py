@@ -8,7 +8,6 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
@@ -17,6 +16,7 @@ from flatbuffers import flexbuffers
 from bireal_keras import runtime
 from bireal_keras.export import _native_log
 from bireal_keras.export._lce import lce
+from bireal_keras.export.serialization import serialize
 
 # From images (n, height, width, channels) to what the outputs of a file are for them, in the
 # file's order, each (n, ...).
@@ -32,7 +32,7 @@ class BinaryConvolution:
     """An `LceBconv2d` and where its input comes from.
 
     Attributes:
-        filters: (out, height, width, words) uint32, see `flatbuffer.Convolution`.
+        filters: (out, height, width, words) uint32, see `flatbuffer.Multiplication.kernel`.
         signs: index of the tensor it reads, bit-packed.
         input_shape: (height, width, channels) of what is packed there.
         real: index of the float32 tensor whose signs these are; None where another operator made
@@ -103,9 +103,7 @@ def with_outputs(content: bytes, tensors: Sequence[int]) -> bytes:
     model.subgraphs[0].outputs = list(tensors)
     # They name the outputs.
     model.signatureDefs = None
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return serialize(model)
 
 
 def unpack(words: np.ndarray, channels: int) -> np.ndarray:

@@ -86,9 +86,7 @@ def main(args: list[str]) -> int:
         raise ValueError(f"There is no {model_path}.")
     if not file.is_file():
         raise ValueError(f"There is no file {file}.")
-    output = Path(_JSON.value) if _JSON.value else None
-    if output is not None and (output.is_dir() or not output.parent.is_dir()):
-        raise ValueError(f"--json must be a file in an existing folder. Received: {output}.")
+    output = _cli.output_path("--json", _JSON.value)
     with _native_log.captured():  # LiteRT greets, too.
         interpreter = runtime.Interpreter(file)
 

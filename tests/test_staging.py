@@ -137,3 +137,12 @@ def test_the_initial_weights_depend_on_the_seed_alone():
 def test_the_classes_must_be_the_datasets():
     with pytest.raises(ValueError, match=r"dataset's number of classes, 2 \(a, b\). Received: 3"):
         staging.create_model(stage(), ("a", "b"))
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_python_code_in_a_model_does_not_run(tmp_path):
+    x = keras.Input((2,))
+    path = tmp_path / "model.h5"
+    keras.Model(x, keras.layers.Lambda(lambda v: v + 1)(x)).save(path)
+    with pytest.raises(ValueError, match=r"model.h5 cannot be loaded: .*Lambda layer.*disallowed"):
+        staging.load_model(path)

@@ -450,7 +450,7 @@ class TestBeforeAnythingIsWritten:
         refused(r"`start` must be the name of an earlier stage or the path of .*nothing.keras")
         (tmp_path / "damaged.keras").write_text("no model")
         config.stages[1].start = str(tmp_path / "damaged.keras")
-        refused(r"`start` must be .*, and cannot read the model .*damaged.keras")
+        refused(r"`start` must be .*, and .*damaged.keras cannot be loaded")
         config.stages[1].start = "a"
         config.stages[1].model = ml_collections.ConfigDict({"width": 8})
         refused(r"cannot start from the weights .* layer 'stem_conv' .*3, 8\).*3, 4\)")

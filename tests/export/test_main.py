@@ -100,6 +100,9 @@ def test_json_and_allow_float(tmp_path):
     fails(1, "1 of 1 1-bit layers .*padded .pad_values.: It pads with -1; .*", f"--model={path}")
     assert not (tmp_path / "model.tflite").exists()
 
+    nowhere = tmp_path / "nowhere/report.json"
+    fails(1, "--json must be a file in an .*report.json.", f"--model={path}", f"--json={nowhere}")
+
     result = export(f"--model={path}", "--allow_float", f"--json={json_path}")
     assert result.returncode == 0, result.stderr
     assert "padded  QuantConv2D  float  pad_values" in result.stdout
