@@ -6,6 +6,7 @@ A command is a module with absl flags, a docstring and a `main`:
         _cli.run("bireal-classify", main, module=__name__, doc=__doc__)
 """
 
+import logging
 import os
 import sys
 import traceback
@@ -13,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 
 USAGE_ERROR = 2
 FAILURE = 1
@@ -59,7 +61,7 @@ def run(
         except app.UsageError as error:
             _fail(command, f"{str(error).rstrip('.')}. See {command} --help.", USAGE_ERROR)
         except Exception as error:
-            if logging.get_verbosity() >= logging.DEBUG:
+            if absl_logging.get_verbosity() >= absl_logging.DEBUG:
                 traceback.print_exc()
             _fail(command, str(error) or type(error).__name__, FAILURE)
 
@@ -70,6 +72,15 @@ def run(
         # more when it flushes on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILURE)
+
+
+def show_log(name: str) -> logging.Logger:
+    """Shows on stderr what a package tells of its progress, and returns its logger."""
+    log = logging.getLogger(name)
+    log.addHandler(logging.StreamHandler())
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    return log
 
 
 def output_path(flag: str, value: str | None) -> Path | None:

@@ -16,7 +16,6 @@ SavedModel is a program by design.
 
 import dataclasses
 import json
-import logging
 from pathlib import Path
 
 from absl import app, flags
@@ -92,10 +91,7 @@ def main(argv: list[str]) -> None:
     json_path = _cli.output_path("--json", _JSON.value)
     npz_path = _cli.output_path("--npz", _NPZ.value)
 
-    log = logging.getLogger("bireal_keras.export")
-    log.addHandler(logging.StreamHandler())
-    log.setLevel(logging.INFO)
-    log.propagate = False
+    log = _cli.show_log("bireal_keras.export")
 
     log.info("loading %s", model_path)
     # TensorFlow's greeting and Keras's warnings would bury the report.

@@ -90,10 +90,7 @@ def main(args: list[str]) -> int:
     with _native_log.captured():  # LiteRT greets, too.
         interpreter = runtime.Interpreter(file)
 
-    log = logging.getLogger("bireal_keras.export")
-    log.addHandler(logging.StreamHandler())
-    log.setLevel(logging.INFO)
-    log.propagate = False
+    log = _cli.show_log("bireal_keras.export")
     log.info("loading %s", model_path)
     # TensorFlow's greeting and Keras's warnings would bury the result.
     with _native_log.captured():
