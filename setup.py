@@ -90,7 +90,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
-    package_dir={"bireal_keras.zoo": "zoo", "bireal_keras.export": "export"},
+    # As a path, so that mypy and editors find the sources of an editable install, too: what
+    # setuptools writes without it only Python itself understands.
+    package_dir={"": "."},
     packages=[
         "bireal_keras",
         "bireal_keras.cost",

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# As setup.py maps them.
-_PACKAGES = {"bireal_keras.zoo": "zoo", "bireal_keras.export": "export"}
 _LINE = 80  # Longer signatures get a line for each argument.
 
 # Sections of Google's docstrings that list `name: meaning`, and those that are text.
@@ -89,9 +87,6 @@ def _find(name: str) -> _Definition:
 
 
 def _path(module: str) -> Path:
-    for package, folder in _PACKAGES.items():
-        if module == package or module.startswith(f"{package}."):
-            module = folder + module.removeprefix(package)
     path = ROOT / module.replace(".", "/")
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 

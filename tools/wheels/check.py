@@ -7,6 +7,7 @@ newer system than its name says. Prints a line for each; exits with 1 when one i
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,11 +16,6 @@ from zipfile import ZipFile
 
 ROOT = Path(__file__).parents[2]
 MAX_BYTES = 2_000_000
-PACKAGES = {
-    "bireal_keras": "bireal_keras",
-    "zoo": "bireal_keras/zoo",
-    "export": "bireal_keras/export",
-}
 LIBRARY = "bireal_keras/runtime/libbireal_delegate.so"
 METADATA = {
     "METADATA",
@@ -33,11 +29,12 @@ METADATA = {
 
 def sources() -> set[str]:
     """Names in a wheel of everything that belongs into it, less metadata and the library."""
+    # `os.walk` follows the links to zoo/ and export/, as setuptools does, and `rglob` does not.
     return {
-        f"{package}/{path.relative_to(ROOT / folder)}"
-        for folder, package in PACKAGES.items()
-        for path in (ROOT / folder).rglob("*.*")
-        if path.is_file() and path.suffix not in {".pyc", ".so"}
+        str((Path(folder) / name).relative_to(ROOT))
+        for folder, _, names in os.walk(ROOT / "bireal_keras", followlinks=True)
+        for name in names
+        if "." in name and Path(name).suffix not in {".pyc", ".so"}
     }
 
 
