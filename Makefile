@@ -11,17 +11,11 @@ LIBRARY := $(filter-out delegate/testing/% examples/%,$(DELEGATE))
 TESTING = $(filter %.cc,$(LIBRARY)) $(patsubst %,delegate/testing/%.cc,graph interpreter $(1))
 TESTING_FLAGS := -std=c++17 -O1 -g -Wall -Wextra -Werror -ffp-contract=off -pthread -I.
 FUZZ_SECONDS ?= 600
-AARCH64 := $(CURDIR)/_build/aarch64
-C_API := _build/c_api
-PEERS := _build/peers
 DOCS := _build/docs_venv
-WHEELS := _build/wheels
-WHEEL_MACHINES := x86_64 aarch64 armv7l
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-zoo test-aarch64 test-c-api test-peers test-wheels wheels sanitize fuzz \
-    lint format lock cards docs clean
+.PHONY: help demo test test-zoo sanitize fuzz lint format lock cards docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z0-9-]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -33,39 +27,7 @@ test: lint $(VENV)/built ## every check and every test
 	$(BIN)/pytest
 
 test-zoo: $(VENV)/built ## every model at full width and three sizes, up to the runtime; an hour
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/pytest tools/zoo
-
-test-aarch64: $(addprefix $(AARCH64)/,root/made packages/made lib/made birealnet18/made) ## the delegate on emulated Raspberry Pis
-	$(MAKE) --no-print-directory --jobs 2 --output-sync on-cortex-a72 on-cortex-a76
-	$(BIN)/python benchmarks/arm_inner_loop.py
-
-# A Raspberry Pi 4 has a Cortex-A72, a Raspberry Pi 5 a Cortex-A76. The other tests of the
-# delegate start processes, which the emulator cannot.
-on-cortex-%:
-	PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$(AARCH64)/lib:$(AARCH64)/packages \
-	qemu-aarch64-static -cpu cortex-$* -L $(AARCH64)/root $(AARCH64)/root/usr/bin/python3.11 \
-	    -P -m pytest -p no:cacheprovider tools/aarch64 \
-	    $(patsubst %,tests/delegate/test_%.py,bconv2d fusion kernels malformed small_ops)
-
-# TensorFlow Lite's C library and its loader of external delegates, which benchmark_model has,
-# too: the npm package brings both.
-test-c-api: $(C_API)/run_model $(VENV)/built ## the delegate in a C++ program, without Python
-	$(BIN)/pytest tools/c_api
-
-# The first time, larq-zoo's models are exported in an environment of their own: ten minutes.
-test-peers: $(PEERS)/models/made $(PEERS)/larq_zoo/made ## larq-zoo's models on the delegate, its weights in ours
-	$(BIN)/pytest tools/peers
-
-# Emulated, Pythons install and run the wheels for Arm: ten minutes and more.
-test-wheels: $(addprefix $(WHEELS)/,arm64/made armhf/made recorded/made) wheels ## the wheels in fresh environments, and on emulated Raspberry Pis
-	$(BIN)/pytest tools/wheels
-
-wheels: $(WHEELS)/tools/installed $(WHEEL_MACHINES:%=wheel-%) ## dist/*.whl for Linux on PCs and on 64-bit and 32-bit Arm
-	$(WHEELS)/tools/bin/python tools/wheels/check.py dist/*.whl
-
-wheel-%: $(WHEELS)/tools/installed
-	rm -f dist/*_$*.whl
-	tools/wheels/build.sh $(WHEELS)/tools/bin/python $* dist
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/pytest tests/acceptance/zoo
 
 sanitize: ## the delegate's C++ tests under address, undefined and thread sanitizers
 	@mkdir -p _build/sanitize
@@ -117,7 +79,7 @@ clean: ## remove .venv and all that was built or cached; runs/ stays
 	rm -rf .cache .pytest_cache .ruff_cache .mypy_cache
 
 # pip leaves alone what is installed already; the delegate is compiled again if need be.
-$(VENV)/built: $(VENV)/installed setup.py pyproject.toml $(LIBRARY)
+$(VENV)/built: $(VENV)/installed setup.py pyproject.toml $(LIBRARY) $(wildcard bireal_keras/commands/*.py)
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -132,78 +94,10 @@ $(VENV)/installed: requirements.lock
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	@touch $@
 
-$(C_API)/run_model: examples/run_model.cc tools/c_api/setup.sh
-	tools/c_api/setup.sh $(@D)
-	$(CXX) -std=c++17 -O2 -Wall -Wextra -Werror -isystem $(@D)/include $< -o $@ \
-	    -L$(@D) -Wl,-rpath,'$$ORIGIN' -ltensorflowlite_c -lexternal_delegate_obj
-
-$(AARCH64)/root/made: tools/aarch64/setup.sh tools/emulation/debian.sh
-	tools/aarch64/setup.sh $(@D)
-	@touch $@
-
-$(AARCH64)/packages/made: requirements.lock $(VENV)/installed
-	rm -rf $(@D)
-	$(BIN)/pip install --quiet --target $(@D) --constraint requirements.lock \
-	    --python-version 3.11 --only-binary :all: --platform manylinux_2_17_aarch64 \
-	    --platform manylinux_2_27_aarch64 --platform manylinux_2_28_aarch64 \
-	    ai-edge-litert flatbuffers numpy pytest
-	@touch $@
-
-# setup.py as always, with another compiler.
-$(AARCH64)/lib/made: $(AARCH64)/root/made $(VENV)/installed setup.py $(LIBRARY) \
-    $(wildcard bireal_keras/runtime/*.py)
-	CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++ \
-	LDSHARED="aarch64-linux-gnu-g++ -shared" LDCXXSHARED="aarch64-linux-gnu-g++ -shared" \
-	    $(BIN)/python setup.py --quiet build --build-base $(AARCH64)/build --build-lib $(@D)
-	@touch $@
-
-$(AARCH64)/birealnet18/made: tools/aarch64/record_birealnet18.py tests/submodel.py $(VENV)/built
-	PYTHONPATH=tests TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python $< $(@D)
-	@touch $@
-
 $(DOCS)/installed: tools/docs/requirements.txt
 	$(PYTHON) -m venv $(DOCS)
 	$(DOCS)/bin/pip install --quiet --requirement $<
 	@touch $@
 
-$(WHEELS)/tools/installed: tools/wheels/requirements.txt
-	rm -rf $(@D)
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install --quiet --requirement $<
-	@touch $@
-
-$(WHEELS)/recorded/made: $(AARCH64)/birealnet18/made tools/wheels/record.py
-	$(BIN)/python tools/wheels/record.py $(<D) $(@D)
-	@touch $@
-
-# What a Raspberry Pi OS has. On 32-bit Arm NumPy and Pillow come from the distribution.
-$(WHEELS)/arm64/made: tools/emulation/debian.sh
-	tools/emulation/debian.sh $(@D) arm64 python3.11 python3-pip-whl libstdc++6 libgomp1
-	@touch $@
-
-$(WHEELS)/armhf/made: tools/emulation/debian.sh
-	tools/emulation/debian.sh $(@D) armhf python3.11 python3-pip-whl libstdc++6 \
-	    python3-numpy python3-pil
-	# As update-alternatives would, which is not run.
-	cd $(@D)/usr/lib/arm-linux-gnueabihf && ln -s blas/libblas.so.3 lapack/liblapack.so.3 .
-	@touch $@
-
-$(PEERS)/venv/installed: tools/peers/requirements.txt | $(VENV)/installed
-	rm -rf $(@D)
-	$(PYTHON) -m venv $(@D)
-	@echo "Installing larq-zoo and its TensorFlow into $(@D), once."
-	$(@D)/bin/pip install --quiet --requirement $<
-	@touch $@
-
-# What it declares to need, its models do without: so it also runs beside our TensorFlow.
-$(PEERS)/larq_zoo/made: $(VENV)/built
-	rm -rf $(@D)
-	$(BIN)/pip install --quiet --no-deps --target $(@D) \
-	    larq-zoo==2.4.0 zookeeper==1.4.0 typeguard==4.6.1 click==8.5.1
-	@touch $@
-
-# Models that are there and not out of date are those of a run that was interrupted: they stay.
-$(PEERS)/models/made: tools/peers/export.py $(PEERS)/venv/installed
-	@test ! -e $@ || rm -r $(@D)
-	TF_CPP_MIN_LOG_LEVEL=3 $(PEERS)/venv/bin/python $< $(@D)
-	@touch $@
+# What takes an emulator, a cross compiler, other people's packages or an hour.
+include tools/aarch64/aarch64.mk tools/c_api/c_api.mk tools/peers/peers.mk tools/wheels/wheels.mk

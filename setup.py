@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
@@ -93,29 +93,19 @@ setup(
     # As a path, so that mypy and editors find the sources of an editable install, too: what
     # setuptools writes without it only Python itself understands.
     package_dir={"": "."},
-    packages=[
-        "bireal_keras",
-        "bireal_keras.cost",
-        "bireal_keras.recipes",
-        "bireal_keras.runtime",
-        "bireal_keras.zoo",
-        "bireal_keras.export",
-    ],
+    # With zoo and export, which are links to the folders at the top.
+    packages=find_packages(include=["bireal_keras", "bireal_keras.*"]),
     package_data={
         "bireal_keras": ["py.typed"],
         "bireal_keras.zoo": ["imagenet_classes.txt", "weights/*.h5"],
     },
     install_requires=RUNTIME,
     extras_require={"tensorflow": TENSORFLOW, "dev": TENSORFLOW + DEV},
+    # One module for each command, under the command's name.
     entry_points={
         "console_scripts": [
-            "bireal-train = bireal_keras.train:run",
-            "bireal-ablate = bireal_keras.ablate:run",
-            "bireal-export = bireal_keras.export.main:run",
-            "bireal-verify = bireal_keras.export.verify_main:run",
-            "bireal-classify = bireal_keras.runtime.classify:run",
-            "bireal-bench = bireal_keras.runtime.bench:run",
-            "bireal-cost = bireal_keras.cost.main:run",
+            f"bireal-{path.stem} = bireal_keras.commands.{path.stem}:run"
+            for path in sorted((ROOT / "bireal_keras/commands").glob("[a-z]*.py"))
         ]
     },
     ext_modules=[

@@ -21,7 +21,7 @@ from pathlib import Path
 from absl import flags
 from report import print_table
 
-from bireal_keras import _cli
+from bireal_keras.commands import _cli
 
 _ROOT = Path(__file__).parents[1]
 _LIBRARY = flags.DEFINE_string(

@@ -16,13 +16,17 @@ import numpy as np
 from absl import flags
 from report import print_table
 
-from bireal_keras import _cli, capability, data, zoo
+from bireal_keras import capability, zoo
 from bireal_keras._keras import keras
+from bireal_keras.commands import _cli
+from bireal_keras.training import data
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-_DATASET = flags.DEFINE_string("dataset", data.MNIST_5K, "What `bireal_keras.data.load` takes.")
+_DATASET = flags.DEFINE_string(
+    "dataset", data.MNIST_5K, "What `bireal_keras.training.data.load` takes."
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps its data.")
 _IMAGES = flags.DEFINE_integer("images", 2000, "Images to look at.", lower_bound=100)
 _OUTPUT = flags.DEFINE_string("output", "docs/capability.png", "The picture to write.")

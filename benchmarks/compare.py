@@ -21,7 +21,8 @@ from absl import flags
 from report import machine, print_table
 from turns import lce_run, measure, our_run, ratio
 
-from bireal_keras import _cli, runtime
+from bireal_keras import runtime
+from bireal_keras.commands import _cli
 from bireal_keras.runtime.profile import profile
 
 _ROUNDS = flags.DEFINE_integer("rounds", 30, "Measurements of each setting.", lower_bound=3)

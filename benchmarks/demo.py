@@ -21,10 +21,12 @@ from absl import flags, logging
 from curve import draw_curve
 from report import machine, print_table
 
-from bireal_keras import _cli, data, runtime, zoo
+from bireal_keras import runtime, zoo
 from bireal_keras._keras import keras, tf
-from bireal_keras.runtime.labels import read_labels
+from bireal_keras.commands import _cli
 from bireal_keras.runtime.latency import measure
+from bireal_keras.tflite.labels import read_labels
+from bireal_keras.training import data
 
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", "runs/demo", "Folder for everything the demo makes; what is there is replaced."

@@ -16,7 +16,7 @@ from absl import flags
 from report import machine
 from turns import measure, our_run
 
-from bireal_keras import _cli
+from bireal_keras.commands import _cli
 
 _ROUNDS = flags.DEFINE_integer("rounds", 12, "Measurements of each model.", lower_bound=3)
 

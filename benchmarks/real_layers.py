@@ -15,12 +15,14 @@ import numpy as np
 from absl import app, flags
 from report import machine, print_table
 
-from bireal_keras import _cli, data, export, runtime, zoo
+from bireal_keras import export, runtime, zoo
 from bireal_keras._keras import keras
-from bireal_keras._saved import load_model
+from bireal_keras._keras_model import load_model
+from bireal_keras.commands import _cli
 from bireal_keras.export.real_layers import PRECISIONS, compact
 from bireal_keras.runtime.latency import measure
 from bireal_keras.runtime.profile import profile
+from bireal_keras.training import data
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder that bireal-train wrote.")
 _DATASET = flags.DEFINE_string("dataset", None, "What it was trained on, as for bireal-train.")

@@ -20,8 +20,11 @@ from absl import flags
 from ml_collections import ConfigDict
 from report import machine, print_table
 
-from bireal_keras import _cli, callbacks, checkpoints, data, optimizers, recipes, staging
+from bireal_keras import recipes
 from bireal_keras._keras import keras, tf
+from bireal_keras.commands import _cli
+from bireal_keras.training import callbacks, checkpoints, data, optimizers
+from bireal_keras.training.stages import create_model
 
 _ROUNDS = flags.DEFINE_integer("rounds", 10, "Turns of each side.", lower_bound=3)
 _STEPS = 25
@@ -99,7 +102,7 @@ class _Clock(keras.callbacks.Callback):
 
 
 def _model(stage: ConfigDict) -> tuple[keras.Model, tf.data.Dataset]:
-    model = staging.create_model(stage, tuple("0123456789"))
+    model = create_model(stage, tuple("0123456789"))
     model.compile(
         optimizers.create_optimizer(stage, _STEPS),
         "categorical_crossentropy",

@@ -14,7 +14,7 @@ from absl import flags
 from report import machine, print_table
 from turns import lce_run, measure, our_run, ratio
 
-from bireal_keras import _cli
+from bireal_keras.commands import _cli
 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Measurements of each setting.", lower_bound=3)
 

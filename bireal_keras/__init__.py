@@ -14,32 +14,39 @@ import importlib
 import os
 import sys
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bireal_keras.training import ablation, data, preprocessing  # noqa: F401
 
 __version__ = "0.1.0"
 
 if "tensorflow" not in sys.modules:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
-_SUBMODULES = (
-    "ablation",
-    "batch_norm",
-    "blocks",
-    "capability",
-    "cost",
-    "data",
-    "export",
-    "quantizers",
-    "runtime",
-    "training",
-    "zoo",
-)
+# Where each part lies. Those of training were at the top once, and keep their names there.
+_PARTS = {
+    "ablation": "training.ablation",
+    "batch_norm": "batch_norm",
+    "blocks": "blocks",
+    "capability": "capability",
+    "cost": "cost",
+    "data": "training.data",
+    "export": "export",
+    "preprocessing": "training.preprocessing",
+    "quantizers": "quantizers",
+    "recipes": "recipes",
+    "runtime": "runtime",
+    "training": "training",
+    "zoo": "zoo",
+}
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in _SUBMODULES:
-        return importlib.import_module(f"{__name__}.{name}")
+    if name in _PARTS:
+        return importlib.import_module(f"{__name__}.{_PARTS[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_SUBMODULES])
+    return sorted([*_PARTS, "__version__"])

@@ -180,11 +180,11 @@ def distinct_values(
         ValueError: the model has no such layer.
     """
     # Here, so that the formulas above do without TensorFlow.
-    from bireal_keras import _calls
+    from bireal_keras import _layer_calls
 
     layers = [
         layer
-        for layer in _calls.layers_of(model)
+        for layer in _layer_calls.layers_of(model)
         if getattr(getattr(layer, "input_quantizer", None), "precision", None) == 1
     ]
     if not layers:
@@ -204,7 +204,7 @@ def distinct_values(
             seen[layer.name] = []
         seen[layer.name].append(values[:, chosen[layer.name]])
 
-    with _calls.watched(layers, on_call):
+    with _layer_calls.watched(layers, on_call):
         for first in range(0, len(images), batch_size):
             model(images[first : first + batch_size])
     return {name: _count(np.concatenate(values), tolerance) for name, values in seen.items()}

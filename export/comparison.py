@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bireal_keras._keras import keras, lq, tf
-from bireal_keras.export import flatbuffer, taps
+from bireal_keras.export import flatbuffer, probes
 
 # As a share of a tensor's spread, its standard deviation. Through rounding alone, given the same
 # signs, untrained networks of 18 and 50 layers at 32x32 differ by up to 1.1e-5 of it.
@@ -116,7 +116,7 @@ def compare(
     model: keras.Model,
     content: bytes,
     images: np.ndarray,
-    runners: Sequence[Callable[[bytes], taps.Runner]],
+    runners: Sequence[Callable[[bytes], probes.Runner]],
     *,
     tolerance: float = TOLERANCE,
     progress: Callable[[int], None] = lambda done: None,
@@ -127,7 +127,7 @@ def compare(
         model: from float32 (batch, height, width, channels) to any float output.
         content: the file.
         images: float32 (images, height, width, channels).
-        runners: `taps.run_on_lce`, `taps.run_on_runtime`.
+        runners: `probes.run_on_lce`, `probes.run_on_runtime`.
         tolerance: what passes for rounding, as a share of a tensor's spread.
         progress: is told how many images are done.
 
@@ -137,7 +137,7 @@ def compare(
     Raises:
         ValueError: the file does not run, or is no file of this model.
     """
-    graph = taps.read(content)
+    graph = probes.read(content)
     if len(graph.outputs) != 1:
         raise ValueError(f"The file must have one output. Received: {len(graph.outputs)}.")
     signed = _SignedModel(model)
@@ -148,7 +148,7 @@ def compare(
         tensors += [convolution.signs] if convolution.signs not in tensors else []
         if convolution.real is not None and convolution.real not in tensors:
             tensors.append(convolution.real)
-    tapped = taps.with_outputs(content, tensors)
+    tapped = probes.with_outputs(content, tensors)
     run_file = [make(tapped) for make in runners]
 
     names = _Names(model, signed.layers)
@@ -166,7 +166,7 @@ def compare(
         for run, tally in zip(run_file, tallies):
             values = dict(zip(tensors, run(batch)))
             signs = {
-                call: taps.unpack(values[convolution.signs], convolution.input_shape[-1])
+                call: probes.unpack(values[convolution.signs], convolution.input_shape[-1])
                 for call, (_, convolution) in pairs.items()
             }
             told = signed.run(batch, signs)
@@ -257,8 +257,8 @@ def _intercepted(
 
 
 def _pair(
-    signed: _SignedModel, calls: list[_Call], convolutions: list[taps.BinaryConvolution]
-) -> dict[int, tuple[int, taps.BinaryConvolution]]:
+    signed: _SignedModel, calls: list[_Call], convolutions: list[probes.BinaryConvolution]
+) -> dict[int, tuple[int, probes.BinaryConvolution]]:
     """For each call of a 1-bit layer the convolution it became.
 
     Names cannot tell, see `converter`. The filters can: those with the fewest different bits
@@ -281,7 +281,7 @@ def _pair(
                 distance = packed[id(layer)].distance(convolution.filters)
                 if distance == 0 or (distance is not None and one_for_each):
                     distances.append((distance, number, index))
-    pairs: dict[int, tuple[int, taps.BinaryConvolution]] = {}
+    pairs: dict[int, tuple[int, probes.BinaryConvolution]] = {}
     taken = set()
     for distance, number, index in sorted(distances):
         if number not in pairs and index not in taken:

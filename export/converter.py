@@ -11,25 +11,25 @@ from pathlib import Path
 
 import numpy as np
 
+from bireal_keras import _native_log
 from bireal_keras._keras import keras, tf
 from bireal_keras.export import (
-    _native_log,
     diagnosis,
     flatbuffer,
-    mending,
     real_layers_check,
     reasons,
+    rewriting,
     verification,
 )
 from bireal_keras.export._lce import lce
 from bireal_keras.export.layer_reports import layer_reports
-from bireal_keras.export.metadata import embed
 from bireal_keras.export.real_layers import PRECISIONS, compact
 from bireal_keras.export.report import LayerReport, Report, Total
 from bireal_keras.runtime.interpreter import Interpreter
-from bireal_keras.runtime.labels import check_labels
 from bireal_keras.runtime.latency import measure
-from bireal_keras.runtime.metadata import Metadata, Normalization
+from bireal_keras.tflite.labels import check_labels
+from bireal_keras.tflite.metadata import Metadata, Normalization
+from bireal_keras.tflite.metadata_writer import embed
 
 _LATENCY_RUNS = 12
 
@@ -92,15 +92,15 @@ def convert(
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"`path` must be a file in an existing folder. Received: path='{path}'.")
     _check_type(model)
-    cast_layers = mending.with_other_precision(model)
-    model = mending.in_float32(model)
+    cast_layers = rewriting.with_other_precision(model)
+    model = rewriting.in_float32(model)
     _check_model(model)
     _check_labels(labels, model)
     metadata = _metadata(model, labels, normalization, center_crop)
     samples = _checked_samples(samples, model.input_shape[1:])
 
     _log.info("converting %s", model.name)
-    with mending.mended(model) as mended:
+    with rewriting.mended(model) as mended:
         found = diagnosis.diagnose(model)
         _check_convertible(found)
         content = _to_flatbuffer(model)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bireal_keras import _calls
+from bireal_keras import _layer_calls
 from bireal_keras._keras import keras, lq, tf
 from bireal_keras.export import _origin, reasons
 
@@ -91,7 +91,7 @@ def diagnose(model: keras.Model) -> list[Diagnosis]:
     # As LCE gets it: any number of images. With a fixed one, constants of the input's shape
     # would be literals.
     signature = tf.TensorSpec((None, *model.input_shape[1:]), model.inputs[0].dtype)
-    with _calls.watched(_calls.layers_of(model), on_call):
+    with _layer_calls.watched(_layer_calls.layers_of(model), on_call):
         graph = tf.function(lambda x: model(x, training=False)).get_concrete_function(signature)
     origins = _origin.Origins(graph.inputs[0])
     return [_diagnose(origins, *call) for call in calls]

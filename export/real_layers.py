@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from bireal_keras.export.serialization import serialize
+from bireal_keras.tflite.model import serialize
 
 PRECISIONS = ("float32", "float16", "int8")
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from bireal_keras.export import _native_log, real_layers
+from bireal_keras import _native_log
+from bireal_keras.export import real_layers
 from bireal_keras.export._lce import lce
-from bireal_keras.export.serialization import serialize
 from bireal_keras.runtime.interpreter import Interpreter
+from bireal_keras.tflite.model import serialize
 
 # Of the sum of the magnitudes that an output is made of. Two sums of hundreds of float32 products
 # in another order differ by a few units in the last place, 6e-8 each.

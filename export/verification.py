@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bireal_keras._keras import keras
-from bireal_keras.export import comparison, taps
+from bireal_keras.export import comparison, probes
 
 # Of the results that agree, where Keras cannot be told all signs of the file. An error in the
 # file shows on every image, a flipped sign does not.
@@ -62,7 +62,7 @@ def verify(
         ValueError: the file does not run, the results are not finite, or they do not agree.
     """
     expected, [compared] = comparison.compare(
-        model, flatbuffer, samples, [taps.run_on_lce], tolerance=tolerance
+        model, flatbuffer, samples, [probes.run_on_lce], tolerance=tolerance
     )
     reason = reason_to_refuse(expected, compared)
     if reason is not None:

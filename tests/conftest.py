@@ -4,6 +4,7 @@ import os
 import random
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 # Before anything imports TensorFlow: its C++ side reads it once.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -53,6 +54,23 @@ def imagenet_jpegs(shared_tfds: Path) -> list[bytes]:
         decoders={"image": tfds.decode.SkipDecoding()},
     )
     return [example["image"].numpy() for example in examples]
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> SimpleNamespace:
+    """A small Bi-Real Net: .model, .labels, the .report of its conversion and its .content."""
+    pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
+    from export_helpers import CENTER_CROP, CLASSES, birealnet, build
+
+    from bireal_keras.export import convert
+
+    path = tmp_path_factory.mktemp("export") / "small.tflite"
+    model = build(birealnet)
+    labels = [f"class {index}" for index in range(CLASSES)]
+    report = convert(model, path, labels=labels, center_crop=CENTER_CROP)
+    return SimpleNamespace(
+        model=model, labels=labels, path=path, report=report, content=path.read_bytes()
+    )
 
 
 _TINY_RECIPE = """

@@ -12,7 +12,8 @@ import docs_api
 import docs_site
 import pytest
 
-from bireal_keras import preprocessing, recipes
+from bireal_keras import recipes
+from bireal_keras.training import preprocessing
 
 ROOT = docs_site.ROOT
 API = sorted((ROOT / "docs/api").glob("*.md"))
@@ -88,7 +89,7 @@ def public_names(module) -> set[str]:
 @pytest.mark.parametrize("page", API[1:], ids=lambda page: page.stem)
 def test_every_public_name_has_its_reference_and_an_example(page):
     text = page.read_text("utf-8")
-    module = f"bireal_keras.{page.stem}"
+    module = text.partition("\n")[0].removeprefix("# ")
     referred = set(re.findall(r"^::: (\S+)$", text, flags=re.MULTILINE))
     wanted = {f"{module}.{name}" for name in public_names(importlib.import_module(module))}
     assert wanted - referred == set(), "a line `::: name` is missing, with an example below it"
@@ -150,7 +151,7 @@ def test_the_program_in_c_is_the_one_that_is_tested():
 
 def test_commands_have_the_flags_that_pages_use():
     defined = set()
-    for folder in ("bireal_keras", "export", "benchmarks"):
+    for folder in ("bireal_keras", "benchmarks"):
         for path in (ROOT / folder).rglob("*.py"):
             source = path.read_text("utf-8")
             defined |= set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", source))
@@ -164,9 +165,12 @@ def test_commands_have_the_flags_that_pages_use():
 
 
 def test_a_target_that_pages_name_exists():
-    targets = set(
-        re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-    )
+    makefiles = [ROOT / "Makefile", *(ROOT / "tools").glob("*/*.mk")]
+    targets = {
+        target
+        for makefile in makefiles
+        for target in re.findall(r"^([a-z0-9-]+):", makefile.read_text("utf-8"), re.MULTILINE)
+    }
     for page in WRITTEN:
         text = page.read_text("utf-8")
         used = re.findall(r"^make ([a-z0-9-]+)|`make ([a-z0-9-]+)", text, flags=re.MULTILINE)

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import bireal_keras
-from bireal_keras import runtime
+from bireal_keras import runtime, tflite
 
 COMMANDS = [
     entry_point
@@ -125,10 +125,16 @@ class TestMissingPackages:
         assert "pip install 'bireal-keras[tensorflow]'" in message
 
 
-RUNTIME = sorted(path.stem for path in Path(runtime.__file__).parent.glob("*.py"))
+DEVICE_MODULES = sorted(
+    [
+        *(f"runtime.{path.stem}" for path in Path(runtime.__file__).parent.glob("*.py")),
+        *(f"tflite.{path.stem}" for path in Path(tflite.__file__).parent.glob("*.py")),
+        *(f"commands.{name}" for name in ("bench", "classify", "cost")),
+    ]
+)
 
 
-@pytest.mark.parametrize("module", [*(f"runtime.{name}" for name in RUNTIME), "cost.main"])
+@pytest.mark.parametrize("module", DEVICE_MODULES)
 def test_a_device_needs_no_tensorflow(module):
     status, _, err = python(
         HIDE.format(hidden=["tensorflow", "tf_keras", "keras", "larq", "larq_compute_engine"])
@@ -143,9 +149,16 @@ class TestTopLevel:
         for name in ("export", "runtime", "zoo", "__version__"):
             assert name in dir(bireal_keras)
 
-    @pytest.mark.parametrize("name", bireal_keras._SUBMODULES)
-    def test_parts_are_imported_on_first_use(self, name):
-        assert getattr(bireal_keras, name) is importlib.import_module(f"bireal_keras.{name}")
+    @pytest.mark.parametrize(
+        ("name", "module"),
+        [
+            *((name, name) for name in ("cost", "export", "quantizers", "runtime", "zoo")),
+            # As they were called when they lay at the top.
+            *((name, f"training.{name}") for name in ("ablation", "data", "preprocessing")),
+        ],
+    )
+    def test_parts_are_imported_on_first_use(self, name, module):
+        assert getattr(bireal_keras, name) is importlib.import_module(f"bireal_keras.{module}")
 
     def test_unknown_attribute(self):
         with pytest.raises(AttributeError, match="'bireal_keras' has no attribute 'nonsense'"):
@@ -176,6 +189,24 @@ class TestInstallation:
             expected.add(f"bireal_keras/zoo/weights/{path.name}")
         assert len(expected) > 20
         assert installed == expected
+
+    def test_a_users_type_checker_sees_the_zoo(self, tmp_path):
+        """In an editable install, too, of which tools see only what they find by its path."""
+        script = tmp_path / "train.py"
+        script.write_text(
+            "from bireal_keras import export, zoo\n"
+            'model = zoo.BiRealNet18(stemm="cifar")\n'
+            'report = export.convert(model, "model.tflite")\n'
+            "report.nonsense\n"
+        )
+        result = subprocess.run(
+            [sys.executable, "-m", "mypy", "--cache-dir", tmp_path / "cache", script],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert 'Unexpected keyword argument "stemm" for "BiRealNet18"' in result.stdout
+        assert '"Report" has no attribute "nonsense"' in result.stdout
 
     def test_device_install_is_light(self):
         """What `pip install bireal-keras` brings has no training in it."""
@@ -228,7 +259,7 @@ def test_lock_file_satisfies_setup(repository, version, machine):
 
 
 class TestCommands:
-    def test_are_the_five(self):
+    def test_are_these(self):
         assert {command.name for command in COMMANDS} == {
             "bireal-train",
             "bireal-ablate",

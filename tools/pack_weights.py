@@ -14,8 +14,9 @@ from pathlib import Path
 
 import h5py
 
-from bireal_keras import _cli, batch_norm
+from bireal_keras import batch_norm
 from bireal_keras._keras import keras
+from bireal_keras.commands import _cli
 
 
 def pack(model: keras.Model, path: Path) -> None:

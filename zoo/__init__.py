@@ -54,7 +54,7 @@ _MODELS: dict[str, Callable[..., keras.Model]] = {
         XNORResNet34,
     )
 }
-# What `bireal_keras.ablation` trains: variants of the listed networks, none of its own.
+# What `bireal_keras.training.ablation` trains: variants of the listed networks, none of its own.
 _VARIANTS: dict[str, Callable[..., keras.Model]] = {"AblationNet18": AblationNet18}
 
 

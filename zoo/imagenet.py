@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bireal_keras.runtime.metadata import Normalization
+from bireal_keras.tflite.metadata import Normalization
 
 _CLASSES = 1000
 # Of red, green and blue in ImageNet's training set, for values in [0, 1].

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
-from bireal_keras import _calls
+from bireal_keras import _layer_calls
 from bireal_keras._keras import keras, lq, tf
 from bireal_keras.cost.report import (
     FLOAT_BITS,
@@ -71,8 +71,8 @@ def of_model(model: keras.Model, *, input_shape: Sequence[int] | None = None) ->
         )
     watch = _Watch()
     inputs = _zeros(model, input_shape)
-    layers = _calls.layers_of(model)
-    with _calls.watched(layers, watch.on_call):
+    layers = _layer_calls.layers_of(model)
+    with _layer_calls.watched(layers, watch.on_call):
         model(inputs)
     called = list(watch.called.values())
     seen: set[int] = set()

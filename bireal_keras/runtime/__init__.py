@@ -15,7 +15,7 @@ Pillow and LiteRT, never TensorFlow.
 from typing import TYPE_CHECKING, Any
 
 from bireal_keras.runtime.interpreter import Interpreter, delegate_path, load_delegate
-from bireal_keras.runtime.metadata import Metadata, Normalization, read_metadata
+from bireal_keras.tflite.metadata import Metadata, Normalization, read_metadata
 
 if TYPE_CHECKING:
     from bireal_keras.runtime.image import load_image

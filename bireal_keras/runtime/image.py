@@ -6,7 +6,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from bireal_keras.runtime.metadata import Metadata
+from bireal_keras.tflite.metadata import Metadata
 
 # A PostScript file is a program: Pillow would start Ghostscript to run it.
 _PROGRAMS = ("EPS",)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bireal_keras.runtime.metadata import Metadata, parse
+from bireal_keras.tflite.metadata import Metadata, parse
 
 _LIBRARY = Path(__file__).with_name("libbireal_delegate.so")
 

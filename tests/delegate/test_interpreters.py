@@ -35,7 +35,7 @@ def test_interpreter(module):
     package = module.split(".")[0] or "tensorflow"
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed: it has no wheel for this Python or platform")
-    script = SCRIPT.format(module=module, tests=str(Path(__file__).parents[1]))
+    script = SCRIPT.format(module=module, tests=str(Path(__file__).parents[1] / "helpers"))
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300
     )

@@ -193,7 +193,7 @@ def test_the_sound_model_runs():
 def test_mutated_models_are_refused_or_run():
     result = subprocess.run(
         [sys.executable, __file__, "0", str(SEEDS)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "helpers")},
         capture_output=True,
         text=True,
         timeout=300,

@@ -24,7 +24,7 @@ from bireal_keras import export, zoo
 from bireal_keras._keras import keras, tf
 from bireal_keras.export.real_layers import compact
 from bireal_keras.runtime import Metadata, Normalization, read_metadata
-from bireal_keras.runtime.labels import read_labels
+from bireal_keras.tflite.labels import read_labels
 
 lce = pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
 

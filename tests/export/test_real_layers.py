@@ -14,8 +14,8 @@ from lce_ops import Op, Tensor, build_model, constant
 from bireal_keras import cost, runtime
 from bireal_keras.export import real_layers
 from bireal_keras.export.real_layers import compact
-from bireal_keras.export.serialization import serialize
 from bireal_keras.runtime.profile import profile
+from bireal_keras.tflite.model import serialize
 
 COMPACT = ["float16", "int8"]
 

@@ -6,7 +6,7 @@ from ai_edge_litert import schema_py_generated as schema
 from export_helpers import SIZE, edit
 
 from bireal_keras.export.real_layers import compact
-from bireal_keras.export.serialization import serialize
+from bireal_keras.tflite.model import serialize
 
 pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
 

@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 
 from bireal_keras import zoo
 from bireal_keras._keras import keras
-from bireal_keras.runtime.labels import check_labels
+from bireal_keras.tflite.labels import check_labels
 from bireal_keras.zoo import imagenet
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bireal_keras import data, zoo
+from bireal_keras import zoo
+from bireal_keras.training import data
 from bireal_keras.zoo import _published
 from bireal_keras.zoo._published import PUBLISHED
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from exact_weights import exact_images, set_exact_weights
 
-from bireal_keras import data, runtime, zoo
+from bireal_keras import runtime, zoo
 from bireal_keras._keras import keras, lq
+from bireal_keras.training import data
 
 MODELS = zoo.list_models()
 BLOCKS = {18: (4, 4, 4, 4), 34: (6, 8, 12, 6), 50: (3, 4, 6, 3), 152: (3, 8, 36, 3)}

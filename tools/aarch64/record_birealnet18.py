@@ -1,6 +1,6 @@
 """Exports a small Bi-Real-18 and records what this machine computes with it.
 
-Usage: PYTHONPATH=tests record_birealnet18.py FOLDER
+Usage: PYTHONPATH=tests/helpers record_birealnet18.py FOLDER
 
 Writes two models, each with its inputs and the outputs here: the network, and its binary part
 alone, that is everything between its float operators. test_birealnet18.py repeats them on

@@ -1,0 +1,118 @@
+"""What can be done with a Keras model: loading it safely, copying it with changes, its weights."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Registers the layers that a file may name.
+import bireal_keras.blocks  # noqa: F401
+from bireal_keras._keras import keras
+
+
+def load_model(path: str | os.PathLike[str]) -> keras.Model:
+    """Loads a .keras or .h5 file or a SavedModel folder, uncompiled.
+
+    Raises:
+        ValueError: there is none, it cannot be loaded, or it brings Python code of its own.
+    """
+    # Keras's own safe mode, which load_model applies to .keras files only: without it an .h5
+    # file may bring Python code that runs. There is no public name for it.
+    from tf_keras.src.saving.serialization_lib import SafeModeScope
+
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise ValueError(f"there is no model {path}")
+    try:
+        with SafeModeScope(safe_mode=True):
+            return keras.models.load_model(path, compile=False)
+    except Exception as error:  # A damaged file can raise nearly anything.
+        raise ValueError(f"{path} cannot be loaded: {' '.join(str(error).split())}") from error
+
+
+def with_real_kernels(model: keras.Model) -> keras.Model:
+    """A copy of a model whose 1-bit convolutions have real kernels, and signs as input still.
+
+    The first of ReActNet's two stages trains it. Its layers have the same names, and the
+    weights of `model`; kernels are neither quantized nor clipped.
+    """
+
+    def real_kernel(layer: keras.layers.Layer) -> dict[str, Any]:
+        if getattr(layer, "kernel_quantizer", None) is None:
+            return {}
+        return {"kernel_quantizer": None, "kernel_constraint": None}
+
+    return clone(model, real_kernel)
+
+
+def with_precision(model: keras.Model, precision: str) -> keras.Model:
+    """A copy of a model that computes in another precision, but for its outputs' layers.
+
+    Its variables stay float32, as Keras's dtype policies say; "float32" is `model` itself.
+    """
+    if precision == "float32":
+        return model
+
+    def in_precision(layer: keras.layers.Layer) -> dict[str, Any]:
+        if layer.name in model.output_names:
+            return {}
+        return with_dtype(layer.get_config(), precision)
+
+    return clone(model, in_precision)
+
+
+def with_dtype(config: Any, dtype: str) -> Any:
+    """A layer's config with another dtype, in the configs of layers inside it as well.
+
+    These are quantizers, and the layers of a model in a model.
+    """
+    if isinstance(config, (list, tuple)):
+        values = [with_dtype(value, dtype) for value in config]
+        return tuple(values) if isinstance(config, tuple) else values
+    if not isinstance(config, dict):
+        return config
+    changed = {key: with_dtype(value, dtype) for key, value in config.items()}
+    return {**changed, "dtype": dtype} if "dtype" in config else changed
+
+
+def clone(
+    model: keras.Model, changes: Callable[[keras.layers.Layer], dict[str, Any]]
+) -> keras.Model:
+    """A copy of a functional model, with its weights, whose layers have other arguments."""
+
+    def clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return type(layer).from_config({**layer.get_config(), **changes(layer)})
+
+    copy = keras.models.clone_model(model, clone_function=clone_layer)
+    carry_weights(model, copy)
+    return copy
+
+
+def carry_weights(source: keras.Model, target: keras.Model) -> None:
+    """Gives each layer of `target` the weights of the layer of that name in `source`.
+
+    BatchNorm's statistics are weights like the others.
+
+    Raises:
+        ValueError: a layer has no counterpart or one with other shapes; nothing was carried.
+    """
+    check_fits(source, target)
+    for layer in target.layers:
+        if layer.weights:
+            layer.set_weights(source.get_layer(layer.name).get_weights())
+
+
+def check_fits(source: keras.Model, target: keras.Model) -> None:
+    """Raises `carry_weights`'s ValueErrors without carrying anything."""
+    shapes = {layer.name: _shapes(layer) for layer in source.layers if layer.weights}
+    for layer in target.layers:
+        if layer.weights and shapes.get(layer.name) != _shapes(layer):
+            raise ValueError(
+                f"{target.name} cannot start from the weights of {source.name}: its layer "
+                f"{layer.name!r} has weights of the shapes {_shapes(layer)}, and the other's "
+                f"{shapes.get(layer.name, 'does not exist')}."
+            )
+
+
+def _shapes(layer: keras.layers.Layer) -> list[tuple[int, ...]]:
+    return [tuple(weight.shape) for weight in layer.weights]

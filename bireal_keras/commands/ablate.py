@@ -1,0 +1,124 @@
+"""Measures what each idea of Bi-Real Net brings, by training networks without it.
+
+    bireal-ablate --config=cifar10 --dataset=cifar10 --output_dir=runs/ablation --seeds=0,1
+
+Trains every combination of these choices, the paper's first, with every seed:
+
+    --shortcuts         around each convolution, around two as a ResNet's, or none
+    --activations       gradient of the activations' sign: 2 - 2|x|, or 1
+    --weight_gradients  with the magnitude of the filter as a factor, or without
+    --starts            from a real-valued network that was pre-trained in three stages, relu,
+                        leaky_clip and clip; from scratch; or from the first of them
+
+Flags choose some: --shortcuts=per_conv,none --starts=scratch trains eight cells instead of
+36. The recipe, one of a BiRealNet18, says how; any of its fields can be set:
+
+    {recipes}
+
+    --config.model.width=8 --config.epochs=4
+
+The output folder receives a folder for each run, and ablation.md, ablation.csv and
+ablation.png, which are written anew after each. The same command goes on where it was stopped,
+and more cells and seeds can follow.
+"""
+
+import os
+import signal
+import sys
+
+from absl import app, flags, logging
+
+from bireal_keras import recipes
+from bireal_keras.commands import _cli, _recipe_flag
+
+_CONFIG = _recipe_flag.define()
+_DATASET = flags.DEFINE_string(
+    "dataset", None, "What to train on, as for bireal-train.", required=True
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Where TensorFlow Datasets keeps its data, if not in the usual place."
+)
+_DOWNLOAD = flags.DEFINE_bool(
+    "download", False, "Let TensorFlow Datasets download what --data_dir lacks."
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir",
+    None,
+    "Where the study goes: a new or empty folder, or that of a study to go on with.",
+    required=True,
+)
+
+
+def _choices(name: str, choices: list[str], text: str) -> flags.FlagHolder:
+    holder = flags.DEFINE_list(name, choices, text)
+    flags.register_validator(
+        name,
+        lambda chosen: bool(chosen) and set(chosen) <= set(choices),
+        f"must be some of {','.join(choices)}",
+    )
+    return holder
+
+
+_SHORTCUTS = _choices("shortcuts", ["per_conv", "resnet", "none"], "Which shortcuts.")
+_ACTIVATIONS = _choices(
+    "activations", ["approx_sign", "ste_sign"], "Which signs of the activations."
+)
+_WEIGHT_GRADIENTS = _choices(
+    "weight_gradients", ["magnitude_aware", "plain"], "Which gradients of the weights."
+)
+_STARTS = _choices("starts", ["clip", "scratch", "relu"], "Which weights to start from.")
+_SEEDS = flags.DEFINE_list("seeds", ["0"], "With which seeds to train each cell.")
+flags.register_validator(
+    "seeds",
+    lambda seeds: bool(seeds) and all(seed.isdecimal() for seed in seeds),
+    "must be ints from 0",
+)
+_PRETRAIN_EPOCHS = flags.DEFINE_integer(
+    "pretrain_epochs",
+    None,
+    "Epochs of each stage of pre-training; by default as many as the recipe's.",
+    lower_bound=1,
+)
+
+
+def main(args: list[str]) -> int:
+    if args:
+        raise app.UsageError(f"Unexpected argument {args[0]!r}: every argument is a --flag")
+    if logging.get_verbosity() < logging.DEBUG:
+        logging.set_verbosity(logging.ERROR)
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # After the flags: --help and a mistyped flag need not wait for TensorFlow.
+    from bireal_keras import training
+    from bireal_keras.training import ablation
+
+    try:
+        ablation.run(
+            _CONFIG.value,
+            ablation.select_cells(
+                shortcuts=_SHORTCUTS.value,
+                activation=_ACTIVATIONS.value,
+                weight_gradient=_WEIGHT_GRADIENTS.value,
+                start=_STARTS.value,
+            ),
+            seeds=sorted({int(seed) for seed in _SEEDS.value}),
+            dataset=_DATASET.value,
+            output_dir=_OUTPUT_DIR.value,
+            pretrain_epochs=_PRETRAIN_EPOCHS.value,
+            data_dir=_DATA_DIR.value,
+            download=_DOWNLOAD.value,
+            report=lambda line: print(line, flush=True),
+        )
+    except training.Terminated as stop:
+        print(f"bireal-ablate: {stop} The same command goes on.", file=sys.stderr)
+        return 128 + signal.SIGTERM
+    print(f"{_OUTPUT_DIR.value}: ablation.md, ablation.csv, ablation.png")
+    return 0
+
+
+def run() -> None:
+    doc = (__doc__ or "").format(recipes="\n    ".join(recipes.list_recipes()))
+    _cli.run("bireal-ablate", main, module=__name__, doc=doc)
+
+
+if __name__ == "__main__":
+    run()

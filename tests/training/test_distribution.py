@@ -1,0 +1,156 @@
+"""Several devices and machines: the same losses as one, and TF_CONFIG."""
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bireal_keras import zoo
+from bireal_keras._keras import keras, tf
+from bireal_keras.training import distribution
+
+WORKERS = ["host0:2222", "host1:2222"]
+
+
+def tf_config(cluster={"worker": WORKERS}, **task):  # noqa: B006
+    return json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0, **task}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        tf_config(),
+        tf_config(index=1),
+        tf_config({"chief": WORKERS[:1], "worker": WORKERS[1:]}, type="chief"),
+        tf_config({"worker": ["[::1]:2222"]}),
+    ],
+)
+def test_a_right_tf_config_passes(text):
+    distribution.check_tf_config(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "It is not set"),
+        ("", "It is not set"),
+        ("{", "It is no JSON: Expecting"),
+        ("[]", "Its `cluster` must have `worker`"),
+        (tf_config({}), "Its `cluster` must have `worker`"),
+        (tf_config({"worker": WORKERS, "ps": WORKERS}), "nothing else but `chief`"),
+        (tf_config({"worker": []}), "Its `cluster.worker` must be a list of addresses"),
+        (tf_config({"worker": "host0:2222"}), "Its `cluster.worker` must be a list of addresses"),
+        (tf_config({"worker": ["host0"]}), "holds 'host0', which is not host:port"),
+        (tf_config({"worker": [2222]}), "holds 2222, which is not host:port"),
+        (tf_config(type="chief"), r"`task.type` must be one of \['worker'\], and is 'chief'"),
+        (tf_config(index=2), r"`task.index` must be an int in \[0, 2\), and is 2"),
+        (tf_config(index="0"), r"`task.index` must be an int in \[0, 2\), and is '0'"),
+        (json.dumps({"cluster": {"worker": WORKERS}}), "`task.type` must be .* and is None"),
+    ],
+)
+def test_what_is_wrong_with_tf_config_is_said(text, problem):
+    with pytest.raises(ValueError, match=rf"TF_CONFIG must be like .*\. .*{problem}"):
+        distribution.check_tf_config(text)
+
+
+def test_other_strategies_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match=r"`strategy` must be one of .*Received: strategy='two'"):
+        distribution.create_strategy("two")
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(ValueError, match="TF_CONFIG must be like"):
+        distribution.create_strategy("multi_worker")
+
+
+def test_one_device_trains_the_model_itself():
+    strategy = distribution.create_strategy("one")
+    assert distribution.is_chief(strategy)
+    assert distribution.num_machines(strategy) == 1
+    model = keras.Sequential([keras.layers.Dense(1, input_shape=(1,))])
+    assert distribution.replicate(model, strategy) is model
+
+
+def test_replicas_have_the_same_weights_and_statistics_of_the_whole_batch():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    assert distribution.is_chief(strategy)
+    model = zoo.BiRealNet18(input_shape=(8, 8, 3), num_classes=3, width=4, stem="cifar")
+    with strategy.scope():
+        replica = distribution.replicate(model, strategy)
+    for expected, weight in zip(model.get_weights(), replica.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    norms = [layer for layer in replica.layers if layer.name.endswith("_bn")]
+    assert len(norms) == 20
+    assert all(norm.synchronized for norm in norms)
+    images = np.random.default_rng(0).uniform(-1, 1, (4, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(replica(images), model(images), atol=1e-5)
+
+
+def test_the_batch_size_must_be_shared_evenly():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    distribution.check_batch_size(7, strategy)
+
+    class Three:
+        num_replicas_in_sync = 3
+
+    with pytest.raises(ValueError, match=r"must be a multiple of 3.*Received: batch_size=8"):
+        distribution.check_batch_size(8, Three())
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("localhost", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.mark.slow
+def test_two_machines_have_the_losses_of_one(photos, tiny_recipe, tmp_path):
+    """On loopback. A low rate: at higher ones, rounding flips signs and curves part."""
+
+    def arguments(run_dir):
+        return [
+            *(sys.executable, "-m", "bireal_keras.commands.train", f"--config={tiny_recipe}"),
+            *(f"--dataset={photos}", f"--output_dir={run_dir}"),
+            *("--config.epochs=2", "--config.batch_size=24"),
+            "--config.optimizer.learning_rate=0.001",
+        ]
+
+    workers = [f"localhost:{port}" for port in free_ports(2)]
+    processes = [
+        subprocess.Popen(
+            [*arguments(tmp_path / "two"), "--strategy=multi_worker"],
+            env={**os.environ, "TF_CONFIG": tf_config({"worker": workers}, index=index)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    (out, err), (other_out, other_err) = (process.communicate(timeout=300) for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], err + other_err
+    assert "epoch 2/2: " in out
+    assert other_out == ""
+    subprocess.run(arguments(tmp_path / "one"), check=True, capture_output=True, timeout=300)
+
+    two, one = (read_log(tmp_path / name) for name in ("two", "one"))
+    for column in ("loss", "accuracy", "learning_rate"):
+        np.testing.assert_allclose(two[column], one[column], rtol=1e-4)
+    # What the two leave behind is one whole run.
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
+        path.name for path in (tmp_path / "one").iterdir()
+    )
+    model = keras.models.load_model(tmp_path / "two" / "model.keras")
+    assert not any(getattr(layer, "synchronized", False) for layer in model.layers)
+
+
+def read_log(run_dir):
+    with (run_dir / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {column: [float(row[column]) for row in rows] for column in rows[0]}

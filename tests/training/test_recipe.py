@@ -1,0 +1,249 @@
+"""The recipes that come with the package, and what is said about one that is wrong."""
+
+import inspect
+
+import ml_collections
+import pytest
+
+from bireal_keras import recipes, zoo
+from bireal_keras.training import optimizers, preprocessing
+
+
+@pytest.fixture
+def config():
+    """A recipe that may be changed."""
+    return recipes.load("mnist_5k").unlock()
+
+
+@pytest.mark.parametrize("name", recipes.list_recipes())
+def test_every_recipe_is_right(name):
+    config = recipes.load(name)
+    recipes.check(config)
+    assert config.is_locked
+    preprocessing.create_augmentation(
+        **config.dataset.augmentation, image_size=config.dataset.image_size
+    )
+    for stage in recipes.stages(config):
+        optimizers.create_optimizer(stage, steps_per_epoch=10)
+        # What the model's function makes of its arguments, without the seconds to build it.
+        arguments = {**stage.model, "input_shape": (stage.dataset.image_size,) * 2 + (3,)}
+        model = getattr(zoo, arguments.pop("name"))
+        inspect.signature(model).bind(**arguments)
+
+
+def test_the_authors_recipe_is_theirs():
+    config = recipes.load("imagenet_pytorch_18")
+    rate = optimizers.create_optimizer(config, steps_per_epoch=2502)._learning_rate
+    # train.py: lr = 0.001 * (1 - (epoch + 1) / 256), batch size 512.
+    for epoch in (0, 100, 255):
+        for step in (0, 2501):
+            assert float(rate(epoch * 2502 + step)) == pytest.approx(
+                0.001 * (1 - (epoch + 1) / 256), abs=1e-9
+            )
+    assert (config.epochs, config.batch_size, config.label_smoothing) == (256, 512, 0.1)
+
+
+def rates(stage, steps_per_epoch=10):
+    """The learning rate of each epoch's first step."""
+    rate = optimizers.create_optimizer(stage, steps_per_epoch)._learning_rate
+    return [float(rate(epoch * steps_per_epoch)) for epoch in range(stage.epochs)]
+
+
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        ("imagenet_caffe_18", [0.01] * 10 + [0.001] * 5 + [0.0001] * 5),
+        ("imagenet_caffe_34", [0.08] * 20 + [0.008] * 10 + [0.0008] * 10),
+    ],
+)
+def test_the_papers_recipe_is_its_four_stages(name, last):
+    config = recipes.load(name)
+    *real, one_bit = recipes.stages(config)
+    assert [stage.model.activation for stage in real] == ["relu", "leaky_clip", "clip"]
+    assert rates(real[0]) == pytest.approx([0.1] * 30 + [0.01] * 30 + [0.001] * 30)
+    assert {stage.model.name for stage in real} == {f"{one_bit.model.name}Float"}
+    assert [stage.optimizer.l2 for stage in real] == [1e-4] * 3
+    assert [stage.start for stage in (*real, one_bit)] == ["scratch"] + ["previous"] * 3
+    assert rates(one_bit) == pytest.approx(last)
+    assert "l2" not in one_bit.optimizer
+    assert one_bit.optimizer.momentum == 0.9
+    assert config.reestimate_epochs == 1
+
+
+def test_reactnets_recipe_is_its_two_stages_behind_a_teacher():
+    teacher, activations, weights = recipes.stages(recipes.load("imagenet_react_18"))
+    assert (activations.binary_weights, weights.binary_weights) == (False, True)
+    assert (activations.start, weights.start) == ("scratch", "previous")
+    assert activations.optimizer.to_dict() == {**weights.optimizer.to_dict(), "l2": 1e-5}
+    for stage in (activations, weights):
+        assert stage.distillation.to_dict() == {"teacher": teacher.name, "weight": 1.0}
+        assert (stage.epochs, stage.batch_size) == (128, 512)
+        assert rates(stage)[0] == pytest.approx(2.5e-3 * (1 - 1 / 128))
+
+
+def staged(*stages, **fields):
+    config = recipes.load("mnist_5k").unlock()
+    config.stages = tuple(map(ml_collections.ConfigDict, stages))
+    del config.epochs
+    config.epochs = ml_collections.config_dict.placeholder(int)
+    for field, value in fields.items():
+        config[field] = value
+    return config
+
+
+def test_a_stage_adds_to_the_common_fields_or_replaces_what_has_another_name():
+    config = staged(
+        {"name": "a", "epochs": 2, "optimizer": {"learning_rate": 0.5}, "model": {"width": 8}},
+        {"name": "b", "epochs": 3, "optimizer": {"name": "sgd", "learning_rate": 1.0}},
+        {"name": "c", "epochs": 4, "model": {"name": "BiRealNet18Float"}, "batch_size": 7},
+    )
+    a, b, c = recipes.stages(config)
+    assert a.optimizer.to_dict() == {"name": "adam", "learning_rate": 0.5}
+    assert a.model.to_dict() == {**config.model.to_dict(), "width": 8}
+    assert b.optimizer.to_dict() == {"name": "sgd", "learning_rate": 1.0}
+    assert b.model.to_dict() == config.model.to_dict()
+    assert c.model.to_dict() == {**config.model.to_dict(), "name": "BiRealNet18Float"}
+    assert (b.batch_size, c.batch_size) == (64, 7)
+    assert [stage.epochs for stage in (a, b, c)] == [2, 3, 4]
+    assert a.schedule.to_dict() == config.schedule.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("parts", "total", "expected"),
+    [
+        ((90, 10, 10, 20), 130, [90, 10, 10, 20]),
+        ((90, 10, 10, 20), 13, [9, 1, 1, 2]),
+        ((90, 10, 10, 20), 4, [1, 1, 1, 1]),
+        ((90, 10, 10, 20), 260, [180, 20, 20, 40]),
+        ((1, 1, 1), 4, [2, 1, 1]),
+        ((1, 100), 10, [1, 9]),
+    ],
+)
+def test_the_epochs_of_the_run_are_shared_between_its_stages(parts, total, expected):
+    stages = [{"name": f"s{i}", "epochs": part} for i, part in enumerate(parts)]
+    config = staged(*stages, epochs=total)
+    recipes.check(config)
+    assert [stage.epochs for stage in recipes.stages(config)] == expected
+
+
+def test_a_recipe_without_stages_is_one():
+    config = recipes.load("mnist_5k")
+    (stage,) = recipes.stages(config)
+    assert stage.start == "scratch"
+    for field, value in config.items():
+        assert stage[field] == value
+
+
+@pytest.mark.parametrize(
+    ("stages", "fields", "message"),
+    [
+        ([], {}, "`stages` must be a tuple of at least one stage"),
+        ([{"name": "a", "epochs": 0}], {}, r"`stages\[0\].epochs` must be a positive int"),
+        ([{"name": "a"}], {}, r"lacks the field `stages\[0\].epochs`"),
+        ([{"epochs": 1}], {}, r"`stages\[0\].name` must be made of letters.*Received: None"),
+        ([{"name": "../a", "epochs": 1}], {}, r"`stages\[0\].name` must be made of letters"),
+        ([{"name": "a", "epochs": 1}] * 2, {}, r"`stages\[1\].name` is taken: 'a'"),
+        ([{"name": "scratch", "epochs": 1}], {}, r"`stages\[0\].name` is taken"),
+        (
+            [{"name": "a", "epoch": 1}],
+            {},
+            r"no field `stages\[0\].epoch`. Near: stages\[0\].epochs",
+        ),
+        ([{"name": "a", "epochs": 1, "seed": 1}], {}, r"no field `stages\[0\].seed`"),
+        (
+            [{"name": "a", "epochs": 1, "optimizer": {"learning_rate": 0}}],
+            {},
+            r"`stages\[0\].optimizer.learning_rate` must be a positive number",
+        ),
+        (
+            [{"name": "a", "epochs": 1, "distillation": {"weight": 0.5}}],
+            {},
+            r"lacks the field `stages\[0\].distillation.teacher`",
+        ),
+        (
+            [{"name": "a", "epochs": 1, "distillation": {"teacher": "t", "weight": 2}}],
+            {},
+            r"`stages\[0\].distillation.weight` must be a number in \(0, 1\]",
+        ),
+        ([{"name": "a", "epochs": 1, "start": 1}], {}, r"`stages\[0\].start` must be 'scratch'"),
+        ([{"name": "a", "epochs": 1, "binary_weights": 0}], {}, "`.*binary_weights` must be True"),
+        ([{"name": "a", "epochs": 1, "precision": "half"}], {}, r"precision` must be one of .*_bf"),
+        ([{"name": n, "epochs": 1} for n in "abc"], {"epochs": 2}, "`epochs` .* at least 3"),
+        ([{"name": "a", "epochs": 1}], {"reestimate_epochs": 0}, "`.*reestimate_epochs` must be"),
+    ],
+)
+def test_says_which_field_of_a_stage_is_wrong(stages, fields, message):
+    with pytest.raises(ValueError, match=message):
+        recipes.check(staged(*stages, **fields))
+
+
+def test_a_recipe_is_loaded_by_name_or_path(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import ml_collections\n"
+        "def get_config():\n"
+        "    return ml_collections.ConfigDict({'epochs': 3})\n"
+    )
+    assert recipes.load(path).epochs == 3
+    assert "mnist_5k" in recipes.list_recipes()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"one of \['cifar10', .*\] or the path .*mnist5k.py'. Near: mnist_5k"),
+        ("x = 1", r"mnist5k.py must define get_config\(\)"),
+        ("def get_config(): return {}", "that returns a ConfigDict"),
+        ("def get_config(: return {}", "mnist5k.py: SyntaxError"),
+        ("import nothing_of_that_name", "mnist5k.py: ModuleNotFoundError: .*nothing_of"),
+    ],
+)
+def test_says_what_is_wrong_with_a_file(tmp_path, content, message):
+    path = tmp_path / "mnist5k.py"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        recipes.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "`epochs` must be a positive int. Received: epochs=0"),
+        ({"epochs": 2.5}, "`epochs` must be a positive int"),
+        ({"batch_size": True}, "`batch_size` must be a positive int"),
+        ({"dataset.image_size": -1}, "`dataset.image_size` must be a positive int"),
+        ({"model.num_classes": None}, "`model.num_classes` must be"),
+        ({"optimizer.learning_rate": 0.0}, "`optimizer.learning_rate` must be a positive number"),
+        ({"optimizer.learning_rate": float("nan")}, "`optimizer.learning_rate` must be"),
+        ({"label_smoothing": 1.0}, r"`label_smoothing` must be a number in \[0, 1\)"),
+        ({"seed": -1}, "`seed` must be"),
+        ({"label_smothing": 0.1}, "no field `label_smothing`. Near: label_smoothing"),
+        ({"dataset.augmentations": {}}, "no field `dataset.augmentations`. Near: dataset.aug"),
+    ],
+)
+def test_says_which_field_is_wrong(config, changes, message):
+    with config.ignore_type():
+        for field, value in changes.items():
+            *groups, key = field.split(".")
+            group = config
+            for name in groups:
+                group = group[name]
+            group[key] = value
+    with pytest.raises(ValueError, match=message):
+        recipes.check(config)
+
+
+@pytest.mark.parametrize("field", ["seed", "schedule", "optimizer.learning_rate"])
+def test_says_which_field_is_missing(config, field):
+    *groups, key = field.split(".")
+    group = config[groups[0]] if groups else config
+    del group[key]
+    with pytest.raises(ValueError, match=f"lacks the field `{field}"):
+        recipes.check(config)
+
+
+def test_a_group_must_be_a_group():
+    config = ml_collections.ConfigDict({"model": "BiRealNet18"})
+    with pytest.raises(ValueError, match=r"lacks the field `model.name`"):
+        recipes.check(config)

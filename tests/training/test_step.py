@@ -1,0 +1,78 @@
+"""The training step against gradients by hand: a softmax regression."""
+
+import ml_collections
+import numpy as np
+import pytest
+
+from bireal_keras._keras import keras
+from bireal_keras.training.step import create_training_model
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.normal(size=(8, 5)).astype(np.float32)
+LABELS = np.eye(3, dtype=np.float32)[RNG.integers(0, 3, 8)]
+
+
+def softmax(logits):
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def regression(seed=0):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((5,))
+    random = keras.initializers.RandomNormal()
+    outputs = keras.layers.Dense(3, "softmax", bias_initializer=random)(inputs)
+    return keras.Model(inputs, outputs)
+
+
+def stage(l2=None, weight=None):
+    config = ml_collections.ConfigDict({"optimizer": {} if l2 is None else {"l2": l2}})
+    if weight is not None:
+        config.distillation = {"weight": weight}
+    return config
+
+
+def step(model, config, teacher=None):
+    """Weights and logs after one step of gradient descent with a rate of 1."""
+    trained = create_training_model(model, config, teacher)
+    trained.compile(keras.optimizers.SGD(1.0), "categorical_crossentropy", metrics=["accuracy"])
+    logs = trained.train_on_batch(IMAGES, LABELS, return_dict=True)
+    return model.get_weights(), logs
+
+
+@pytest.mark.parametrize("l2", [None, 0.1])
+@pytest.mark.parametrize("weight", [None, 0.25, 1.0])
+def test_a_step_is_the_formula(l2, weight):
+    model, teacher = regression(), None
+    kernel, bias = model.get_weights()
+    targets = LABELS
+    if weight is not None:
+        teacher = regression(seed=1)
+        teacher_kernel, teacher_bias = teacher.get_weights()
+        taught = softmax(IMAGES @ teacher_kernel + teacher_bias)
+        targets = (1 - weight) * LABELS + weight * taught
+    probabilities = softmax(IMAGES @ kernel + bias)
+    slope = (probabilities - targets) / len(IMAGES)
+
+    (new_kernel, new_bias), logs = step(model, stage(l2, weight), teacher)
+    decay = (l2 or 0) * kernel  # Not of the bias.
+    np.testing.assert_allclose(new_kernel, kernel - IMAGES.T @ slope - decay, atol=1e-5)
+    np.testing.assert_allclose(new_bias, bias - slope.sum(axis=0), atol=1e-5)
+    # The figures are those of the cross-entropy, and accuracy's labels are the true ones.
+    loss = -np.mean(np.sum(targets * np.log(probabilities), axis=1))
+    assert logs["loss"] == pytest.approx(loss, rel=1e-5)
+    right = probabilities.argmax(axis=1) == LABELS.argmax(axis=1)
+    assert logs["accuracy"] == pytest.approx(np.mean(right))
+    if teacher is not None:
+        np.testing.assert_array_equal(teacher.get_weights()[0], teacher_kernel)
+
+
+def test_without_teacher_and_l2_the_model_trains_itself():
+    model = regression()
+    assert create_training_model(model, stage(), None) is model
+
+
+def test_a_teacher_is_no_part_of_the_model():
+    model, teacher = regression(), regression(seed=1)
+    trained = create_training_model(model, stage(weight=1.0), teacher)
+    assert len(trained.weights) == len(model.weights) == 2
