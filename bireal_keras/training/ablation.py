@@ -23,11 +23,12 @@ from typing import Any
 
 import ml_collections
 
-from bireal_keras import training
-from bireal_keras._keras import keras
+from bireal_keras import _files, training
 from bireal_keras.training import recipe, run_folder
 
-# Every axis and its choices, the paper's first. All but the last are `AblationNet18`'s.
+# Every axis and its choices, the paper's first: the one list of them, which the command reads
+# without TensorFlow. All but the last axis are arguments of `AblationNet18`, which knows the
+# choices by the same names.
 AXES: dict[str, tuple[str, ...]] = {
     "shortcuts": ("per_conv", "resnet", "none"),
     "activation": ("approx_sign", "ste_sign"),
@@ -131,6 +132,9 @@ def run(
         FloatingPointError: a run's loss became NaN or infinite.
         training.Terminated: SIGTERM came. What was being trained has been saved.
     """
+    # Here, so that the command offers the axes without waiting for TensorFlow.
+    from bireal_keras._keras import keras
+
     recipe.check(config)
     for field in _UNWANTED:
         if field in config:
@@ -163,7 +167,7 @@ def run(
     for run_config in runs.values():
         recipe.check(run_config)
     folder.mkdir(parents=True, exist_ok=True)
-    run_folder.write(folder / "config.json", run_folder.to_json(description))
+    _files.write(folder / "config.json", run_folder.to_json(description))
     for number, (run_dir, run_config) in enumerate(runs.items(), start=1):
         name = f"{run_dir.parent.name} {run_dir.name}"
         if (run_dir / "metrics.json").is_file():
@@ -258,8 +262,8 @@ def write_tables(output_dir: str | os.PathLike[str]) -> None:
     folder = Path(output_dir).expanduser()
     results = read_results(folder)
     description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    run_folder.write(folder / "ablation.csv", _csv(results))
-    run_folder.write(folder / "ablation.md", _markdown(results, description))
+    _files.write(folder / "ablation.csv", _csv(results))
+    _files.write(folder / "ablation.md", _markdown(results, description))
     if results:
         _plot(results, folder / "ablation.png")
 
@@ -358,6 +362,5 @@ def _plot(results: list[Result], path: Path) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     FigureCanvasAgg(figure)
-    partial = path.with_name(f"partial.{path.name}")
-    figure.savefig(partial, dpi=150, format="png")
-    os.replace(partial, path)
+    with _files.replacing(path) as partial:
+        figure.savefig(partial, dpi=150, format="png")

@@ -6,7 +6,6 @@ a run can be killed at any time. Each array has a checksum: a file that was cut 
 rotted is noticed, and the one before it is taken.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -19,6 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from bireal_keras import _files
 from bireal_keras._keras import keras
 
 _NAME = re.compile(r"epoch-(\d+)-step-(\d+)\.npz")
@@ -77,18 +77,12 @@ class Checkpoints:
                 warnings.warn(f"No checkpoint at {position}: {name} is not finite.", stacklevel=2)
                 return None
         path = self._folder / f"epoch-{position.epoch:04}-step-{position.step:06}.npz"
-        partial = self._folder / f"partial.{path.name}"
         described = np.array(json.dumps(dataclasses.asdict(position)))
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with _files.replacing(path) as partial, partial.open("wb") as file:
                 _write(file, {_POSITION: described, **arrays})
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             warnings.warn(
                 f"No checkpoint at {position}: cannot write {path}: {error}. The newest is "
                 f"{self.newest()}.",

@@ -59,7 +59,6 @@ the batch size.
 layers (see `bireal_keras.blocks`), whatever the recipe.
 """
 
-import difflib
 import os
 import re
 import runpy
@@ -68,6 +67,8 @@ from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
+
+from bireal_keras._checks import is_share, near
 
 _FOLDER = Path(__file__).parents[1] / "recipes"
 
@@ -90,11 +91,9 @@ def load(name_or_path: str | os.PathLike[str]) -> ConfigDict:
     name = os.fspath(name_or_path)
     path = _FOLDER / f"{name}.py" if name in list_recipes() else Path(name)
     if not path.is_file():
-        near = difflib.get_close_matches(path.stem, list_recipes())
-        hint = f" Near: {', '.join(near)}." if near else ""
         raise ValueError(
             f"A recipe must be one of {list_recipes()} or the path of a Python file. "
-            f"Received: {name!r}.{hint}"
+            f"Received: {name!r}.{near(path.stem, list_recipes())}"
         )
     try:
         get_config = runpy.run_path(str(path)).get("get_config")
@@ -144,16 +143,13 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda value: _int_from(0)(value) and value < 2**32, "an int in [0, 2**32)"),
 }
 _OPTIONAL_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "dataset.center_crop": (lambda value: _number(value) and 0 < value <= 1, "a number in (0, 1]"),
+    "dataset.center_crop": (is_share, "a number in (0, 1]"),
     "optimizer.l2": (_positive, "a positive number"),
     "binary_weights": (lambda value: isinstance(value, bool), "True or False"),
     "start": (_string, "'scratch', 'previous', the name of an earlier stage or a path"),
     "precision": (lambda value: value in _PRECISIONS, f"one of {_PRECISIONS}"),
     "distillation.teacher": (_string, "the name of an earlier stage or a path"),
-    "distillation.weight": (
-        lambda value: _number(value) and 0 < value <= 1,
-        "a number in (0, 1]",
-    ),
+    "distillation.weight": (is_share, "a number in (0, 1]"),
     "reestimate_epochs": (_int_from(1), "a positive int"),
 }
 # The other groups take the arguments of what they name.
@@ -237,9 +233,8 @@ def _check_known(
 
 def unknown_field(field: str, known: list[str]) -> str:
     """What to say to someone who set a field that the recipe does not have."""
-    near = difflib.get_close_matches(field, known)
-    hint = f"Near: {', '.join(near)}" if near else f"Fields: {', '.join(sorted(known))}"
-    return f"A recipe has no field `{field}`. {hint}."
+    hint = near(field, known) or f" Fields: {', '.join(sorted(known))}."
+    return f"A recipe has no field `{field}`.{hint}"
 
 
 def stages(config: ConfigDict) -> list[ConfigDict]:

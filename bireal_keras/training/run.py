@@ -8,7 +8,7 @@ from typing import Any
 
 import ml_collections
 
-from bireal_keras import _keras_model, batch_norm
+from bireal_keras import _files, _keras_model, batch_norm
 from bireal_keras._keras import keras, tf
 from bireal_keras.training import (
     callbacks,
@@ -17,6 +17,7 @@ from bireal_keras.training import (
     distribution,
     optimizers,
     preprocessing,
+    provenance,
     recipe,
     run_folder,
     step,
@@ -88,7 +89,7 @@ def train_and_evaluate(
     recipe.check(config)
     run_dir = Path(output_dir).expanduser()
     run_folder.check_output_dir(run_dir, resume)
-    git_state = run_folder.git_state()
+    git_state = provenance.git_state()
     # Before TensorFlow's first operation.
     devices = distribution.create_strategy(strategy)
     if deterministic:
@@ -122,8 +123,8 @@ def train_and_evaluate(
 
     if run.writes:
         run_dir.mkdir(parents=True, exist_ok=True)
-        run_folder.write(run_dir / "config.json", run_folder.to_json(description))
-        run_folder.write(run_dir / "labels.txt", "\n".join(images.class_names) + "\n")
+        _files.write(run_dir / "config.json", run_folder.to_json(description))
+        _files.write(run_dir / "labels.txt", "\n".join(images.class_names) + "\n")
         run_folder.keep_epochs(run_dir / "log.csv", position.epoch)
     for index in range(position.stage, len(run.stages)):
         run.train(index, position, arrays)
@@ -141,11 +142,11 @@ def train_and_evaluate(
         "epochs": run.epochs,
         "seconds": sum(float(row["seconds"]) for row in rows),
         "seed": config.seed,
-        "versions": run_folder.versions(),
+        "versions": provenance.versions(),
         "git": git_state,
     }
     _save(model, run_dir / "model.keras")
-    run_folder.write(run_dir / "metrics.json", run_folder.to_json(metrics))
+    _files.write(run_dir / "metrics.json", run_folder.to_json(metrics))
     return metrics
 
 
@@ -359,6 +360,5 @@ def _loss(stage: ml_collections.ConfigDict) -> keras.losses.Loss:
 def _save(model: keras.Model, path: Path) -> None:
     # Without the optimizer, which `compile` would tie to the file.
     finished = keras.Model(model.inputs, model.outputs, name=model.name)
-    partial = path.with_name(f"partial.{path.name}")
-    finished.save(partial)
-    os.replace(partial, path)
+    with _files.replacing(path) as partial:
+        finished.save(partial)

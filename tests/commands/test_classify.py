@@ -91,6 +91,22 @@ def test_names_the_classes(model, tmp_path):
     )
 
 
+def test_takes_the_folder_of_a_run(model, tmp_path):
+    image = picture(tmp_path / "night.png", (3, 2, 9))
+    run = tmp_path / "run"
+    run.mkdir()
+    result = classify(run, image)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"bireal-classify: There is no {run}/model.tflite. bireal-export --model_dir={run} "
+        "writes it.\n"
+    )
+    (run / "model.tflite").write_bytes(model.read_bytes())
+    result = classify(run, image)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[1] == "  100.0%  dark"
+
+
 def test_normalization_and_crop_are_the_files(tmp_path):
     """A picture with a bright border and a less bright centre."""
     pixels = np.full((20, 20, 3), 230, np.uint8)

@@ -152,7 +152,8 @@ def get_config():
 # The command, which dies once the first epoch of a real-valued network has its checkpoint.
 KILLED_WHILE_PRETRAINING = """
 import os, signal
-from bireal_keras import ablate, checkpoints
+from bireal_keras.commands import ablate
+from bireal_keras.training import checkpoints
 
 save = checkpoints.Checkpoints.save
 
