@@ -64,7 +64,8 @@ def _cost(model: str) -> Cost:
         else:
             raise ValueError(
                 "MODEL must be a file, a folder or one of the zoo's names, "
-                f"{', '.join(zoo.list_models())}. Received: {model}.{near(model, zoo.list_models())}"
+                f"{', '.join(zoo.list_models())}. Received: {model}."
+                f"{near(model, zoo.list_models())}"
             )
         return of_model(keras_model, input_shape=input_shape)
 

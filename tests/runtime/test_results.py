@@ -36,6 +36,13 @@ class TestTopK:
     def test_of_equal_ones_the_first(self):
         assert [guess.index for guess in top_k(np.full(4, 0.25), None, 4)] == [0, 1, 2, 3]
 
+    def test_sigmoids_need_not_add_up_to_1(self):
+        guesses = top_k(np.float32([0.9, 0.8]), None, 2)
+        assert [guess.probability for guess in guesses] == [
+            float(np.float32(0.9)),
+            float(np.float32(0.8)),
+        ]
+
     def test_logits_become_probabilities(self):
         logits = np.float32([1.0, -2.0, 3.0])
         expected = np.exp(logits) / np.exp(logits).sum()
