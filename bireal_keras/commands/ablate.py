@@ -23,7 +23,6 @@ and more cells and seeds can follow.
 """
 
 import os
-import signal
 import sys
 
 from absl import app, flags, logging
@@ -104,7 +103,7 @@ def main(args: list[str]) -> int:
         )
     except training.Terminated as stop:
         print(f"bireal-ablate: {stop} The same command goes on.", file=sys.stderr)
-        return 128 + signal.SIGTERM
+        return 128 + stop.signal
     print(f"{_OUTPUT_DIR.value}: ablation.md, ablation.csv, ablation.png")
     return 0
 

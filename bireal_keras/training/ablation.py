@@ -130,14 +130,14 @@ def run(
         ValueError: the recipe, the dataset or the folder cannot be used, or the folder holds
             a study of another recipe.
         FloatingPointError: a run's loss became NaN or infinite.
-        training.Terminated: SIGTERM came. What was being trained has been saved.
+        training.Terminated: SIGTERM or Ctrl-C came. What was being trained has been saved.
     """
     # Here, so that the command offers the axes without waiting for TensorFlow.
     from bireal_keras._keras import keras
 
     recipe.check(config)
     for field in _UNWANTED:
-        if field in config:
+        if recipe.is_set(config, field):
             raise ValueError(f"The recipe of an ablation must be without the field `{field}`.")
     if config.model.name != _MODEL:
         raise ValueError(
@@ -161,7 +161,7 @@ def run(
     is_study = (folder / "config.json").is_file()
     run_folder.check_output_dir(folder, resume=is_study)
     if is_study:
-        run_folder.check_same_run(folder, description)
+        run_folder.check_same_run(folder, description, recipe.DEFAULTS)
 
     runs = _plan(config, cells, seeds, pretrain_epochs, folder)
     for run_config in runs.values():
@@ -208,7 +208,7 @@ def _plan(
         run_config.model.update(name="AblationNet18", **model)
         run_config.update(seed=seed, **fields)
         if "stages" in fields:
-            del run_config.epochs
+            del run_config.epochs, run_config.start
         runs[path] = run_config
 
     for seed, cell in itertools.product(seeds, cells):

@@ -28,6 +28,9 @@ from bireal_keras.training.stages import create_model
 
 __all__ = ["Terminated", "train_and_evaluate"]
 
+# With more, the line at the start does not say how many images each has.
+_MAX_CLASSES = 12
+
 
 def train_and_evaluate(
     config: ml_collections.ConfigDict,
@@ -53,7 +56,7 @@ def train_and_evaluate(
                        where there are several
         tensorboard/   the same for TensorBoard
         checkpoints/   weights, optimizer and position after each epoch and in between; the
-                       newest three
+                       newest three, and the best epoch's weights if the recipe keeps them
         stages/        in a run of several stages, the model that each but the last ended with
         model.keras    the trained model: float32 images in [-1, 1] to probabilities
         metrics.json   what this function returns
@@ -84,7 +87,8 @@ def train_and_evaluate(
         ValueError: the recipe, the dataset, `output_dir` or the strategy cannot be used, or
             the run to resume is another one. Nothing has been written.
         FloatingPointError: the loss became NaN or infinite.
-        Terminated: SIGTERM came while training. The run has been saved, to be resumed.
+        Terminated: SIGTERM or Ctrl-C came while training. The run has been saved, to be
+            resumed.
     """
     recipe.check(config)
     run_dir = Path(output_dir).expanduser()
@@ -117,7 +121,7 @@ def train_and_evaluate(
     }
     arrays, position = None, Position()
     if resume:
-        run_folder.check_same_run(run_dir, description)
+        run_folder.check_same_run(run_dir, description, recipe.DEFAULTS)
         arrays, position = run.saved.load() or (arrays, position)
     run.check(position)
 
@@ -126,6 +130,7 @@ def train_and_evaluate(
         _files.write(run_dir / "config.json", run_folder.to_json(description))
         _files.write(run_dir / "labels.txt", "\n".join(images.class_names) + "\n")
         run_folder.keep_epochs(run_dir / "log.csv", position.epoch)
+        print(_describe(images, run.models[-1]), flush=True)
     for index in range(position.stage, len(run.stages)):
         run.train(index, position, arrays)
         arrays, position = None, Position(index + 1, run.end_of(index))
@@ -180,7 +185,7 @@ class _Run:
             self._augmentation(stage)
             if stage.start != "scratch":
                 _keras_model.check_fits(self._source(index, "start"), self.models[index])
-            if "distillation" in stage:
+            if _has_teacher(stage):
                 teacher = self._source(index, "distillation.teacher")
                 step.check_teacher(teacher, self.models[index], stage.distillation.teacher)
         for index in range(position.stage):
@@ -208,7 +213,7 @@ class _Run:
             trained = distribution.replicate(model, self.strategy)
             trained = _keras_model.with_precision(trained, stage.get("precision", "float32"))
             teacher = None
-            if "distillation" in stage:
+            if _has_teacher(stage):
                 teacher = distribution.replicate(
                     self._source(index, "distillation.teacher"), self.strategy
                 )
@@ -217,12 +222,23 @@ class _Run:
             trained.compile(optimizer, _loss(stage), metrics=["accuracy"])
             if arrays is not None:
                 checkpoints.restore(arrays, trained, optimizer)
+        best = None
+        if stage.get("keep") == "best":
+            best = checkpoints.BestEpoch(self.saved.folder, index, writes=self.writes)
         with callbacks.TerminationRequest() as request:
             # An epoch that is resumed in its middle, then whole ones.
             middle = position.epoch + 1 if position.step else position.epoch
             for start, end in ((position, middle), (Position(index, middle), self.end_of(index))):
                 if start.epoch < end:
-                    self._fit(trained, index, start, end, request)
+                    self._fit(trained, index, start, end, request, best)
+        if best is not None and best.epoch is not None:
+            trained.set_weights(best.weights)
+            if self.writes:
+                print(
+                    f"keeping the weights of epoch {best.epoch + 1}, the best: validation accuracy "
+                    f"{best.accuracy:.2%}",
+                    flush=True,
+                )
         _keras_model.carry_weights(trained, model)
         if self.writes and index + 1 < len(self.stages):
             self._stage_path(index).parent.mkdir(exist_ok=True)
@@ -235,6 +251,7 @@ class _Run:
         start: Position,
         end: int,
         request: callbacks.TerminationRequest,
+        best: checkpoints.BestEpoch | None,
     ) -> None:
         """Trains from a position to the end of epoch `end` - 1, with everything around it."""
         stage, steps = self.stages[index], self._steps(self.stages[index])
@@ -267,6 +284,7 @@ class _Run:
                 epochs=self.epochs,
                 stage=name,
                 interactive=interactive,
+                best=best,
                 every_seconds=None if minutes is None else 60 * minutes,
                 every_steps=self.checkpoint_steps,
                 writes=self.writes,
@@ -351,6 +369,26 @@ class _Run:
                     f"of a Keras model. Received: {name!r}, and {error}."
                 ) from error
         return self._others[name]
+
+
+def _has_teacher(stage: ml_collections.ConfigDict) -> bool:
+    return stage.get("distillation", {}).get("teacher") is not None
+
+
+def _describe(images: data.ImageDataset, model: keras.Model) -> str:
+    """What is about to be trained on what, in one line."""
+    names = images.class_names
+    classes = f"{len(names):,} classes"
+    counts = images.class_sizes
+    if counts is not None:
+        each = [f"{name} {count:,}" for name, count in zip(names, counts)]
+        if len(each) > _MAX_CLASSES:
+            each = [f"{min(counts):,} to {max(counts):,} images each"]
+        classes += f" ({', '.join(each)})"
+    return (
+        f"{images.name}: {classes}, {images.train.size:,} images to train and "
+        f"{images.validation.size:,} to validate; {model.name}, {model.count_params():,} parameters"
+    )
 
 
 def _loss(stage: ml_collections.ConfigDict) -> keras.losses.Loss:

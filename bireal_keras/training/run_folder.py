@@ -7,7 +7,7 @@ import csv
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -122,14 +122,24 @@ def check_output_dir(run_dir: Path, resume: bool) -> None:
         raise ValueError(f"`output_dir` is not empty: {run_dir}.")
 
 
-def check_same_run(run_dir: Path, description: dict[str, Any]) -> None:
-    """Raises a ValueError unless config.json describes this very run."""
+def check_same_run(
+    run_dir: Path, description: dict[str, Any], defaults: Mapping[str, Any] | None = None
+) -> None:
+    """Raises a ValueError unless config.json describes this very run.
+
+    Args:
+        run_dir: the folder of the run.
+        description: what config.json has to say.
+        defaults: of fields of the recipe that an older version did not write down.
+    """
     path = run_dir / "config.json"
     try:
         before = _flatten(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    now = _flatten(json.loads(to_json(description)))
+    unsaid = {f"recipe.{name}": value for name, value in (defaults or {}).items()}
+    before = {**unsaid, **before}
+    now = {**unsaid, **_flatten(json.loads(to_json(description)))}
     for field in sorted({*before, *now}):
         if before.get(field) != now.get(field):
             raise ValueError(
