@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bireal_keras import _native_log
+from bireal_keras import _files, _native_log
 from bireal_keras._keras import keras, tf
 from bireal_keras.export import (
     diagnosis,
@@ -121,7 +121,7 @@ def convert(
     latency = _latency(files)
     content = files[real_layers]
 
-    _write_atomically(path, content)
+    _files.write(path, content)
     intended = [layer for layer in layers if layer.intended_binary]
     convolutions = [operator for operator in operators if operator.kind != flatbuffer.DENSE]
     binary_convolutions = sum(operator.is_binary for operator in convolutions)
@@ -283,16 +283,3 @@ def _latency(files: dict[str, bytes]) -> dict[str, float]:
         interpreters = [Interpreter(content) for content in files.values()]
         times = measure(interpreters, num_runs=_LATENCY_RUNS, warmup_runs=2)
     return {name: min(milliseconds) for name, milliseconds in zip(files, times)}
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -5,12 +5,11 @@ import json
 import os
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bireal_keras import blocks
+from bireal_keras import _files, blocks
 from bireal_keras._keras import keras, lq, tf
 from bireal_keras.export import flatbuffer
 
@@ -55,7 +54,7 @@ def to_npz(model: keras.Model, path: str | os.PathLike[str]) -> None:
     with zipfile.ZipFile(file, "a") as archive:
         # A ZipInfo of our own has a fixed date, which writestr("graph.json") has not.
         archive.writestr(zipfile.ZipInfo(_GRAPH), json.dumps(description, indent=1) + "\n")
-    Path(path).write_bytes(file.getvalue())
+    _files.write(path, file.getvalue())
 
 
 class _Graph:

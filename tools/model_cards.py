@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bireal_keras import cost, zoo
 from bireal_keras._keras import keras, lq
-from bireal_keras.zoo import _published
+from bireal_keras.zoo import _registry
 
 FOLDER = Path(__file__).parents[1] / "docs/models"
 _LITERATURE = (
@@ -66,15 +66,15 @@ def describe(name: str) -> tuple[str, list[str]]:
         ["`.tflite` file", f"{size:,} bytes", "measured, benchmarks/models.py"],
         ["latency, 1 thread", f"{milliseconds:.1f} ms", f"measured, {measured['machine']}"],
     ]
-    for (model_name, weights, include_top), entry in _published.PUBLISHED.items():
-        if model_name == name and include_top:
-            figures = {"top-1": entry.top1, "top-5": entry.top5}
-            stated = {name: f"{value} %" for name, value in figures.items() if value is not None}
+    for (weights, include_top), published in _registry.MODELS[name].weights.items():
+        if include_top:
+            figures = {"top-1": published.top1, "top-5": published.top5}
+            stated = {what: f"{value} %" for what, value in figures.items() if value is not None}
             rows.append(
                 [
-                    f'{" and ".join(stated)} on {entry.dataset} of weights="{weights}"',
+                    f'{" and ".join(stated)} on {published.dataset} of weights="{weights}"',
                     " and ".join(stated.values()),
-                    f"{entry.source}, {entry.licence}",
+                    f"{published.source}, {published.licence}",
                 ]
             )
     text = [

@@ -1,11 +1,12 @@
 """Bi-Real Nets and what to compare them with, ready to build: `bireal_keras.zoo.BiRealNet18()`."""
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
+from bireal_keras._checks import near
 from bireal_keras._keras import keras
-from bireal_keras.zoo.ablationnet import AblationNet18
+from bireal_keras.zoo import _registry
+from bireal_keras.zoo.ablationnet import AblationNet18 as AblationNet18
 from bireal_keras.zoo.binarynet import (
     BinaryPlainNet18,
     BinaryPlainNet34,
@@ -33,34 +34,10 @@ from bireal_keras.zoo.xnornet import (
     XNORResNet34,
 )
 
-_MODELS: dict[str, Callable[..., keras.Model]] = {
-    model.__name__: model
-    for model in (
-        BiRealNet18,
-        BiRealNet18Float,
-        BiRealNet34,
-        BiRealNet34Float,
-        BiRealNet50,
-        BiRealNet50Float,
-        BiRealNet152,
-        BiRealNet152Float,
-        ReActBiRealNet18,
-        ReActBiRealNet34,
-        BinaryPlainNet18,
-        BinaryPlainNet34,
-        BinaryResNet18,
-        BinaryResNet34,
-        XNORResNet18,
-        XNORResNet34,
-    )
-}
-# What `bireal_keras.training.ablation` trains: variants of the listed networks, none of its own.
-_VARIANTS: dict[str, Callable[..., keras.Model]] = {"AblationNet18": AblationNet18}
-
 
 def list_models() -> list[str]:
     """Names of the networks that `create_model` builds."""
-    return sorted(_MODELS)
+    return sorted(name for name, entry in _registry.MODELS.items() if entry.is_listed)
 
 
 def create_model(name: str, **kwargs: Any) -> keras.Model:
@@ -73,14 +50,38 @@ def create_model(name: str, **kwargs: Any) -> keras.Model:
     Raises:
         ValueError: no model has that name, or it does not take one of the arguments.
     """
-    model = {**_MODELS, **_VARIANTS}.get(name)
-    if model is None:
-        raise ValueError(f"`name` must be one of {list_models()}. Received: name={name!r}.")
+    entry = _registry.MODELS.get(name)
+    if entry is None:
+        raise ValueError(
+            f"`name` must be one of {list_models()}. Received: name={name!r}."
+            f"{near(name, list_models())}"
+        )
     try:
-        inspect.signature(model).bind(**kwargs)
+        inspect.signature(entry.build).bind(**kwargs)
     except TypeError as error:
         raise ValueError(f"{name}: {error}.") from error
-    return model(**kwargs)
+    return entry.build(**kwargs)
 
 
-__all__ = [*_MODELS, "create_model", "decode_predictions", "from_torch", "list_models"]
+__all__ = [
+    "BiRealNet18",
+    "BiRealNet18Float",
+    "BiRealNet34",
+    "BiRealNet34Float",
+    "BiRealNet50",
+    "BiRealNet50Float",
+    "BiRealNet152",
+    "BiRealNet152Float",
+    "BinaryPlainNet18",
+    "BinaryPlainNet34",
+    "BinaryResNet18",
+    "BinaryResNet34",
+    "ReActBiRealNet18",
+    "ReActBiRealNet34",
+    "XNORResNet18",
+    "XNORResNet34",
+    "create_model",
+    "decode_predictions",
+    "from_torch",
+    "list_models",
+]

@@ -11,7 +11,7 @@ import numpy as np
 
 from bireal_keras import blocks
 from bireal_keras._keras import keras, tf
-from bireal_keras.zoo import _published
+from bireal_keras.zoo import _registry
 
 _Arguments = ParamSpec("_Arguments")
 _Features = TypeVar("_Features")
@@ -40,16 +40,25 @@ def with_arguments_of(
     return decorate
 
 
-class _Stem(NamedTuple):
+class Stem(NamedTuple):
+    """What makes the first features of an image.
+
+    Attributes:
+        build: (images, filters, padding=) -> features.
+        default_size: height and width of the input in pixels where nobody gives them.
+        min_size: those of an input that the network leaves as 1x1.
+    """
+
     build: Callable[..., tf.Tensor]
-    default_size: int  # of the input, in pixels
-    min_size: int  # of an input that ends as 1x1
+    default_size: int
+    min_size: int
 
 
-_STEMS = {
-    "imagenet": _Stem(blocks.imagenet_stem, 224, 32),
-    "cheap": _Stem(blocks.cheap_stem, 224, 32),
-    "cifar": _Stem(blocks.cifar_stem, 32, 8),
+# Those that a user can choose by name.
+STEMS = {
+    "imagenet": Stem(blocks.imagenet_stem, 224, 32),
+    "cheap": Stem(blocks.cheap_stem, 224, 32),
+    "cifar": Stem(blocks.cifar_stem, 32, 8),
 }
 
 
@@ -75,6 +84,14 @@ def stages(
     return x
 
 
+def pooled_head(x: tf.Tensor, num_classes: int) -> tf.Tensor:
+    """A ResNet's head: global average pooling, a real fully connected layer and softmax."""
+    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
+    x = keras.layers.Dense(num_classes, kernel_initializer="glorot_normal", name="head_fc")(x)
+    # Probabilities stay float32 under a mixed precision policy.
+    return keras.layers.Activation("softmax", dtype="float32", name="head_softmax")(x)
+
+
 def classifier(
     name: str,
     body: Callable[[tf.Tensor], tf.Tensor],
@@ -85,31 +102,38 @@ def classifier(
     include_top: bool,
     num_classes: int,
     width: int,
-    stem: str,
+    stem: str | Stem,
     padding: str,
+    head: Callable[[tf.Tensor, int], tf.Tensor] = pooled_head,
 ) -> keras.Model:
-    """A model of the zoo: stem, `body` and, with `include_top`, pooling and classifier.
+    """A model of the zoo: stem, `body` and, with `include_top`, head.
 
-    Arguments and errors are those of `BiRealNet18`; `body` is called once they are checked.
+    All arguments but these, and the errors, are those of `BiRealNet18`.
+
+    Args:
+        name: of the model.
+        body: from the stem's features to the last ones; it is called once the arguments are
+            checked.
+        stem: a name in `STEMS`, or a stem of the family's own.
+        head: from the last features and the number of classes to probabilities.
     """
-    if stem not in _STEMS:
-        raise ValueError(f"`stem` must be one of {sorted(_STEMS)}. Received: stem={stem!r}.")
+    if isinstance(stem, str):
+        if stem not in STEMS:
+            raise ValueError(f"`stem` must be one of {sorted(STEMS)}. Received: stem={stem!r}.")
+        stem = STEMS[stem]
     check_positive_int(num_classes=num_classes, width=width)
     inputs = input_layer(
         input_shape,
         input_tensor,
-        default_size=_STEMS[stem].default_size,
-        min_size=_STEMS[stem].min_size,
+        default_size=stem.default_size,
+        min_size=stem.min_size,
         include_top=include_top,
         padding=padding,
     )
 
-    x = body(_STEMS[stem].build(inputs, width, padding=padding))
+    x = body(stem.build(inputs, width, padding=padding))
     if include_top:
-        x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
-        x = keras.layers.Dense(num_classes, kernel_initializer="glorot_normal", name="head_fc")(x)
-        # Probabilities stay float32 under a mixed precision policy.
-        x = keras.layers.Activation("softmax", dtype="float32", name="head_softmax")(x)
+        x = head(x, num_classes)
 
     if input_tensor is not None:
         inputs = keras.utils.get_source_inputs(input_tensor)
@@ -205,11 +229,11 @@ def load_weights(model: keras.Model, weights: str | os.PathLike[str]) -> None:
             shapes than the model's, which then keeps the weights it had.
     """
     if not isinstance(weights, (str, os.PathLike)) or not os.path.isfile(weights):
-        names = _published.names(model.name)
+        names = _registry.weight_names(model.name)
         published = f", or {' or '.join(map(repr, names))} for {model.name}" if names else ""
         raise ValueError(
             f"`weights` must be None or the path of a weights file{published}. "
-            f"Received: weights={weights!r}, which is no file."
+            f"Received: weights={weights!r}, which is not a file."
         )
     path = os.fspath(weights)
     before = model.get_weights()

@@ -3,20 +3,12 @@
 import functools
 import os
 from collections.abc import Callable
-from typing import Any
 
 from bireal_keras import blocks
 from bireal_keras._keras import keras, lq, tf
 from bireal_keras.quantizers import ApproxSign, MagnitudeAwareSign
-from bireal_keras.zoo import _model, binarynet
-from bireal_keras.zoo.birealnet import BLOCKS
+from bireal_keras.zoo import _model, _registry, binarynet
 
-# name: (block, how many per stage). All have 16 convolutions of 3x3.
-SHORTCUTS: dict[str, tuple[Callable[..., tf.Tensor], tuple[int, ...]]] = {
-    "per_conv": (blocks.shortcut_block, BLOCKS[18]),
-    "resnet": (binarynet.residual_block, binarynet.PAIRS[18]),
-    "none": (binarynet.plain_block, BLOCKS[18]),
-}
 SIGNS: dict[str, Callable[..., lq.quantizers.Quantizer]] = {
     "approx_sign": ApproxSign,
     "ste_sign": lq.quantizers.SteSign,
@@ -27,6 +19,7 @@ WEIGHT_GRADIENTS: dict[str, Callable[..., lq.quantizers.Quantizer]] = {
 }
 
 
+@_registry.register(family="AblationNet", depth=18, is_listed=False)
 def AblationNet18(
     *,
     input_shape: tuple[int | None, ...] | None = None,
@@ -59,7 +52,7 @@ def AblationNet18(
             as a factor; "plain" leaves the factor out. Nothing to a real-valued network.
     """
     for argument, value, known in (
-        ("shortcuts", shortcuts, [*SHORTCUTS]),
+        ("shortcuts", shortcuts, [*binarynet.SHORTCUTS]),
         ("activation", activation, [*SIGNS, *blocks.ACTIVATIONS]),
         ("weight_gradient", weight_gradient, [*WEIGHT_GRADIENTS]),
     ):
@@ -75,14 +68,9 @@ def AblationNet18(
         )
     else:
         conv = blocks.real_conv(activation, padding=padding)
-    block, blocks_per_stage = SHORTCUTS[shortcuts]
-
-    def body(x: tf.Tensor) -> Any:
-        return _model.stages(x, functools.partial(block, conv=conv), blocks_per_stage, width)
-
     return _model.classifier(
         "AblationNet18",
-        body,
+        binarynet.body(shortcuts, 18, conv, width),
         input_shape=input_shape,
         input_tensor=input_tensor,
         weights=weights,

@@ -15,7 +15,7 @@ from typing import Any
 
 from bireal_keras import blocks
 from bireal_keras._keras import keras, tf
-from bireal_keras.zoo import _model
+from bireal_keras.zoo import _model, _registry
 from bireal_keras.zoo.birealnet import BLOCKS, BiRealNet18
 
 # Blocks per stage: half as many as Bi-Real Net has, of two convolutions each.
@@ -44,10 +44,30 @@ def residual_block(
     return keras.layers.Add(name=f"{name}_add")([x, straight])
 
 
+# name: (block, how many of them per stage, by depth). All have as many 3x3 convolutions.
+SHORTCUTS: dict[str, tuple[Callable[..., tf.Tensor], dict[int, tuple[int, ...]]]] = {
+    "per_conv": (blocks.shortcut_block, BLOCKS),
+    "resnet": (residual_block, PAIRS),
+    "none": (plain_block, BLOCKS),
+}
+
+
+def body(
+    shortcuts: str, depth: int, conv: blocks.ConvFactory, width: int
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """What lies between stem and head, with one of `SHORTCUTS`."""
+    block, blocks_per_stage = SHORTCUTS[shortcuts]
+
+    def build(x: tf.Tensor) -> tf.Tensor:
+        return _model.stages(x, functools.partial(block, conv=conv), blocks_per_stage[depth], width)
+
+    return build
+
+
 def _binarynet(
     name: str,
-    block: Callable[..., tf.Tensor],
-    blocks_per_stage: tuple[int, ...],
+    shortcuts: str,
+    depth: int,
     *,
     width: int,
     pad_values: float,
@@ -55,13 +75,11 @@ def _binarynet(
     **arguments: Any,
 ) -> keras.Model:
     conv = blocks.binary_conv(pad_values=pad_values, padding=padding)
-
-    def body(x: tf.Tensor) -> tf.Tensor:
-        return _model.stages(x, functools.partial(block, conv=conv), blocks_per_stage, width)
-
-    return _model.classifier(name, body, width=width, padding=padding, **arguments)
+    between = body(shortcuts, depth, conv, width)
+    return _model.classifier(name, between, width=width, padding=padding, **arguments)
 
 
+@_registry.register(family="BinaryPlainNet", depth=18)
 @_model.with_arguments_of(BiRealNet18)
 def BinaryPlainNet18(**arguments: Any) -> keras.Model:
     """`BiRealNet18` without any shortcut: 16 times sign, 1-bit convolution, BN.
@@ -71,9 +89,10 @@ def BinaryPlainNet18(**arguments: Any) -> keras.Model:
 
     Arguments, result and errors are those of `BiRealNet18`.
     """
-    return _binarynet("BinaryPlainNet18", plain_block, BLOCKS[18], **arguments)
+    return _binarynet("BinaryPlainNet18", "none", 18, **arguments)
 
 
+@_registry.register(family="BinaryPlainNet", depth=34)
 @_model.with_arguments_of(BiRealNet18)
 def BinaryPlainNet34(**arguments: Any) -> keras.Model:
     """`BiRealNet34` without any shortcut, as `BinaryPlainNet18`.
@@ -82,9 +101,10 @@ def BinaryPlainNet34(**arguments: Any) -> keras.Model:
 
     Arguments, result and errors are those of `BiRealNet18`.
     """
-    return _binarynet("BinaryPlainNet34", plain_block, BLOCKS[34], **arguments)
+    return _binarynet("BinaryPlainNet34", "none", 34, **arguments)
 
 
+@_registry.register(family="BinaryResNet", depth=18)
 @_model.with_arguments_of(BiRealNet18)
 def BinaryResNet18(**arguments: Any) -> keras.Model:
     """`BiRealNet18` with the shortcuts of a ResNet: each around two convolutions, not one.
@@ -94,9 +114,10 @@ def BinaryResNet18(**arguments: Any) -> keras.Model:
 
     Arguments, result and errors are those of `BiRealNet18`.
     """
-    return _binarynet("BinaryResNet18", residual_block, PAIRS[18], **arguments)
+    return _binarynet("BinaryResNet18", "resnet", 18, **arguments)
 
 
+@_registry.register(family="BinaryResNet", depth=34)
 @_model.with_arguments_of(BiRealNet18)
 def BinaryResNet34(**arguments: Any) -> keras.Model:
     """`BiRealNet34` with the shortcuts of a ResNet, as `BinaryResNet18`.
@@ -105,4 +126,4 @@ def BinaryResNet34(**arguments: Any) -> keras.Model:
 
     Arguments, result and errors are those of `BiRealNet18`.
     """
-    return _binarynet("BinaryResNet34", residual_block, PAIRS[34], **arguments)
+    return _binarynet("BinaryResNet34", "resnet", 34, **arguments)

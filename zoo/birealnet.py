@@ -10,10 +10,15 @@ from typing import Any
 
 from bireal_keras import blocks
 from bireal_keras._keras import keras, tf
-from bireal_keras.zoo import _model, _published
+from bireal_keras.zoo import _model, _published, _registry
 
 # Per stage. A block of 18 and 34 has one convolution, of 50 and 152 three.
-BLOCKS = {18: (4, 4, 4, 4), 34: (6, 8, 12, 6), 50: (3, 4, 6, 3), 152: (3, 8, 36, 3)}
+BLOCKS: dict[int, tuple[int, ...]] = {
+    18: (4, 4, 4, 4),
+    34: (6, 8, 12, 6),
+    50: (3, 4, 6, 3),
+    152: (3, 8, 36, 3),
+}
 
 
 def _birealnet(
@@ -42,6 +47,7 @@ def _real(name: str, depth: int, *, activation: str, padding: str, **arguments: 
     return _birealnet(name, depth, conv, padding=padding, **arguments)
 
 
+@_registry.register(family="BiRealNet", depth=18, weights=_published.BIREALNET18)
 def BiRealNet18(
     *,
     input_shape: tuple[int | None, ...] | None = None,
@@ -67,13 +73,13 @@ def BiRealNet18(
             CIFAR stem; without the classifier, any size.
         input_tensor: a Keras tensor to build the model on.
         weights: None; the path of a weights file that such a model saved; or, for this
-            model alone, "imagenet" or "cifar10". "imagenet": what Larq Zoo trained and
-            published (Apache-2.0; 57.47 % top-1 and 79.84 % top-5, as Larq Zoo states),
-            downloaded once. It fits the defaults of all arguments but include_top and the
-            input's, and takes images as `bireal_keras.zoo.imagenet.standardize` makes them.
-            "cifar10": what we trained (docs/cifar10; 84.25 % top-1). It comes with the
-            package, fits width=32, stem="cifar" and num_classes=10, and takes images in
-            [-1, 1].
+            model alone, "imagenet" or "cifar10", which bring the arguments that they were
+            trained with. "imagenet": what Larq Zoo trained and published (Apache-2.0;
+            57.47 % top-1 and 79.84 % top-5, as Larq Zoo states), downloaded once. It has the
+            defaults of all arguments, and takes images as
+            `bireal_keras.zoo.imagenet.standardize` makes them. "cifar10": what we trained
+            (docs/cifar10; 84.25 % top-1). It comes with the package, has width=32,
+            stem="cifar" and num_classes=10, and takes images in [-1, 1].
         include_top: whether to end in global average pooling, a real fully connected
             layer and softmax. Without, the output is the last block's feature map.
         num_classes: size of the output.
@@ -100,16 +106,6 @@ def BiRealNet18(
     Example:
         model = BiRealNet18(input_shape=(32, 32, 3), num_classes=10, stem="cifar")
     """
-    weights = _published.resolve(
-        weights,
-        "BiRealNet18",
-        include_top=include_top,
-        num_classes=num_classes,
-        width=width,
-        stem=stem,
-        padding=padding,
-        pad_values=pad_values,
-    )
     return _binary(
         "BiRealNet18",
         18,
@@ -125,6 +121,7 @@ def BiRealNet18(
     )
 
 
+@_registry.register(family="BiRealNet", depth=34)
 @_model.with_arguments_of(BiRealNet18)
 def BiRealNet34(**arguments: Any) -> keras.Model:
     """Bi-Real Net 34: as `BiRealNet18`, with 6, 8, 12 and 6 blocks.
@@ -137,6 +134,7 @@ def BiRealNet34(**arguments: Any) -> keras.Model:
     return _binary("BiRealNet34", 34, **arguments)
 
 
+@_registry.register(family="BiRealNet", depth=50)
 @_model.with_arguments_of(BiRealNet18)
 def BiRealNet50(**arguments: Any) -> keras.Model:
     """Bi-Real Net 50: bottlenecks of three convolutions, each with a shortcut of its own.
@@ -154,6 +152,7 @@ def BiRealNet50(**arguments: Any) -> keras.Model:
     return _binary("BiRealNet50", 50, **arguments)
 
 
+@_registry.register(family="BiRealNet", depth=152)
 @_model.with_arguments_of(BiRealNet18)
 def BiRealNet152(**arguments: Any) -> keras.Model:
     """Bi-Real Net 152: as `BiRealNet50`, with 3, 8, 36 and 3 blocks, 149 1-bit convolutions.
@@ -167,6 +166,7 @@ def BiRealNet152(**arguments: Any) -> keras.Model:
     return _binary("BiRealNet152", 152, **arguments)
 
 
+@_registry.register(family="BiRealNet", depth=18, is_real=True)
 def BiRealNet18Float(
     *,
     input_shape: tuple[int | None, ...] | None = None,
@@ -205,21 +205,24 @@ def BiRealNet18Float(
     )
 
 
+@_registry.register(family="BiRealNet", depth=34, is_real=True)
 @_model.with_arguments_of(BiRealNet18Float)
 def BiRealNet34Float(**arguments: Any) -> keras.Model:
     """The real-valued twin of `BiRealNet34`, as `BiRealNet18Float` is of `BiRealNet18`."""
     return _real("BiRealNet34Float", 34, **arguments)
 
 
+@_registry.register(family="BiRealNet", depth=50, is_real=True)
 @_model.with_arguments_of(BiRealNet18Float)
 def BiRealNet50Float(**arguments: Any) -> keras.Model:
     """The real-valued twin of `BiRealNet50`, as `BiRealNet18Float` is of `BiRealNet18`.
 
-    Its first 1x1 convolution is the same as there, behind a leaky clip.
+    Its first 1x1 convolution is the same as there, after a leaky clip.
     """
     return _real("BiRealNet50Float", 50, **arguments)
 
 
+@_registry.register(family="BiRealNet", depth=152, is_real=True)
 @_model.with_arguments_of(BiRealNet18Float)
 def BiRealNet152Float(**arguments: Any) -> keras.Model:
     """The real-valued twin of `BiRealNet152`, as `BiRealNet50Float` is of `BiRealNet50`."""

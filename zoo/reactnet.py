@@ -5,7 +5,7 @@ from typing import Any
 
 from bireal_keras import blocks
 from bireal_keras._keras import keras, tf
-from bireal_keras.zoo import _model
+from bireal_keras.zoo import _model, _registry
 from bireal_keras.zoo.birealnet import BLOCKS, BiRealNet18
 
 
@@ -21,9 +21,10 @@ def _reactnet(
     return _model.classifier(name, body, width=width, padding=padding, **arguments)
 
 
+@_registry.register(family="ReActBiRealNet", depth=18)
 @_model.with_arguments_of(BiRealNet18)
 def ReActBiRealNet18(**arguments: Any) -> keras.Model:
-    """`BiRealNet18` with ReActNet's activations: RSign before and RPReLU behind each block.
+    """`BiRealNet18` with ReActNet's activations: RSign before and RPReLU after each block.
 
     Both are learnable for each channel: `blocks.rsign` shifts what the sign sees,
     `blocks.rprelu` shifts, bends and shifts the sum. 11,714,024 parameters for 1,000 classes,
@@ -37,6 +38,7 @@ def ReActBiRealNet18(**arguments: Any) -> keras.Model:
     return _reactnet("ReActBiRealNet18", 18, **arguments)
 
 
+@_registry.register(family="ReActBiRealNet", depth=34)
 @_model.with_arguments_of(BiRealNet18)
 def ReActBiRealNet34(**arguments: Any) -> keras.Model:
     """`BiRealNet34` with ReActNet's activations, as `ReActBiRealNet18`.

@@ -5,7 +5,7 @@ from typing import Any
 
 from bireal_keras import blocks
 from bireal_keras._keras import keras, lq, tf
-from bireal_keras.zoo import _model
+from bireal_keras.zoo import _model, _registry
 from bireal_keras.zoo.binarynet import PAIRS
 from bireal_keras.zoo.birealnet import BiRealNet18
 
@@ -40,6 +40,7 @@ def _xnornet(
     return _model.classifier(name, body, width=width, padding=padding, **arguments)
 
 
+@_registry.register(family="XNORResNet", depth=18)
 @_model.with_arguments_of(BiRealNet18)
 def XNORResNet18(**arguments: Any) -> keras.Model:
     """A ResNet-18 binarized in the manner of XNOR-Net, on the skeleton of `BinaryResNet18`.
@@ -60,6 +61,7 @@ def XNORResNet18(**arguments: Any) -> keras.Model:
     return _xnornet("XNORResNet18", 18, **arguments)
 
 
+@_registry.register(family="XNORResNet", depth=34)
 @_model.with_arguments_of(BiRealNet18)
 def XNORResNet34(**arguments: Any) -> keras.Model:
     """A ResNet-34 binarized in the manner of XNOR-Net, as `XNORResNet18`.

@@ -7,6 +7,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from bireal_keras import recipes
+from bireal_keras.training import recipe
 
 # The flag is the command's, and so its --help lists it.
 flags.disclaim_key_flags()
@@ -27,21 +28,8 @@ class _RecipeParser(flags.ArgumentParser):
 
     def parse(self, argument: str) -> ConfigDict:
         config = recipes.load(argument)
-        known = _fields(config)
         for override in flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False):
             match = re.match(r"--?(?:no)?config\.([^=]+)", override)
-            if match and match[1] not in known:
-                raise ValueError(recipes.unknown_field(match[1], known))
+            if match:
+                recipe.make_settable(config, match[1])
         return config
-
-
-def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
-    fields = []
-    for key, value in config.items():
-        fields.append(f"{prefix}{key}")
-        if isinstance(value, ConfigDict):
-            fields += _fields(value, f"{prefix}{key}.")
-        if key == "stages":
-            for index, stage in enumerate(value):
-                fields += _fields(stage, f"{prefix}{key}[{index}].")
-    return fields

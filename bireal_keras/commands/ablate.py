@@ -23,13 +23,13 @@ and more cells and seeds can follow.
 """
 
 import os
-import signal
 import sys
 
 from absl import app, flags, logging
 
-from bireal_keras import recipes
+from bireal_keras import recipes, training
 from bireal_keras.commands import _cli, _recipe_flag
+from bireal_keras.training import ablation
 
 _CONFIG = _recipe_flag.define()
 _DATASET = flags.DEFINE_string(
@@ -49,8 +49,9 @@ _OUTPUT_DIR = flags.DEFINE_string(
 )
 
 
-def _choices(name: str, choices: list[str], text: str) -> flags.FlagHolder:
-    holder = flags.DEFINE_list(name, choices, text)
+def _define_choices(axis: str, name: str, text: str) -> flags.FlagHolder:
+    choices = ablation.AXES[axis]
+    holder = flags.DEFINE_list(name, list(choices), text)
     flags.register_validator(
         name,
         lambda chosen: bool(chosen) and set(chosen) <= set(choices),
@@ -59,14 +60,15 @@ def _choices(name: str, choices: list[str], text: str) -> flags.FlagHolder:
     return holder
 
 
-_SHORTCUTS = _choices("shortcuts", ["per_conv", "resnet", "none"], "Which shortcuts.")
-_ACTIVATIONS = _choices(
-    "activations", ["approx_sign", "ste_sign"], "Which signs of the activations."
-)
-_WEIGHT_GRADIENTS = _choices(
-    "weight_gradients", ["magnitude_aware", "plain"], "Which gradients of the weights."
-)
-_STARTS = _choices("starts", ["clip", "scratch", "relu"], "Which weights to start from.")
+_CHOICES = {
+    axis: _define_choices(axis, name, text)
+    for axis, name, text in (
+        ("shortcuts", "shortcuts", "Which shortcuts."),
+        ("activation", "activations", "Which signs of the activations."),
+        ("weight_gradient", "weight_gradients", "Which gradients of the weights."),
+        ("start", "starts", "Which weights to start from."),
+    )
+}
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "With which seeds to train each cell.")
 flags.register_validator(
     "seeds",
@@ -87,19 +89,10 @@ def main(args: list[str]) -> int:
     if logging.get_verbosity() < logging.DEBUG:
         logging.set_verbosity(logging.ERROR)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # After the flags: --help and a mistyped flag need not wait for TensorFlow.
-    from bireal_keras import training
-    from bireal_keras.training import ablation
-
     try:
         ablation.run(
             _CONFIG.value,
-            ablation.select_cells(
-                shortcuts=_SHORTCUTS.value,
-                activation=_ACTIVATIONS.value,
-                weight_gradient=_WEIGHT_GRADIENTS.value,
-                start=_STARTS.value,
-            ),
+            ablation.select_cells(**{axis: flag.value for axis, flag in _CHOICES.items()}),
             seeds=sorted({int(seed) for seed in _SEEDS.value}),
             dataset=_DATASET.value,
             output_dir=_OUTPUT_DIR.value,
@@ -110,7 +103,7 @@ def main(args: list[str]) -> int:
         )
     except training.Terminated as stop:
         print(f"bireal-ablate: {stop} The same command goes on.", file=sys.stderr)
-        return 128 + signal.SIGTERM
+        return 128 + stop.signal
     print(f"{_OUTPUT_DIR.value}: ablation.md, ablation.csv, ablation.png")
     return 0
 

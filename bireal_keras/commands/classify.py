@@ -1,7 +1,9 @@
 """Says what is in a picture.
 
-Usage: bireal-classify [flags] MODEL.tflite IMAGE [IMAGE ...]
-       bireal-classify [flags] MODEL.tflite --camera
+Usage: bireal-classify [flags] MODEL IMAGE [IMAGE ...]
+       bireal-classify [flags] MODEL --camera
+
+MODEL is a .tflite file, or a folder of bireal-train with the file that bireal-export put into it.
 
 Prints the most probable classes of each image: a file (JPEG, PNG and whatever else Pillow reads),
 a folder, which stands for all images in it and in the folders below, or - for standard input.
@@ -32,6 +34,7 @@ from bireal_keras.runtime.results import (
     printable,
     top_k,
 )
+from bireal_keras.training import run_folder
 
 _STDIN = "-"
 # A photo has a few of them.
@@ -108,6 +111,8 @@ def main(args: list[str]) -> int:
     if not args or (len(args) == 1) != (camera is not None):
         raise app.UsageError("a model and images, or a model and --camera, are needed.")
     model, *arguments = args
+    if os.path.isdir(model):
+        model = str(run_folder.open_run(model).tflite)
     # Pillow warns of large images and odd tags; what matters becomes an error.
     warnings.simplefilter("ignore")
     classifier = _Classifier(model)

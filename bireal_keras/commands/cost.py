@@ -17,9 +17,11 @@ from pathlib import Path
 
 from absl import app, flags
 
+from bireal_keras._checks import near
 from bireal_keras.commands import _cli
 from bireal_keras.cost.report import Cost
 from bireal_keras.cost.tflite_model import of_tflite
+from bireal_keras.training import run_folder
 
 _INPUT_SHAPE = flags.DEFINE_list(
     "input_shape",
@@ -53,14 +55,17 @@ def _cost(model: str) -> Cost:
         from bireal_keras.cost.keras_model import of_model
 
         if path.exists():
-            run = path / "model.keras"
-            keras_model = _keras_model.load_model(run if run.is_file() else path)
+            is_run = run_folder.is_run(path)
+            keras_model = _keras_model.load_model(
+                run_folder.open_run(path).model if is_run else path
+            )
         elif model in zoo.list_models():
             keras_model = zoo.create_model(model)
         else:
             raise ValueError(
                 "MODEL must be a file, a folder or one of the zoo's names, "
                 f"{', '.join(zoo.list_models())}. Received: {model}."
+                f"{near(model, zoo.list_models())}"
             )
         return of_model(keras_model, input_shape=input_shape)
 

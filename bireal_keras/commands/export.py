@@ -20,9 +20,10 @@ from pathlib import Path
 
 from absl import app, flags
 
-from bireal_keras import _native_log
+from bireal_keras import _files, _native_log
 from bireal_keras.commands import _cli
 from bireal_keras.export.real_layers import PRECISIONS
+from bireal_keras.training import run_folder
 
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir",
@@ -85,9 +86,8 @@ def run() -> None:
 def main(argv: list[str]) -> None:
     if argv:
         raise app.UsageError(f"Unexpected argument {argv[0]!r}")
-    model_path, output, labels_path = _paths()
-    labels = None if labels_path is None else _read_lines(labels_path)
-    center_crop = _center_crop()
+    model_path, labels, center_crop = _inputs()
+    output = Path(_OUTPUT.value) if _OUTPUT.value else model_path.with_suffix(".tflite")
     json_path = _cli.output_path("--json", _JSON.value)
     npz_path = _cli.output_path("--npz", _NPZ.value)
 
@@ -111,46 +111,28 @@ def main(argv: list[str]) -> None:
         real_layers=_REAL_LAYERS.value,
     )
     if json_path is not None:
-        content = json.dumps(dataclasses.asdict(report), indent=2) + "\n"
-        json_path.write_text(content, encoding="utf-8")
+        _files.write(json_path, json.dumps(dataclasses.asdict(report), indent=2) + "\n")
     if npz_path is not None:
         to_npz(model, npz_path)
     print(report)
 
 
-def _paths() -> tuple[Path, Path, Path | None]:
-    """Of the model, of the output and of the labels, None without any."""
-    labels = Path(_LABELS.value) if _LABELS.value else None
-    if _MODEL_DIR.value and not _MODEL.value:
-        folder = Path(_MODEL_DIR.value)
-        model = folder / "model.keras"
-        if labels is None and (folder / "labels.txt").is_file():
-            labels = folder / "labels.txt"
-    elif _MODEL.value and not _MODEL_DIR.value:
-        model = Path(_MODEL.value)
-    else:
+def _inputs() -> tuple[Path, list[str] | None, float]:
+    """The path of the model, the names of its classes and the share of an image that it sees.
+
+    What a flag does not say comes from the run's folder, if there is one.
+    """
+    if bool(_MODEL_DIR.value) == bool(_MODEL.value):
         raise app.UsageError("Give either --model_dir or --model")
+    run = run_folder.open_run(_MODEL_DIR.value) if _MODEL_DIR.value else None
+    model = run.model if run else Path(_MODEL.value or "")
     if not model.exists():
         raise ValueError(f"There is no {model}.")
-    output = Path(_OUTPUT.value) if _OUTPUT.value else model.with_suffix(".tflite")
-    return model, output, labels
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text: {error}") from error
-
-
-def _center_crop() -> float:
-    path = Path(_MODEL_DIR.value or "") / "config.json"
-    if _CENTER_CROP.value is not None:
-        return _CENTER_CROP.value
-    if not _MODEL_DIR.value or not path.is_file():
-        return 1.0
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        return config["recipe"]["dataset"].get("center_crop", 1.0)
-    except (ValueError, LookupError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    labels, center_crop = None, _CENTER_CROP.value
+    if _LABELS.value:
+        labels = run_folder.read_lines(Path(_LABELS.value))
+    elif run:
+        labels = run.labels
+    if center_crop is None:
+        center_crop = run.center_crop if run else 1.0
+    return model, labels, center_crop

@@ -25,7 +25,6 @@ each and an --output_dir that all of them see; the first worker writes.
 """
 
 import os
-import signal
 import sys
 import warnings
 
@@ -133,7 +132,7 @@ def _train(output_dir: str) -> int:
         )
     except training.Terminated as stop:
         print(f"bireal-train: {stop} Continue with --resume.", file=sys.stderr)
-        return 128 + signal.SIGTERM
+        return 128 + stop.signal
     if metrics is not None:
         print(
             f"validation accuracy {metrics['validation']['accuracy']:.2%} after "

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from absl import app, flags
 
-from bireal_keras import _native_log, runtime
+from bireal_keras import _files, _native_log, runtime
 from bireal_keras.commands import _cli
+from bireal_keras.training import run_folder
 
 if TYPE_CHECKING:
     from bireal_keras._keras import keras
@@ -81,7 +82,11 @@ def main(args: list[str]) -> int:
     if _RANDOM.value and _DATASET.value:
         raise app.UsageError("Give either --random or --dataset")
     model_path, file = Path(args[0]), Path(args[1])
-    config, model_path = _run_config(model_path)
+    dataset, center_crop = _DATASET.value, 1.0
+    if run_folder.is_run(model_path):
+        run = run_folder.open_run(model_path)
+        model_path, center_crop = run.model, run.center_crop
+        dataset = dataset or run.dataset
     if not model_path.exists():
         raise ValueError(f"There is no {model_path}.")
     if not file.is_file():
@@ -99,7 +104,7 @@ def main(args: list[str]) -> int:
 
         model = rewriting.in_float32(load_model(model_path))
         _check_shapes(model, file, interpreter)
-        images = _images(model, config)
+        images = _images(model, dataset, center_crop)
     expected, (on_lce, on_runtime) = comparison.compare(
         model,
         file.read_bytes(),
@@ -127,23 +132,8 @@ def main(args: list[str]) -> int:
     }
     print(_text(result, on_lce, on_runtime))
     if output is not None:
-        output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        _files.write(output, json.dumps(result, indent=2) + "\n")
     return 0 if reason is None else _cli.FAILURE
-
-
-def _run_config(path: Path) -> tuple[dict[str, Any], Path]:
-    """The config.json of a run's folder, {} without, and the path of the model."""
-    if not (path / "model.keras").is_file():
-        return {}, path
-    config = path / "config.json"
-    if not config.is_file():
-        return {}, path / "model.keras"
-    try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-        content["dataset"]["name"], content["recipe"]["dataset"]
-    except (ValueError, TypeError, LookupError) as error:
-        raise ValueError(f"{config} is damaged: {error!r}") from error
-    return content, path / "model.keras"
 
 
 def _check_shapes(model: "keras.Model", file: Path, interpreter: runtime.Interpreter) -> None:
@@ -163,9 +153,8 @@ def _check_shapes(model: "keras.Model", file: Path, interpreter: runtime.Interpr
         )
 
 
-def _images(model: "keras.Model", config: dict[str, Any]) -> _Images:
+def _images(model: "keras.Model", name: str | None, center_crop: float) -> _Images:
     shape = model.input_shape[1:]
-    name = _DATASET.value or (config["dataset"]["name"] if config else None)
     if _RANDOM.value or name is None:
         from bireal_keras.export.verification import random_samples
 
@@ -195,7 +184,7 @@ def _images(model: "keras.Model", config: dict[str, Any]) -> _Images:
         image_size=shape[0],
         num_classes=classes,
         batch_size=32,
-        center_crop=config["recipe"]["dataset"].get("center_crop", 1.0) if config else 1.0,
+        center_crop=center_crop,
     )
     values, one_hot = (np.concatenate(arrays) for arrays in zip(*batches.as_numpy_iterator()))
     labels = one_hot.argmax(axis=1) if is_classifier else None

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bireal_keras._checks import check_share
 from bireal_keras.tflite import flatbuffer
 from bireal_keras.tflite import metadata_schema as schema
 from bireal_keras.tflite.labels import LABELS_NAME, read_labels
@@ -81,11 +82,7 @@ class Metadata:
             raise ValueError(
                 f"`image_size` must be from 1 to {_MAX_SIZE}. Received: {self.image_size}."
             )
-        share = self.center_crop
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
-            raise ValueError(
-                f"`center_crop` must be a number in (0, 1]. Received: center_crop={share!r}."
-            )
+        check_share(center_crop=self.center_crop)
 
 
 def read_metadata(model: bytes | str | os.PathLike[str]) -> Metadata:

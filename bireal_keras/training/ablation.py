@@ -23,11 +23,12 @@ from typing import Any
 
 import ml_collections
 
-from bireal_keras import training
-from bireal_keras._keras import keras
+from bireal_keras import _files, training
 from bireal_keras.training import recipe, run_folder
 
-# Every axis and its choices, the paper's first. All but the last are `AblationNet18`'s.
+# Every axis and its choices, the paper's first: the one list of them, which the command reads
+# without TensorFlow. All but the last axis are arguments of `AblationNet18`, which knows the
+# choices by the same names.
 AXES: dict[str, tuple[str, ...]] = {
     "shortcuts": ("per_conv", "resnet", "none"),
     "activation": ("approx_sign", "ste_sign"),
@@ -129,11 +130,14 @@ def run(
         ValueError: the recipe, the dataset or the folder cannot be used, or the folder holds
             a study of another recipe.
         FloatingPointError: a run's loss became NaN or infinite.
-        training.Terminated: SIGTERM came. What was being trained has been saved.
+        training.Terminated: SIGTERM or Ctrl-C came. What was being trained has been saved.
     """
+    # Here, so that the command offers the axes without waiting for TensorFlow.
+    from bireal_keras._keras import keras
+
     recipe.check(config)
     for field in _UNWANTED:
-        if field in config:
+        if recipe.is_set(config, field):
             raise ValueError(f"The recipe of an ablation must be without the field `{field}`.")
     if config.model.name != _MODEL:
         raise ValueError(
@@ -157,13 +161,13 @@ def run(
     is_study = (folder / "config.json").is_file()
     run_folder.check_output_dir(folder, resume=is_study)
     if is_study:
-        run_folder.check_same_run(folder, description)
+        run_folder.check_same_run(folder, description, recipe.DEFAULTS)
 
     runs = _plan(config, cells, seeds, pretrain_epochs, folder)
     for run_config in runs.values():
         recipe.check(run_config)
     folder.mkdir(parents=True, exist_ok=True)
-    run_folder.write(folder / "config.json", run_folder.to_json(description))
+    _files.write(folder / "config.json", run_folder.to_json(description))
     for number, (run_dir, run_config) in enumerate(runs.items(), start=1):
         name = f"{run_dir.parent.name} {run_dir.name}"
         if (run_dir / "metrics.json").is_file():
@@ -204,7 +208,7 @@ def _plan(
         run_config.model.update(name="AblationNet18", **model)
         run_config.update(seed=seed, **fields)
         if "stages" in fields:
-            del run_config.epochs
+            del run_config.epochs, run_config.start
         runs[path] = run_config
 
     for seed, cell in itertools.product(seeds, cells):
@@ -258,8 +262,8 @@ def write_tables(output_dir: str | os.PathLike[str]) -> None:
     folder = Path(output_dir).expanduser()
     results = read_results(folder)
     description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    run_folder.write(folder / "ablation.csv", _csv(results))
-    run_folder.write(folder / "ablation.md", _markdown(results, description))
+    _files.write(folder / "ablation.csv", _csv(results))
+    _files.write(folder / "ablation.md", _markdown(results, description))
     if results:
         _plot(results, folder / "ablation.png")
 
@@ -358,6 +362,5 @@ def _plot(results: list[Result], path: Path) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     FigureCanvasAgg(figure)
-    partial = path.with_name(f"partial.{path.name}")
-    figure.savefig(partial, dpi=150, format="png")
-    os.replace(partial, path)
+    with _files.replacing(path) as partial:
+        figure.savefig(partial, dpi=150, format="png")

@@ -11,24 +11,41 @@ from bireal_keras._keras import keras
 from bireal_keras.training import checkpoints
 from bireal_keras.training.checkpoints import Position
 
+# Without a terminal, training shows at least this often that it goes on.
+_LINE_SECONDS = 60.0
+_HAPPENED = {signal.SIGTERM: "Terminated", signal.SIGINT: "Interrupted"}
+
 
 class Terminated(Exception):
-    """Training was asked to stop, by SIGTERM, and has saved where it was."""
+    """Training was asked to stop, by SIGTERM or Ctrl-C, and has saved where it was.
+
+    Attributes:
+        signal: which of the two, SIGTERM or SIGINT.
+    """
+
+    def __init__(self, message: str, number: signal.Signals = signal.SIGTERM):
+        super().__init__(message)
+        self.signal = number
 
 
 class TerminationRequest:
-    """Within its context, SIGTERM only sets `received`."""
+    """Within its context, SIGTERM and Ctrl-C are only noted, in `received`.
+
+    A second Ctrl-C interrupts at once, as ever.
+    """
 
     def __init__(self) -> None:
-        self.received = False
+        self.received: signal.Signals | None = None
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
+        if number == signal.SIGINT and self.received is not None:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)
 
     def __enter__(self) -> "TerminationRequest":
         # Elsewhere Python allows no handlers, and whoever made the thread has theirs.
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGTERM, self._receive)
+            self._previous = {number: signal.signal(number, self._receive) for number in _HAPPENED}
         return self
 
     def __exit__(
@@ -38,7 +55,8 @@ class TerminationRequest:
         traceback: TracebackType | None,
     ) -> None:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._previous)
+            for number, previous in self._previous.items():
+                signal.signal(number, previous)
 
 
 class StopOnInvalidLoss(keras.callbacks.Callback):
@@ -58,7 +76,7 @@ class StopOnInvalidLoss(keras.callbacks.Callback):
 
 
 class EpochFigures(keras.callbacks.Callback):
-    """Completes an epoch's logs, and prints them on one line.
+    """Completes an epoch's logs, and prints them on one line; within a long one, how far it is.
 
     Adds the stage where there are several, the learning_rate of the last step and the
     seconds. In an epoch that began before the run was resumed, `start.figures` are counted in.
@@ -83,12 +101,32 @@ class EpochFigures(keras.callbacks.Callback):
         super().__init__()
         self._start, self._steps, self._epochs = start, steps, epochs
         self._stage, self._print_them = stage, print_them
+        self._last_line = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         resumed = epoch == self._start.epoch
         self.first_step = self._start.step if resumed else 0
         self._before = self._start.figures if resumed else {}
         self._began = time.perf_counter() - self._before.get("seconds", 0.0)
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        if self._line_is_due():
+            step = self.first_step + batch + 1
+            figures = self.so_far(logs, step)
+            self._print(f", step {step:,} of {self._steps:,}: {_told(figures)}")
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        if self._line_is_due():
+            self._print(f", validation, batch {batch + 1:,}: {_told(logs)}")
+
+    def _line_is_due(self) -> bool:
+        return self._print_them and time.monotonic() - self._last_line >= _LINE_SECONDS
+
+    def _print(self, text: str) -> None:
+        stage = f"stage {self._stage[1]}, " if self._stage else ""
+        print(f"{stage}epoch {self._epoch + 1}/{self._epochs}{text}", flush=True)
+        self._last_line = time.monotonic()
 
     def so_far(self, logs: dict[str, float], step: int) -> dict[str, float]:
         """Means over the epoch's first `step` steps, from the `logs` of this process."""
@@ -109,9 +147,22 @@ class EpochFigures(keras.callbacks.Callback):
         if self._stage:
             logs["stage"] = self._stage[0]
         if self._print_them:
-            stage = f"stage {self._stage[1]}, " if self._stage else ""
-            told = ", ".join(f"{key} {value:.4g}" for key, value in logs.items() if key != "stage")
-            print(f"{stage}epoch {epoch + 1}/{self._epochs}: {told}", flush=True)
+            self._print(f": {_told(logs)}")
+
+
+def _told(figures: dict[str, float]) -> str:
+    return ", ".join(f"{key} {value:.4g}" for key, value in figures.items() if key != "stage")
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Offers each epoch's weights to `best`."""
+
+    def __init__(self, best: checkpoints.BestEpoch):
+        super().__init__()
+        self._best = best
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        self._best.offer(self.model, epoch, logs["val_accuracy"])
 
 
 class SaveCheckpoints(keras.callbacks.Callback):
@@ -167,7 +218,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         if not self._alone:
             return False
         seconds = time.monotonic() - self._last_time
-        return self._request.received or (
+        return self._request.received is not None or (
             self._every_seconds is not None and seconds >= self._every_seconds
         )
 
@@ -177,9 +228,10 @@ class SaveCheckpoints(keras.callbacks.Callback):
         state = checkpoints.state_of(self.model, self.model.optimizer)
         path = self._saved.save(state, position) if self._writes else None
         self._last_time = time.monotonic()
-        if self._request.received:
+        number = self._request.received
+        if number:
             where = f"saved {path}" if path else f"the newest checkpoint is {self._saved.newest()}"
-            raise Terminated(f"Terminated at {position}: {where}.")
+            raise Terminated(f"{_HAPPENED[number]} at {position}: {where}.", number)
 
 
 def create(
@@ -191,6 +243,7 @@ def create(
     epochs: int,
     stage: tuple[int, str] | None = None,
     interactive: bool = False,
+    best: checkpoints.BestEpoch | None = None,
     every_seconds: float | None,
     every_steps: int | None,
     writes: bool,
@@ -202,6 +255,7 @@ def create(
     Args:
         run_dir: where log.csv and tensorboard/ go.
         interactive: whether Keras's progress bar prints the figures.
+        best: keeps the weights of the best epoch, if any are to be kept.
         saved, start, steps, epochs, stage, every_seconds, every_steps, writes, request, alone:
             see `EpochFigures` and `SaveCheckpoints`.
     """
@@ -216,6 +270,7 @@ def create(
         StopOnInvalidLoss(saved),
         figures,
         *(logs if writes else []),
+        *([] if best is None else [KeepBest(best)]),
         # Last: an epoch that has a checkpoint is complete in every log.
         SaveCheckpoints(
             saved,

@@ -6,7 +6,6 @@ a run can be killed at any time. Each array has a checksum: a file that was cut 
 rotted is noticed, and the one before it is taken.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -19,6 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from bireal_keras import _files
 from bireal_keras._keras import keras
 
 _NAME = re.compile(r"epoch-(\d+)-step-(\d+)\.npz")
@@ -52,12 +52,12 @@ class Checkpoints:
     """The checkpoints of a run, `epoch-0003-step-000042.npz`, of which the newest are kept."""
 
     def __init__(self, folder: str | os.PathLike[str], *, keep: int = 3):
-        self._folder = Path(folder)
+        self.folder = Path(folder)
         self._keep = keep
 
     def paths(self) -> list[Path]:
         """From the oldest to the newest."""
-        found = [(path, _NAME.fullmatch(path.name)) for path in self._folder.glob("*.npz")]
+        found = [(path, _NAME.fullmatch(path.name)) for path in self.folder.glob("*.npz")]
         return [
             path
             for _, path in sorted(
@@ -76,19 +76,11 @@ class Checkpoints:
             if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
                 warnings.warn(f"No checkpoint at {position}: {name} is not finite.", stacklevel=2)
                 return None
-        path = self._folder / f"epoch-{position.epoch:04}-step-{position.step:06}.npz"
-        partial = self._folder / f"partial.{path.name}"
-        described = np.array(json.dumps(dataclasses.asdict(position)))
+        path = self.folder / f"epoch-{position.epoch:04}-step-{position.step:06}.npz"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                _write(file, {_POSITION: described, **arrays})
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _write_file(path, arrays, position)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             warnings.warn(
                 f"No checkpoint at {position}: cannot write {path}: {error}. The newest is "
                 f"{self.newest()}.",
@@ -119,11 +111,68 @@ class Checkpoints:
                     stacklevel=2,
                 )
         if self.paths():
-            raise ValueError(f"None of the checkpoints in {self._folder} can be read.")
+            raise ValueError(f"None of the checkpoints in {self.folder} can be read.")
         return None
 
 
+class BestEpoch:
+    """The weights of a stage's best epoch, that with the highest validation accuracy.
+
+    They are in memory, and in the file `best.npz` for a run that is resumed.
+
+    Args:
+        folder: where that is.
+        stage: the stage, from 0; what the file holds of another one does not count.
+        writes: whether this process writes the file. Across machines all of them read it.
+
+    Attributes:
+        epoch: which epoch of the run it is, from 0; None before there is one.
+        accuracy: that on the validation split.
+        weights: as `model.get_weights` gives them.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], stage: int, *, writes: bool):
+        self._path = Path(folder) / "best.npz"
+        self._stage, self._writes = stage, writes
+        self.epoch: int | None = None
+        self.accuracy = -np.inf
+        self.weights: list[np.ndarray] = []
+        if self._path.is_file():
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            arrays, position = _read(self._path)
+        except (*_DAMAGE, OSError) as error:
+            warnings.warn(f"Cannot read the best epoch, {self._path}: {error}", stacklevel=3)
+            return
+        if position.stage == self._stage:
+            self.epoch, self.accuracy = position.epoch, position.figures["val_accuracy"]
+            self.weights = [arrays[name] for name in sorted(arrays)]
+
+    def offer(self, model: keras.Model, epoch: int, accuracy: float) -> None:
+        """Takes an epoch's weights if it is better than those before. All machines call it."""
+        if not accuracy > self.accuracy:
+            return
+        self.epoch, self.accuracy, self.weights = epoch, accuracy, model.get_weights()
+        if not self._writes:
+            return
+        figures = {"val_accuracy": float(accuracy)}
+        arrays = {f"model/{i:04}": weight for i, weight in enumerate(self.weights)}
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            _write_file(self._path, arrays, Position(self._stage, epoch, figures=figures))
+        except OSError as error:
+            warnings.warn(f"Cannot write the best epoch, {self._path}: {error}", stacklevel=2)
+
+
 _DAMAGE = (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def _write_file(path: Path, arrays: Arrays, position: Position) -> None:
+    described = np.array(json.dumps(dataclasses.asdict(position)))
+    with _files.replacing(path) as partial, partial.open("wb") as file:
+        _write(file, {_POSITION: described, **arrays})
 
 
 def _write(file: BinaryIO, arrays: Arrays) -> None:

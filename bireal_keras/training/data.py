@@ -63,12 +63,18 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class ImageDataset:
-    """A dataset for image classification; label i is `class_names[i]`."""
+    """A dataset for image classification; label i is `class_names[i]`.
+
+    Attributes:
+        class_sizes: how many images each class has, in both splits together; None where only
+            reading them all would tell.
+    """
 
     name: str
     class_names: tuple[str, ...]
     train: Split
     validation: Split
+    class_sizes: tuple[int, ...] | None = None
 
 
 def load(
@@ -131,7 +137,8 @@ def _load_mnist_5k() -> ImageDataset:
         return Split(examples, len(indices), tf.identity, len(indices))
 
     train, validation = _hold_out(labels)
-    return ImageDataset(MNIST_5K, tuple("0123456789"), split(train), split(validation))
+    sizes = tuple(np.bincount(labels).tolist())
+    return ImageDataset(MNIST_5K, tuple("0123456789"), split(train), split(validation), sizes)
 
 
 def _load_fake(name: str) -> ImageDataset:
@@ -186,7 +193,8 @@ def _load_folder(folder: Path) -> ImageDataset:
         examples = tf.data.Dataset.from_tensor_slices((paths[indices], labels[indices]))
         return Split(examples, len(indices), tf.io.read_file, len(indices))
 
-    return ImageDataset(str(folder), class_names, split(train), split(validation))
+    sizes = tuple(np.bincount(labels).tolist())
+    return ImageDataset(str(folder), class_names, split(train), split(validation), sizes)
 
 
 def _list_images(folder: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:

@@ -125,8 +125,13 @@ def distribute(
     batches: Callable[[tf.distribute.InputContext | None], tf.data.Dataset],
     strategy: tf.distribute.Strategy,
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """What `batches` returns, on one device for None, on several for each machine's part."""
-    if not tf.distribute.has_strategy():
+    """What `batches` returns, on one device for None, on several for each machine's part.
+
+    It may be called outside `strategy.scope()`.
+    """
+    with strategy.scope():
+        is_distributed = tf.distribute.has_strategy()
+    if not is_distributed:
         return batches(None)
     return strategy.distribute_datasets_from_function(batches)
 

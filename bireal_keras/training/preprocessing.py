@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from bireal_keras._checks import check_share
 from bireal_keras._keras import tf
 
 # From an image's height and width to the part of it to use: (top, left, height, width).
@@ -64,13 +65,6 @@ def preprocess(image: tf.Tensor, image_size: int, *, center_crop: float = 1.0) -
     """
     check_share(center_crop=center_crop)
     return _scale(_center_square(image, image_size, center_crop))
-
-
-def check_share(**arguments: Any) -> None:
-    """Raises a ValueError naming the first argument that is not a number in (0, 1]."""
-    for name, value in arguments.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
-            raise ValueError(f"`{name}` must be a number in (0, 1]. Received: {name}={value!r}.")
 
 
 def _crop(image: tf.Tensor, choose_box: _ChooseBox) -> tf.Tensor:

@@ -15,26 +15,29 @@ A recipe defines `get_config()`, which returns an `ml_collections.ConfigDict` of
     label_smoothing how much of the label is spread evenly over all classes, in [0, 1)
     seed            of the initial weights, the order of the images and their augmentation
 
-and, where they are wanted, of:
+and of these, which a recipe may leave out. `load` gives it those with their defaults:
 
     dataset.center_crop
                     side of the centre square that validation sees, as a share of an image's
-                    shorter side; 1 by default
+                    shorter side; 1.0
     optimizer.l2    adds l2 * w to the gradient of every convolution's and dense layer's
-                    kernel w, which is what Caffe and PyTorch call weight decay. (Keras's own
-                    `weight_decay` subtracts learning_rate * weight_decay * w instead.)
-    binary_weights  False leaves the kernels of 1-bit convolutions real and unclipped
+                    kernel w, which is what Caffe and PyTorch call weight decay; 0.0. (Keras's
+                    own `weight_decay` subtracts learning_rate * weight_decay * w instead.)
+    binary_weights  False leaves the kernels of 1-bit convolutions real and unclipped; True
     start           where the weights come from: "scratch", "previous" (the stage before),
-                    the name of an earlier stage, or the path of a Keras model
+                    the name of an earlier stage, or the path of a Keras model. None is
+                    "scratch", and in a stage that is not the first one "previous"
     precision       what training computes in: "float32" or "mixed_bfloat16", which is faster where
-                    the hardware has it. Weights and the trained model are float32
+                    the hardware has it. Weights and the trained model are float32; "float32"
     distillation    teacher: the name of an earlier stage or the path of a Keras model, from
-                    images in [-1, 1] to class probabilities
-                    weight: share of the teacher's probabilities in the labels, in (0, 1]
+                    images in [-1, 1] to class probabilities; None
+                    weight: share of the teacher's probabilities in the labels, in (0, 1]; 1.0
+    keep            which weights training ends with: the "last" epoch's, or the "best"
+                    epoch's, that with the highest validation accuracy; "last"
     reestimate_epochs
                     epochs of images to take BatchNorm's statistics from after training, with
-                    1-bit weights fixed at +-1; see `batch_norm.reestimate`
-    stages          what is trained one after the other: see below
+                    1-bit weights fixed at +-1; 0. See `batch_norm.reestimate`
+    stages          what is trained one after the other: see below; there is no default
 
 A run of several stages has a tuple `stages`, in which each has a `name`, its `epochs` and what
 differs from the fields above, but for dataset, seed and reestimate_epochs:
@@ -59,15 +62,16 @@ the batch size.
 layers (see `bireal_keras.blocks`), whatever the recipe.
 """
 
-import difflib
 import os
 import re
 import runpy
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
+
+from bireal_keras._checks import is_share, near
 
 _FOLDER = Path(__file__).parents[1] / "recipes"
 
@@ -90,11 +94,9 @@ def load(name_or_path: str | os.PathLike[str]) -> ConfigDict:
     name = os.fspath(name_or_path)
     path = _FOLDER / f"{name}.py" if name in list_recipes() else Path(name)
     if not path.is_file():
-        near = difflib.get_close_matches(path.stem, list_recipes())
-        hint = f" Near: {', '.join(near)}." if near else ""
         raise ValueError(
             f"A recipe must be one of {list_recipes()} or the path of a Python file. "
-            f"Received: {name!r}.{hint}"
+            f"Received: {name!r}.{near(path.stem, list_recipes())}"
         )
     try:
         get_config = runpy.run_path(str(path)).get("get_config")
@@ -107,7 +109,68 @@ def load(name_or_path: str | os.PathLike[str]) -> ConfigDict:
         config.stages = tuple(map(ConfigDict, config.stages))
         if "epochs" not in config:
             config.epochs = config_dict.placeholder(int)
+    for name, default in DEFAULTS.items():
+        group = name.partition(".")[0]
+        # What a stage says of its own optimizer, say, needs no common one.
+        if "." not in name or group in config or group == "distillation":
+            _add(config, name, default)
     return config.lock()
+
+
+def _add(config: ConfigDict, name: str, value: Any) -> None:
+    """Gives a config a field that it lacks, and a group for it."""
+    group = config
+    *groups, key = name.split(".")
+    for part in groups:
+        if part not in group:
+            group[part] = ConfigDict()
+        group = group[part]
+    if isinstance(group, ConfigDict) and key not in group:
+        group[key] = config_dict.placeholder(_FIELDS[name].type) if value is None else value
+
+
+def make_settable(config: ConfigDict, name: str) -> None:
+    """Gives a stage a field that it takes from the recipe so far: `stages[0].batch_size`.
+
+    Args:
+        config: what `load` returned.
+        name: of a field, as on the command line.
+
+    Raises:
+        ValueError: a recipe has no such field.
+    """
+    stages = config.get("stages", ())
+    known = _names(config)
+    for index, stage in enumerate(stages):
+        names = {*_names(stage), *(n for n in _FIELDS if n.split(".")[0] not in _OF_THE_WHOLE_RUN)}
+        known += [f"stages[{index}].{n}" for n in sorted(names)]
+    if name not in known:
+        raise ValueError(unknown_field(name, known))
+    match = re.fullmatch(r"stages\[(\d+)\]\.(.+)", name)
+    if match and match[2] in _FIELDS:
+        _add(stages[int(match[1])], match[2], None)
+
+
+def is_set(config: ConfigDict, name: str) -> bool:
+    """Whether a recipe says something else than the default of a field or of a group."""
+    if name not in config:
+        return False
+    defaults = {key: value for key, value in DEFAULTS.items() if key.partition(".")[0] == name}
+    if not defaults:
+        return True
+    return any(
+        (config[name].get(key.partition(".")[2]) if "." in key else config[name]) != value
+        for key, value in defaults.items()
+    )
+
+
+def _names(config: ConfigDict, prefix: str = "") -> list[str]:
+    names = []
+    for key, value in config.items():
+        names.append(f"{prefix}{key}")
+        if isinstance(value, ConfigDict):
+            names += _names(value, f"{prefix}{key}.")
+    return names
 
 
 def _int_from(minimum: int) -> Callable[[Any], bool]:
@@ -118,47 +181,75 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _positive(value: Any) -> bool:
-    return _number(value) and 0 < value < float("inf")
-
-
 def _string(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
 # Keras's "mixed_float16" needs a scaled loss, which these have the exponents to do without.
 _PRECISIONS = ("float32", "mixed_bfloat16")
+_KEEP = ("last", "best")
+_REQUIRED = object()
 
-_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "model.name": (_string, "a string"),
-    "model.num_classes": (_int_from(1), "a positive int"),
-    "dataset.image_size": (_int_from(1), "a positive int"),
-    "dataset.augmentation.name": (_string, "a string"),
-    "optimizer.name": (_string, "a string"),
-    "optimizer.learning_rate": (_positive, "a positive number"),
-    "schedule.name": (_string, "a string"),
-    "epochs": (_int_from(1), "a positive int"),
-    "batch_size": (_int_from(1), "a positive int"),
-    "label_smoothing": (lambda value: _number(value) and 0 <= value < 1, "a number in [0, 1)"),
-    # What NumPy accepts as a seed.
-    "seed": (lambda value: _int_from(0)(value) and value < 2**32, "an int in [0, 2**32)"),
-}
-_OPTIONAL_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "dataset.center_crop": (lambda value: _number(value) and 0 < value <= 1, "a number in (0, 1]"),
-    "optimizer.l2": (_positive, "a positive number"),
-    "binary_weights": (lambda value: isinstance(value, bool), "True or False"),
-    "start": (_string, "'scratch', 'previous', the name of an earlier stage or a path"),
-    "precision": (lambda value: value in _PRECISIONS, f"one of {_PRECISIONS}"),
-    "distillation.teacher": (_string, "the name of an earlier stage or a path"),
-    "distillation.weight": (
-        lambda value: _number(value) and 0 < value <= 1,
-        "a number in (0, 1]",
+
+class _Field(NamedTuple):
+    """What a field of a recipe may be.
+
+    Attributes:
+        type: of its value, which a value on the command line is read as.
+        accepts: whether a value makes sense.
+        meaning: what the value must be, in words.
+        default: of a recipe that leaves it out; None stands for what depends on the stage, or
+            for nothing at all.
+    """
+
+    type: type
+    accepts: Callable[[Any], bool]
+    meaning: str
+    default: Any = _REQUIRED
+
+
+_FIELDS = {
+    "model.name": _Field(str, _string, "a string"),
+    "model.num_classes": _Field(int, _int_from(1), "a positive int"),
+    "dataset.image_size": _Field(int, _int_from(1), "a positive int"),
+    "dataset.augmentation.name": _Field(str, _string, "a string"),
+    "dataset.center_crop": _Field(float, is_share, "a number in (0, 1]", 1.0),
+    "optimizer.name": _Field(str, _string, "a string"),
+    "optimizer.learning_rate": _Field(
+        float, lambda value: _number(value) and 0 < value < float("inf"), "a positive number"
     ),
-    "reestimate_epochs": (_int_from(1), "a positive int"),
+    "optimizer.l2": _Field(
+        float, lambda value: _number(value) and 0 <= value < float("inf"), "a number from 0", 0.0
+    ),
+    "schedule.name": _Field(str, _string, "a string"),
+    "epochs": _Field(int, _int_from(1), "a positive int"),
+    "batch_size": _Field(int, _int_from(1), "a positive int"),
+    "label_smoothing": _Field(
+        float, lambda value: _number(value) and 0 <= value < 1, "a number in [0, 1)"
+    ),
+    # What NumPy accepts as a seed.
+    "seed": _Field(
+        int, lambda value: _int_from(0)(value) and value < 2**32, "an int in [0, 2**32)"
+    ),
+    "binary_weights": _Field(bool, lambda value: isinstance(value, bool), "True or False", True),
+    "start": _Field(
+        str, _string, "'scratch', 'previous', the name of an earlier stage or a path", None
+    ),
+    "precision": _Field(
+        str, lambda value: value in _PRECISIONS, f"one of {_PRECISIONS}", "float32"
+    ),
+    "distillation.teacher": _Field(str, _string, "the name of an earlier stage or a path", None),
+    "distillation.weight": _Field(float, is_share, "a number in (0, 1]", 1.0),
+    "keep": _Field(str, lambda value: value in _KEEP, f"one of {_KEEP}", "last"),
+    "reestimate_epochs": _Field(int, _int_from(0), "an int from 0", 0),
+}
+# Of the fields that a recipe may leave out.
+DEFAULTS = {
+    name: field.default for name, field in _FIELDS.items() if field.default is not _REQUIRED
 }
 # The other groups take the arguments of what they name.
 _CLOSED = {
-    "": {field.split(".")[0] for field in [*_CHECKS, *_OPTIONAL_CHECKS]},
+    "": {name.split(".")[0] for name in _FIELDS},
     "dataset": {"image_size", "augmentation", "center_crop"},
     "distillation": {"teacher", "weight"},
 }
@@ -189,7 +280,7 @@ def check(config: ConfigDict) -> None:
     for index, stage in enumerate(config.stages):
         prefix = f"stages[{index}]."
         _check_stage_name(stage, prefix, names)
-        fields = {key: value for key, value in stage.items() if key != "name"}
+        fields = {key: value for key, value in stage.items() if key != "name" and value is not None}
         _check_known(fields, prefix, _OF_THE_WHOLE_RUN)
         _check_fields(_merged(common, fields), prefix)
         names.append(stage.name)
@@ -208,17 +299,21 @@ def _check_stage_name(stage: ConfigDict, prefix: str, earlier: list[str]) -> Non
 
 
 def _check_fields(config: ConfigDict, prefix: str) -> None:
-    for field, (accepts, meaning) in {**_CHECKS, **_OPTIONAL_CHECKS}.items():
+    distillation = config.get("distillation") or {}
+    is_weighted = distillation.get("weight", 1.0) != 1.0
+    for name, field in _FIELDS.items():
         value: Any = config
-        for key in field.split("."):
+        for key in name.split("."):
             value = value.get(key, _MISSING) if isinstance(value, ConfigDict) else _MISSING
-        in_group = field == "distillation.teacher" and "distillation" in config
-        if value is _MISSING and (field in _CHECKS or in_group):
-            raise ValueError(f"The recipe lacks the field `{prefix}{field}`: {meaning}.")
-        if value is not _MISSING and not accepts(value):
+        # None is what `load` sets where there is no default.
+        is_missing = value is _MISSING or (value is None and name in DEFAULTS)
+        is_needed = name not in DEFAULTS or (name == "distillation.teacher" and is_weighted)
+        if is_missing and is_needed:
+            raise ValueError(f"The recipe lacks the field `{prefix}{name}`: {field.meaning}.")
+        if not is_missing and not field.accepts(value):
             raise ValueError(
-                f"The recipe's field `{prefix}{field}` must be {meaning}. "
-                f"Received: {prefix}{field}={value!r}."
+                f"The recipe's field `{prefix}{name}` must be {field.meaning}. "
+                f"Received: {prefix}{name}={value!r}."
             )
     _check_known(config, prefix)
 
@@ -237,9 +332,8 @@ def _check_known(
 
 def unknown_field(field: str, known: list[str]) -> str:
     """What to say to someone who set a field that the recipe does not have."""
-    near = difflib.get_close_matches(field, known)
-    hint = f"Near: {', '.join(near)}" if near else f"Fields: {', '.join(sorted(known))}"
-    return f"A recipe has no field `{field}`. {hint}."
+    hint = near(field, known) or f" Fields: {', '.join(sorted(known))}."
+    return f"A recipe has no field `{field}`.{hint}"
 
 
 def stages(config: ConfigDict) -> list[ConfigDict]:
@@ -248,16 +342,18 @@ def stages(config: ConfigDict) -> list[ConfigDict]:
     Their `epochs` are scaled to the recipe's own, where it says how many. `start`,
     `binary_weights` and `name` are always there. A recipe without stages is one stage.
     """
-    common = {key: value for key, value in config.items() if key not in ("stages", "epochs")}
+    said = {key: value for key, value in config.items() if value is not None}
+    common = {key: value for key, value in said.items() if key not in ("stages", "epochs")}
     if "stages" not in config:
-        return [_merged({"binary_weights": True, "start": "scratch", "name": "only"}, config)]
+        return [_merged({"binary_weights": True, "start": "scratch", "name": "only"}, said)]
     epochs = [stage.epochs for stage in config.stages]
     if config.get("epochs") is not None:
         epochs = _shares(config.epochs, epochs)
     result = []
     for index, stage in enumerate(config.stages):
         start = "previous" if index else "scratch"
-        fields = {**stage, "epochs": epochs[index]}
+        own = {key: value for key, value in stage.items() if value is not None}
+        fields = {**own, "epochs": epochs[index]}
         result.append(_merged({"binary_weights": True, "start": start, **common}, fields))
     return result
 
@@ -268,7 +364,8 @@ def _merged(common: Mapping[str, Any], fields: Mapping[str, Any]) -> ConfigDict:
     for key, value in fields.items():
         is_group = isinstance(value, ConfigDict)
         if is_group and key in common and (key == "model" or "name" not in value):
-            value = {**common[key], **value}
+            own = {name: field for name, field in value.items() if field is not None}
+            value = {**common[key], **own}
         merged[key] = value
     return ConfigDict(merged, type_safe=False)
 

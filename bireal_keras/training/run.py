@@ -8,7 +8,7 @@ from typing import Any
 
 import ml_collections
 
-from bireal_keras import _keras_model, batch_norm
+from bireal_keras import _files, _keras_model, batch_norm
 from bireal_keras._keras import keras, tf
 from bireal_keras.training import (
     callbacks,
@@ -17,6 +17,7 @@ from bireal_keras.training import (
     distribution,
     optimizers,
     preprocessing,
+    provenance,
     recipe,
     run_folder,
     step,
@@ -26,6 +27,9 @@ from bireal_keras.training.checkpoints import Position
 from bireal_keras.training.stages import create_model
 
 __all__ = ["Terminated", "train_and_evaluate"]
+
+# With more, the line at the start does not say how many images each has.
+_MAX_CLASSES = 12
 
 
 def train_and_evaluate(
@@ -52,7 +56,7 @@ def train_and_evaluate(
                        where there are several
         tensorboard/   the same for TensorBoard
         checkpoints/   weights, optimizer and position after each epoch and in between; the
-                       newest three
+                       newest three, and the best epoch's weights if the recipe keeps them
         stages/        in a run of several stages, the model that each but the last ended with
         model.keras    the trained model: float32 images in [-1, 1] to probabilities
         metrics.json   what this function returns
@@ -83,12 +87,13 @@ def train_and_evaluate(
         ValueError: the recipe, the dataset, `output_dir` or the strategy cannot be used, or
             the run to resume is another one. Nothing has been written.
         FloatingPointError: the loss became NaN or infinite.
-        Terminated: SIGTERM came while training. The run has been saved, to be resumed.
+        Terminated: SIGTERM or Ctrl-C came while training. The run has been saved, to be
+            resumed.
     """
     recipe.check(config)
     run_dir = Path(output_dir).expanduser()
     run_folder.check_output_dir(run_dir, resume)
-    git_state = run_folder.git_state()
+    git_state = provenance.git_state()
     # Before TensorFlow's first operation.
     devices = distribution.create_strategy(strategy)
     if deterministic:
@@ -116,15 +121,16 @@ def train_and_evaluate(
     }
     arrays, position = None, Position()
     if resume:
-        run_folder.check_same_run(run_dir, description)
+        run_folder.check_same_run(run_dir, description, recipe.DEFAULTS)
         arrays, position = run.saved.load() or (arrays, position)
     run.check(position)
 
     if run.writes:
         run_dir.mkdir(parents=True, exist_ok=True)
-        run_folder.write(run_dir / "config.json", run_folder.to_json(description))
-        run_folder.write(run_dir / "labels.txt", "\n".join(images.class_names) + "\n")
+        _files.write(run_dir / "config.json", run_folder.to_json(description))
+        _files.write(run_dir / "labels.txt", "\n".join(images.class_names) + "\n")
         run_folder.keep_epochs(run_dir / "log.csv", position.epoch)
+        print(_describe(images, run.models[-1]), flush=True)
     for index in range(position.stage, len(run.stages)):
         run.train(index, position, arrays)
         arrays, position = None, Position(index + 1, run.end_of(index))
@@ -141,11 +147,11 @@ def train_and_evaluate(
         "epochs": run.epochs,
         "seconds": sum(float(row["seconds"]) for row in rows),
         "seed": config.seed,
-        "versions": run_folder.versions(),
+        "versions": provenance.versions(),
         "git": git_state,
     }
     _save(model, run_dir / "model.keras")
-    run_folder.write(run_dir / "metrics.json", run_folder.to_json(metrics))
+    _files.write(run_dir / "metrics.json", run_folder.to_json(metrics))
     return metrics
 
 
@@ -179,7 +185,7 @@ class _Run:
             self._augmentation(stage)
             if stage.start != "scratch":
                 _keras_model.check_fits(self._source(index, "start"), self.models[index])
-            if "distillation" in stage:
+            if _has_teacher(stage):
                 teacher = self._source(index, "distillation.teacher")
                 step.check_teacher(teacher, self.models[index], stage.distillation.teacher)
         for index in range(position.stage):
@@ -207,7 +213,7 @@ class _Run:
             trained = distribution.replicate(model, self.strategy)
             trained = _keras_model.with_precision(trained, stage.get("precision", "float32"))
             teacher = None
-            if "distillation" in stage:
+            if _has_teacher(stage):
                 teacher = distribution.replicate(
                     self._source(index, "distillation.teacher"), self.strategy
                 )
@@ -216,12 +222,23 @@ class _Run:
             trained.compile(optimizer, _loss(stage), metrics=["accuracy"])
             if arrays is not None:
                 checkpoints.restore(arrays, trained, optimizer)
+        best = None
+        if stage.get("keep") == "best":
+            best = checkpoints.BestEpoch(self.saved.folder, index, writes=self.writes)
         with callbacks.TerminationRequest() as request:
             # An epoch that is resumed in its middle, then whole ones.
             middle = position.epoch + 1 if position.step else position.epoch
             for start, end in ((position, middle), (Position(index, middle), self.end_of(index))):
                 if start.epoch < end:
-                    self._fit(trained, index, start, end, request)
+                    self._fit(trained, index, start, end, request, best)
+        if best is not None and best.epoch is not None:
+            trained.set_weights(best.weights)
+            if self.writes:
+                print(
+                    f"keeping the weights of epoch {best.epoch + 1}, the best: validation accuracy "
+                    f"{best.accuracy:.2%}",
+                    flush=True,
+                )
         _keras_model.carry_weights(trained, model)
         if self.writes and index + 1 < len(self.stages):
             self._stage_path(index).parent.mkdir(exist_ok=True)
@@ -234,6 +251,7 @@ class _Run:
         start: Position,
         end: int,
         request: callbacks.TerminationRequest,
+        best: checkpoints.BestEpoch | None,
     ) -> None:
         """Trains from a position to the end of epoch `end` - 1, with everything around it."""
         stage, steps = self.stages[index], self._steps(self.stages[index])
@@ -266,6 +284,7 @@ class _Run:
                 epochs=self.epochs,
                 stage=name,
                 interactive=interactive,
+                best=best,
                 every_seconds=None if minutes is None else 60 * minutes,
                 every_steps=self.checkpoint_steps,
                 writes=self.writes,
@@ -352,6 +371,26 @@ class _Run:
         return self._others[name]
 
 
+def _has_teacher(stage: ml_collections.ConfigDict) -> bool:
+    return stage.get("distillation", {}).get("teacher") is not None
+
+
+def _describe(images: data.ImageDataset, model: keras.Model) -> str:
+    """What is about to be trained on what, in one line."""
+    names = images.class_names
+    classes = f"{len(names):,} classes"
+    counts = images.class_sizes
+    if counts is not None:
+        each = [f"{name} {count:,}" for name, count in zip(names, counts)]
+        if len(each) > _MAX_CLASSES:
+            each = [f"{min(counts):,} to {max(counts):,} images each"]
+        classes += f" ({', '.join(each)})"
+    return (
+        f"{images.name}: {classes}, {images.train.size:,} images to train and "
+        f"{images.validation.size:,} to validate; {model.name}, {model.count_params():,} parameters"
+    )
+
+
 def _loss(stage: ml_collections.ConfigDict) -> keras.losses.Loss:
     return keras.losses.CategoricalCrossentropy(label_smoothing=stage.label_smoothing)
 
@@ -359,6 +398,5 @@ def _loss(stage: ml_collections.ConfigDict) -> keras.losses.Loss:
 def _save(model: keras.Model, path: Path) -> None:
     # Without the optimizer, which `compile` would tie to the file.
     finished = keras.Model(model.inputs, model.outputs, name=model.name)
-    partial = path.with_name(f"partial.{path.name}")
-    finished.save(partial)
-    os.replace(partial, path)
+    with _files.replacing(path) as partial:
+        finished.save(partial)

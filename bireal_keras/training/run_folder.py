@@ -1,18 +1,110 @@
-"""The files of a training run but its checkpoints: what was run, and what came out."""
+"""The folder of a training run but for its checkpoints: what was run, and what came out.
+
+Commands read it on devices, too: this module imports no TensorFlow.
+"""
 
 import csv
-import importlib.metadata
+import dataclasses
 import json
 import os
-import platform
-import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
+from bireal_keras import _files
+from bireal_keras._checks import check_share
 
-import bireal_keras
-from bireal_keras._keras import lq, tf
+_Value = TypeVar("_Value")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run's folder, each file of which is read when it is asked for; see `open_run`.
+
+    What is asked for raises a ValueError where its file cannot be used.
+    """
+
+    folder: Path
+
+    @property
+    def model(self) -> Path:
+        """The trained Keras model, which has to be there."""
+        path = self.folder / "model.keras"
+        if not path.is_file():
+            raise ValueError(f"There is no {path}.")
+        return path
+
+    @property
+    def tflite(self) -> Path:
+        """The file that bireal-export made of the model, which has to be there."""
+        path = self.folder / "model.tflite"
+        if not path.is_file():
+            raise ValueError(
+                f"There is no {path}. bireal-export --model_dir={self.folder} writes it."
+            )
+        return path
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The names of the classes in the order of the model's outputs; None without any."""
+        path = self.folder / "labels.txt"
+        return read_lines(path) if path.is_file() else None
+
+    @property
+    def center_crop(self) -> float:
+        """What validation saw of an image; see `bireal_keras.training.recipe`."""
+
+        def read(config: Any) -> float:
+            share = config["recipe"]["dataset"].get("center_crop", 1.0)
+            check_share(center_crop=share)
+            return share
+
+        return self._read_config(read, 1.0)
+
+    @property
+    def dataset(self) -> str | None:
+        """The name of the dataset, as `data.load` takes it; None where nothing says it."""
+        return self._read_config(lambda config: config["dataset"]["name"], None)
+
+    def _read_config(self, read: Callable[[Any], _Value], default: _Value) -> _Value:
+        """What `read` takes from config.json; `default` where there is none."""
+        path = self.folder / "config.json"
+        if not path.is_file():
+            return default
+        try:
+            return read(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged: {error!r}") from error
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Opens the folder that `training.train_and_evaluate` wrote.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {folder}.")
+    return Run(folder)
+
+
+def is_run(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is the folder of a finished run, and not that of a SavedModel, say."""
+    return (Path(path).expanduser() / "model.keras").is_file()
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file.
+
+    Raises:
+        ValueError: it is not text in UTF-8.
+        OSError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8: {error}") from error
 
 
 def check_output_dir(run_dir: Path, resume: bool) -> None:
@@ -30,14 +122,24 @@ def check_output_dir(run_dir: Path, resume: bool) -> None:
         raise ValueError(f"`output_dir` is not empty: {run_dir}.")
 
 
-def check_same_run(run_dir: Path, description: dict[str, Any]) -> None:
-    """Raises a ValueError unless config.json describes this very run."""
+def check_same_run(
+    run_dir: Path, description: dict[str, Any], defaults: Mapping[str, Any] | None = None
+) -> None:
+    """Raises a ValueError unless config.json describes this very run.
+
+    Args:
+        run_dir: the folder of the run.
+        description: what config.json has to say.
+        defaults: of fields of the recipe that an older version did not write down.
+    """
     path = run_dir / "config.json"
     try:
         before = _flatten(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    now = _flatten(json.loads(to_json(description)))
+    unsaid = {f"recipe.{name}": value for name, value in (defaults or {}).items()}
+    before = {**unsaid, **before}
+    now = {**unsaid, **_flatten(json.loads(to_json(description)))}
     for field in sorted({*before, *now}):
         if before.get(field) != now.get(field):
             raise ValueError(
@@ -65,7 +167,7 @@ def keep_epochs(log: Path, epochs: int) -> None:
     """Drops from log.csv what came after the checkpoint: it will be trained again."""
     if log.exists():
         lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-        write(log, "".join(lines[: epochs + 1] if epochs else []))
+        _files.write(log, "".join(lines[: epochs + 1] if epochs else []))
 
 
 def read_log(log: Path) -> list[dict[str, str]]:
@@ -76,40 +178,5 @@ def read_log(log: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def write(path: Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
-    partial = path.with_name(f"partial.{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
 def to_json(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=2) + "\n"
-
-
-def versions() -> dict[str, str]:
-    """Of everything that the numbers of a run depend on."""
-    return {
-        "bireal_keras": bireal_keras.__version__,
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "tf_keras": importlib.metadata.version("tf_keras"),
-        "larq": lq.__version__,
-        "numpy": np.__version__,
-    }
-
-
-def git_state() -> dict[str, Any] | None:
-    """Revision of this package's source tree, or None where it is in no repository."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    try:
-        # Installed into a virtual environment inside someone's project, it is not theirs.
-        git("ls-files", "--error-unmatch", "__init__.py")
-        status = git("status", "--porcelain", "--untracked-files=no")
-        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(status)}
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -15,7 +15,7 @@ from lce_ops import Bconv2d, Op, Tensor, build_model, constant, pack
 from PIL import Image
 
 from bireal_keras.runtime import Interpreter, Metadata, Normalization, load_image
-from bireal_keras.runtime.results import Guess, TextWriter, top_k
+from bireal_keras.runtime.results import top_k
 from bireal_keras.tflite.metadata_writer import embed
 
 SIZE = (4, 4)
@@ -89,6 +89,22 @@ def test_names_the_classes(model, tmp_path):
             ["bright", "dark", "dark", "dark"],
         )
     )
+
+
+def test_takes_the_folder_of_a_run(model, tmp_path):
+    image = picture(tmp_path / "night.png", (3, 2, 9))
+    run = tmp_path / "run"
+    run.mkdir()
+    result = classify(run, image)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"bireal-classify: There is no {run}/model.tflite. bireal-export --model_dir={run} "
+        "writes it.\n"
+    )
+    (run / "model.tflite").write_bytes(model.read_bytes())
+    result = classify(run, image)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[1] == "  100.0%  dark"
 
 
 def test_normalization_and_crop_are_the_files(tmp_path):
@@ -251,34 +267,6 @@ def test_needs_a_model_and_images(args):
     assert result.returncode == 2
     assert "a model and images, or a model and --camera, are needed" in result.stderr
     assert len(result.stderr.splitlines()) == 1
-
-
-def test_top_k():
-    scores = np.array([0.1, 0.6, 0.1, 0.2], np.float32)
-    assert [guess.index for guess in top_k(scores, None, 3)] == [1, 3, 0]
-    assert top_k(scores, None, 1)[0].name == "class 1"
-    assert top_k(scores, list("abcd"), 9)[-1].label == "c"
-    # Sigmoids need not add up to 1; logits become probabilities.
-    sigmoids = np.array([0.9, 0.8], np.float32)
-    assert [guess.probability for guess in top_k(sigmoids, None, 2)] == sigmoids.tolist()
-    logits = np.array([0, 1000, 999], np.float32)
-    probabilities = [guess.probability for guess in top_k(logits, None, 3)]
-    np.testing.assert_allclose(probabilities, [1 / (1 + np.exp(-1)), 1 / (1 + np.e), 0])
-    with pytest.raises(ValueError, match="the model gives NaN or infinity"):
-        top_k(np.array([0.1, np.nan], np.float32), None, 1)
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_a_camera_writes_over_its_last_result():
-    for file, between in ((Terminal(), "\x1b[2A\x1b[J"), (io.StringIO(), "")):
-        writer = TextWriter(file, in_place=True)
-        for label, probability in (("dark", 1.0), ("bright", 0.75)):
-            writer.write("camera 0", [Guess(0, label, probability)])
-        assert file.getvalue() == f"camera 0\n  100.0%  dark\n{between}camera 0\n   75.0%  bright\n"
 
 
 def test_a_model_that_gives_nan(tmp_path):

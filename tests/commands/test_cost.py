@@ -64,7 +64,7 @@ def test_model_of_the_zoo():
     ("arguments", "status", "message"),
     [
         ([], 2, "exactly one model is needed. Received: 0. See bireal-cost --help."),
-        (["BiRealNet"], 1, "MODEL must be a file, .* BiRealNet18.* Received: BiRealNet."),
+        (["BiRealNet"], 1, "MODEL must be a file, .* Received: BiRealNet\\. Near: BiRealNet50, .*"),
         (["missing.tflite"], 1, ".*missing.tflite.*"),
         (["x.tflite", "--input_shape=2,2,3"], 2, "a .tflite file has its own .*"),
         (["BiRealNet18", "--input_shape=2,a,3"], 2, "--input_shape must be whole numbers.*"),

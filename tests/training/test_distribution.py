@@ -89,6 +89,55 @@ def test_replicas_have_the_same_weights_and_statistics_of_the_whole_batch():
     np.testing.assert_allclose(replica(images), model(images), atol=1e-5)
 
 
+def test_each_machine_is_asked_for_its_part():
+    """Outside the strategy's scope, as training calls it."""
+    contexts = []
+
+    def batches(context):
+        contexts.append(context)
+        return tf.data.Dataset.from_tensor_slices([[1.0], [2.0]])
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    distributed = distribution.distribute(batches, strategy)
+    assert [float(batch[0]) for batch in distributed] == [1, 2]
+    [context] = contexts
+    assert (context.num_input_pipelines, context.input_pipeline_id) == (1, 0)
+
+    one = distribution.distribute(batches, distribution.create_strategy("one"))
+    assert isinstance(one, tf.data.Dataset)
+    assert contexts[1:] == [None]
+
+
+class Resolver:
+    """Of a cluster, as seen by one of its machines."""
+
+    def __init__(self, cluster, role, index):
+        self._cluster, self.task_type, self.task_id = cluster, role, index
+
+    def cluster_spec(self):
+        return tf.train.ClusterSpec(self._cluster)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "writers"),
+    [
+        ({"worker": WORKERS}, [("worker", 0)]),
+        ({"chief": WORKERS[:1], "worker": WORKERS[1:]}, [("chief", 0)]),
+        ({"chief": ["host2:2222"], "worker": WORKERS}, [("chief", 0)]),
+        ({"worker": WORKERS[:1]}, [("worker", 0)]),
+    ],
+)
+def test_one_machine_writes(cluster, writers):
+    """Beside a chief, worker 0 does not."""
+
+    class Strategy:
+        def __init__(self, role, index):
+            self.cluster_resolver = Resolver(cluster, role, index)
+
+    tasks = [(role, index) for role in cluster for index in range(len(cluster[role]))]
+    assert [task for task in tasks if distribution.is_chief(Strategy(*task))] == writers
+
+
 def test_the_batch_size_must_be_shared_evenly():
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     distribution.check_batch_size(7, strategy)
@@ -110,13 +159,44 @@ def free_ports(count):
     return ports
 
 
+# bireal-train, which notes in a file, argv[1], the path of each training image that it reads.
+NOTES_WHAT_IT_READS = """
+import dataclasses, os, sys
+
+import tensorflow as tf
+
+from bireal_keras.commands import train
+from bireal_keras.training import data
+
+notes = sys.argv.pop(1)
+train_batches = data.train_batches
+
+
+def noting(split, **arguments):
+    def note(path):
+        with open(notes, "ab") as file:
+            file.write(path.numpy() + b"\\n")
+        return path
+
+    def read(path):
+        return split.read(tf.ensure_shape(tf.py_function(note, [path], tf.string), ()))
+
+    return train_batches(dataclasses.replace(split, read=read), **arguments)
+
+
+data.train_batches = noting
+train.run()
+"""
+
+
 @pytest.mark.slow
-def test_two_machines_have_the_losses_of_one(photos, tiny_recipe, tmp_path):
+def test_two_machines_share_the_images_and_have_the_losses_of_one(photos, tiny_recipe, tmp_path):
     """On loopback. A low rate: at higher ones, rounding flips signs and curves part."""
 
-    def arguments(run_dir):
+    def arguments(run_dir, notes):
         return [
-            *(sys.executable, "-m", "bireal_keras.commands.train", f"--config={tiny_recipe}"),
+            *(sys.executable, "-c", NOTES_WHAT_IT_READS, str(tmp_path / notes)),
+            f"--config={tiny_recipe}",
             *(f"--dataset={photos}", f"--output_dir={run_dir}"),
             *("--config.epochs=2", "--config.batch_size=24"),
             "--config.optimizer.learning_rate=0.001",
@@ -125,7 +205,7 @@ def test_two_machines_have_the_losses_of_one(photos, tiny_recipe, tmp_path):
     workers = [f"localhost:{port}" for port in free_ports(2)]
     processes = [
         subprocess.Popen(
-            [*arguments(tmp_path / "two"), "--strategy=multi_worker"],
+            [*arguments(tmp_path / "two", f"read{index}"), "--strategy=multi_worker"],
             env={**os.environ, "TF_CONFIG": tf_config({"worker": workers}, index=index)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -137,7 +217,17 @@ def test_two_machines_have_the_losses_of_one(photos, tiny_recipe, tmp_path):
     assert [process.returncode for process in processes] == [0, 0], err + other_err
     assert "epoch 2/2: " in out
     assert other_out == ""
-    subprocess.run(arguments(tmp_path / "one"), check=True, capture_output=True, timeout=300)
+    subprocess.run(
+        arguments(tmp_path / "one", "read"), check=True, capture_output=True, timeout=300
+    )
+
+    # Two epochs of four batches of 24: each machine reads half of them, and together they read
+    # what one machine does.
+    everything, *shares = (
+        (tmp_path / name).read_text().splitlines() for name in ("read", "read0", "read1")
+    )
+    assert [len(share) for share in shares] == [96, 96]
+    assert sorted(shares[0] + shares[1]) == sorted(everything)
 
     two, one = (read_log(tmp_path / name) for name in ("two", "one"))
     for column in ("loss", "accuracy", "learning_rate"):

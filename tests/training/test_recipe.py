@@ -1,12 +1,13 @@
 """The recipes that come with the package, and what is said about one that is wrong."""
 
 import inspect
+import re
 
 import ml_collections
 import pytest
 
 from bireal_keras import recipes, zoo
-from bireal_keras.training import optimizers, preprocessing
+from bireal_keras.training import optimizers, preprocessing, recipe
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_a_stage_adds_to_the_common_fields_or_replaces_what_has_another_name():
         {"name": "c", "epochs": 4, "model": {"name": "BiRealNet18Float"}, "batch_size": 7},
     )
     a, b, c = recipes.stages(config)
-    assert a.optimizer.to_dict() == {"name": "adam", "learning_rate": 0.5}
+    assert a.optimizer.to_dict() == {"name": "adam", "learning_rate": 0.5, "l2": 0.0}
     assert a.model.to_dict() == {**config.model.to_dict(), "width": 8}
     assert b.optimizer.to_dict() == {"name": "sgd", "learning_rate": 1.0}
     assert b.model.to_dict() == config.model.to_dict()
@@ -130,8 +131,9 @@ def test_a_recipe_without_stages_is_one():
     config = recipes.load("mnist_5k")
     (stage,) = recipes.stages(config)
     assert stage.start == "scratch"
+    assert config.start is None
     for field, value in config.items():
-        assert stage[field] == value
+        assert field == "start" or stage[field] == value
 
 
 @pytest.mark.parametrize(
@@ -169,12 +171,79 @@ def test_a_recipe_without_stages_is_one():
         ([{"name": "a", "epochs": 1, "binary_weights": 0}], {}, "`.*binary_weights` must be True"),
         ([{"name": "a", "epochs": 1, "precision": "half"}], {}, r"precision` must be one of .*_bf"),
         ([{"name": n, "epochs": 1} for n in "abc"], {"epochs": 2}, "`epochs` .* at least 3"),
-        ([{"name": "a", "epochs": 1}], {"reestimate_epochs": 0}, "`.*reestimate_epochs` must be"),
+        ([{"name": "a", "epochs": 1}], {"reestimate_epochs": -1}, "`.*reestimate_epochs` must be"),
+        ([{"name": "a", "epochs": 1, "keep": "worst"}], {}, r"keep` must be one of .*'best'"),
     ],
 )
 def test_says_which_field_of_a_stage_is_wrong(stages, fields, message):
     with pytest.raises(ValueError, match=message):
         recipes.check(staged(*stages, **fields))
+
+
+DEFAULTS = {
+    "dataset.center_crop": 1.0,
+    "optimizer.l2": 0.0,
+    "binary_weights": True,
+    "start": None,
+    "precision": "float32",
+    "distillation.teacher": None,
+    "distillation.weight": 1.0,
+    "keep": "last",
+    "reestimate_epochs": 0,
+}
+
+
+def value_of(config, name):
+    for key in name.split("."):
+        config = config[key]
+    return config
+
+
+def test_fields_that_a_recipe_leaves_out_have_their_defaults():
+    config = recipes.load("mnist_5k")
+    assert {name: value_of(config, name) for name in DEFAULTS} == DEFAULTS
+    recipes.check(config)
+    # They are there to be set, and have a type.
+    config.dataset.center_crop = 0.875
+    config.start = "model.keras"
+    config.distillation.teacher = "teacher.keras"
+    with pytest.raises(TypeError):
+        config.keep = 1
+    recipes.check(config)
+    (stage,) = recipes.stages(config)
+    assert (stage.dataset.center_crop, stage.start) == (0.875, "model.keras")
+
+
+def test_what_a_recipe_says_is_no_default():
+    assert recipes.load("imagenet_pytorch_18").dataset.center_crop == 224 / 256
+    assert recipes.load("imagenet_caffe_18").reestimate_epochs == 1
+    activations = recipes.stages(recipes.load("imagenet_react_18"))[1]
+    assert (activations.binary_weights, activations.optimizer.l2) == (False, 1e-5)
+
+
+def test_a_default_is_no_stage_s_own():
+    """Neither does the common `start` replace the stage before, nor None what is common."""
+    config = recipes.load("cifar10_staged")
+    recipe.make_settable(config, "stages[1].batch_size")
+    recipe.make_settable(config, "stages[1].optimizer.learning_rate")
+    recipes.check(config)
+    clip, one_bit = recipes.stages(config)
+    assert (clip.start, one_bit.start) == ("scratch", "previous")
+    assert (one_bit.batch_size, one_bit.optimizer.learning_rate) == (128, 2e-3)
+    config.stages[1].batch_size = 64
+    config.stages[1].optimizer.learning_rate = 1e-3
+    clip, one_bit = recipes.stages(config)
+    assert (clip.batch_size, clip.optimizer.learning_rate) == (128, 2e-3)
+    assert (one_bit.batch_size, one_bit.optimizer.learning_rate) == (64, 1e-3)
+    assert one_bit.optimizer.name == "adam"
+
+
+@pytest.mark.parametrize(
+    "name", ["stages[2].batch_size", "stages[1].seed", "stages[1].dataset.image_size", "nothing"]
+)
+def test_what_cannot_be_set(name):
+    with pytest.raises(ValueError, match=rf"no field `{re.escape(name)}`"):
+        recipe.make_settable(recipes.load("cifar10_staged"), name)
 
 
 def test_a_recipe_is_loaded_by_name_or_path(tmp_path):

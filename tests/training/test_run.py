@@ -18,7 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from bireal_keras import recipes, training
 from bireal_keras._keras import keras, tf
-from bireal_keras.training import data, run_folder
+from bireal_keras.training import checkpoints, data
+from bireal_keras.training import run as run_module
 
 CLASSES = ["blue", "green", "red"]
 
@@ -174,13 +175,13 @@ def test_a_run_that_is_terminated_and_then_killed_ends_with_the_same_weights(
     run_dir = tmp_path / "stopped"
     common = [f"--config={tiny_recipe}", f"--dataset={photos}", "--deterministic"]
     arguments = [*common, f"--output_dir={run_dir}", "--checkpoint_steps=1"]
-    checkpoints = run_dir / "checkpoints"
+    saved = run_dir / "checkpoints"
     straight = bireal_train(*common, f"--output_dir={tmp_path / 'straight'}")
 
     def stop(process, epoch, number):
         """Sends a signal in the middle of an epoch."""
         pattern = f"epoch-{epoch:04}-step-0000*[1-9].npz"
-        while process.poll() is None and not any(checkpoints.glob(pattern)):
+        while process.poll() is None and not any(saved.glob(pattern)):
             time.sleep(0.001)
         process.send_signal(number)
         out, err = process.communicate(timeout=300)
@@ -188,7 +189,7 @@ def test_a_run_that_is_terminated_and_then_killed_ends_with_the_same_weights(
 
     status, _, last_line = stop(bireal_train(*arguments), 0, signal.SIGTERM)
     assert status == 128 + signal.SIGTERM
-    newest = max(checkpoints.iterdir())
+    newest = max(saved.iterdir())
     assert re.fullmatch(
         rf"bireal-train: Terminated at epoch 1, step \d+: saved {newest}\. "
         r"Continue with --resume\.",
@@ -198,7 +199,7 @@ def test_a_run_that_is_terminated_and_then_killed_ends_with_the_same_weights(
     status, out, _ = stop(bireal_train(*arguments, "--resume"), 1, signal.SIGKILL)
     assert status == -signal.SIGKILL
     assert "epoch 1/3" in out
-    assert not list(checkpoints.glob("epoch-0003-*"))
+    assert not list(saved.glob("epoch-0003-*"))
     # As if the kill had come between an epoch's log and its checkpoint.
     lines = (run_dir / "log.csv").read_text().splitlines()
     (run_dir / "log.csv").write_text("\n".join([*lines, "2,0.5,0.01,9.9"]))
@@ -231,7 +232,7 @@ class FakeFit:
 
     def __init__(self, monkeypatch):
         self.started, self.ended, self.optimizers = [], [], []
-        monkeypatch.setattr(training._Run, "_fit", self)
+        monkeypatch.setattr(run_module._Run, "_fit", self)
 
     def __get__(self, run, _):
         return self.fit
@@ -360,7 +361,7 @@ def test_a_staged_run_that_breaks_off_ends_with_the_same_weights(
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
     broken = tmp_path / "broken"
-    save, saved = training.checkpoints.Checkpoints.save, []
+    save, saved = checkpoints.Checkpoints.save, []
 
     def save_until(self, arrays, position):
         saved.append(position)
@@ -369,7 +370,7 @@ def test_a_staged_run_that_breaks_off_ends_with_the_same_weights(
             raise KeyboardInterrupt
         return path
 
-    monkeypatch.setattr(training.checkpoints.Checkpoints, "save", save_until)
+    monkeypatch.setattr(checkpoints.Checkpoints, "save", save_until)
     options = {"dataset": str(photos), "output_dir": broken, "checkpoint_steps": 4}
     with pytest.raises(KeyboardInterrupt):
         training.train_and_evaluate(config, **options)
@@ -493,16 +494,3 @@ class TestBeforeAnythingIsWritten:
         refused("is not a folder", output_dir=tmp_path / "file")
         refused("is not empty", output_dir=tmp_path)
         refused("no run to resume", resume=True)
-
-
-def test_the_git_state_is_this_packages(repository):
-    if not (repository / ".git").exists():
-        pytest.skip("needs a git checkout")
-    state = run_folder.git_state()
-    git = ["git", "-C", str(repository), "rev-parse", "HEAD"]
-    assert state["revision"] == subprocess.check_output(git, text=True).strip()
-
-
-def test_without_git_there_is_no_git_state(monkeypatch):
-    monkeypatch.setenv("PATH", os.devnull)
-    assert run_folder.git_state() is None

@@ -5,6 +5,8 @@ import pytest
 
 from bireal_keras import zoo
 from bireal_keras._keras import keras, lq, tf
+from bireal_keras.training import ablation
+from bireal_keras.zoo import ablationnet, binarynet
 
 SMALL = {"input_shape": (16, 16, 3), "num_classes": 3, "width": 2, "stem": "cifar"}
 
@@ -76,6 +78,13 @@ def test_the_real_valued_twin_has_the_same_weights_under_the_same_names(shortcut
 
     assert weights(one_bit) == weights(real)
     assert binary_convolutions(real) == []
+
+
+def test_builds_every_choice_of_the_study():
+    """No choice is missing from the study, and none of the study's is unknown here."""
+    assert tuple(binarynet.SHORTCUTS) == ablation.AXES["shortcuts"]
+    assert tuple(ablationnet.SIGNS) == ablation.AXES["activation"]
+    assert tuple(ablationnet.WEIGHT_GRADIENTS) == ablation.AXES["weight_gradient"]
 
 
 @pytest.mark.parametrize(

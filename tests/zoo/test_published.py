@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import inspect
 import re
 from pathlib import Path
 
@@ -12,8 +11,14 @@ import pytest
 from bireal_keras import zoo
 from bireal_keras.training import data
 from bireal_keras.zoo import _published
-from bireal_keras.zoo._published import PUBLISHED
+from bireal_keras.zoo._registry import MODELS, weight_names
 
+# All there are, by model, name and include_top.
+PUBLISHED = {
+    (model, *key): record
+    for model, entry in MODELS.items()
+    for key, record in entry.weights.items()
+}
 SLIM = {"input_shape": (32, 32, 3), "num_classes": 10, "width": 4}
 
 
@@ -34,7 +39,7 @@ def published(server, downloads, tmp_path, monkeypatch):
         sha256=hashlib.sha256(server.content).hexdigest(),
         arguments={**record.arguments, "num_classes": 10, "width": 4},
     )
-    monkeypatch.setitem(PUBLISHED, ("BiRealNet18", "imagenet", True), record)
+    monkeypatch.setitem(MODELS["BiRealNet18"].weights, ("imagenet", True), record)
     return model.get_weights()
 
 
@@ -45,9 +50,10 @@ def test_table(key):
     assert re.fullmatch("[0-9a-f]{64}", record.sha256)
     assert record.licence == "Apache-2.0"
     if record.dataset == "ImageNet":
+        assert record.normalization == zoo.imagenet.NORMALIZATION
         assert record.url.startswith("https://github.com/larq/zoo/releases/download/")
         assert (record.top1, record.top5) == (57.47, 79.84)
-    arguments = set(inspect.signature(getattr(zoo, model)).parameters)
+    arguments = set(MODELS[model].arguments)
     # Whatever decides about shapes of weights or about what is computed with them.
     assert set(record.arguments) == arguments - {"input_shape", "input_tensor", "weights"} - (
         {"include_top"} if include_top else {"include_top", "num_classes"}
@@ -83,6 +89,24 @@ def test_they_are_as_accurate_as_the_table_says(cifar10, shared_tfds):
     top1 = PUBLISHED["BiRealNet18", "cifar10", True].top1 / 100
     error = (top1 * (1 - top1) / 1000) ** 0.5
     assert np.mean(predicted == labels.numpy().argmax(axis=1)) == pytest.approx(top1, abs=3 * error)
+
+
+def test_weights_bring_their_arguments(cifar10):
+    model = zoo.BiRealNet18(weights="cifar10")
+    assert (model.input_shape, model.output_shape) == ((None, 32, 32, 3), (None, 10))
+    for weight, expected in zip(model.get_weights(), cifar10.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    smaller = zoo.BiRealNet18(weights="cifar10", input_shape=(16, 16, 3), width=32)
+    assert smaller.input_shape == (None, 16, 16, 3)
+
+
+def test_all_arguments_that_differ_are_named_at_once():
+    with pytest.raises(
+        ValueError,
+        match=r"`weights`='cifar10' are published for num_classes=10, width=32, stem='cifar'\. "
+        r"Received: num_classes=3, width=64, stem='imagenet'\.",
+    ):
+        zoo.BiRealNet18(weights="cifar10", num_classes=3, width=64, stem="imagenet")
 
 
 def test_features_without_the_classifier_have_no_weights_of_that_name():
@@ -148,7 +172,7 @@ def test_names_that_nobody_published():
         ValueError, match=r"path .*, or 'cifar10' or 'imagenet' for BiRealNet18\. .*'ImageNet'"
     ):
         slim(weights="ImageNet")
-    with pytest.raises(ValueError, match=r"of a weights file\. .*'imagenet', which is no file"):
+    with pytest.raises(ValueError, match=r"of a weights file\. .*'imagenet', which is not a file"):
         zoo.BiRealNet34(**SLIM, weights="imagenet")
 
 
@@ -168,5 +192,5 @@ def test_order_of_layers_is_larq_zoo_s():
 
 
 def test_names():
-    assert _published.names("BiRealNet18") == ["cifar10", "imagenet"]
-    assert _published.names("BiRealNet34") == []
+    assert weight_names("BiRealNet18") == ["cifar10", "imagenet"]
+    assert weight_names("BiRealNet34") == []

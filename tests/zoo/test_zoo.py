@@ -11,8 +11,10 @@ from exact_weights import exact_images, set_exact_weights
 from bireal_keras import runtime, zoo
 from bireal_keras._keras import keras, lq
 from bireal_keras.training import data
+from bireal_keras.zoo import _model, _registry
 
 MODELS = zoo.list_models()
+REGISTRY = _registry.MODELS
 BLOCKS = {18: (4, 4, 4, 4), 34: (6, 8, 12, 6), 50: (3, 4, 6, 3), 152: (3, 8, 36, 3)}
 WIDTH, CLASSES = 8, 10
 
@@ -25,12 +27,6 @@ def slim(name):
     return model
 
 
-def parse(name):
-    """("BiRealNet", 18, False) for "BiRealNet18"; True for a real-valued twin."""
-    family, depth, twin = re.fullmatch(r"([A-Za-z]+)(\d+)(Float)?", name).groups()
-    return family, int(depth), twin is not None
-
-
 def conv(size, channels, filters):
     return size * size * channels * filters
 
@@ -41,7 +37,7 @@ def bn(channels):
 
 def parameters(name, width=64, classes=1000):
     """As Keras counts them, moving averages included."""
-    family, depth, _ = parse(name)
+    family, depth = REGISTRY[name].family, REGISTRY[name].depth
     count = conv(7, 3, width) + bn(width)
     channels = width
     for stage, blocks in enumerate(BLOCKS[depth]):
@@ -70,8 +66,8 @@ def parameters(name, width=64, classes=1000):
 
 
 def one_bit_convolutions(name):
-    _, depth, twin = parse(name)
-    if twin:
+    depth = REGISTRY[name].depth
+    if REGISTRY[name].is_real:
         return 0
     # The first convolution of the first bottleneck is real.
     return sum(BLOCKS[depth]) if depth < 50 else 3 * sum(BLOCKS[depth]) - 1
@@ -105,8 +101,8 @@ class TestEveryModel:
 
     def test_arguments(self, name):
         signature = inspect.signature(getattr(zoo, name))
-        twin = parse(name)[2]
-        assert list(signature.parameters) == [
+        twin = REGISTRY[name].is_real
+        assert list(REGISTRY[name].arguments) == [
             *("input_shape", "input_tensor", "weights", "include_top", "num_classes"),
             *("width", "stem", "padding", "activation" if twin else "pad_values"),
         ]
@@ -116,6 +112,11 @@ class TestEveryModel:
             assert parameter.kind is parameter.KEYWORD_ONLY
             assert parameter.default is not parameter.empty
         assert getattr(zoo, name).__name__ == slim(name).name == name
+        assert REGISTRY[name].build is getattr(zoo, name)
+
+    def test_name_is_family_and_depth(self, name):
+        entry = REGISTRY[name]
+        assert name == f"{entry.family}{entry.depth}{'Float' if entry.is_real else ''}"
 
     @pytest.mark.parametrize(
         ("argument", "value"),
@@ -128,7 +129,7 @@ class TestEveryModel:
             zoo.create_model(name, **arguments)
 
     def test_bad_argument_of_one_kind(self, name):
-        argument, value = ("activation", "tanh") if parse(name)[2] else ("pad_values", 0.5)
+        argument, value = ("activation", "tanh") if REGISTRY[name].is_real else ("pad_values", 0.5)
         with pytest.raises(ValueError, match=rf"`{argument}` must be .*{argument}={value!r}"):
             zoo.create_model(name, **{argument: value})
 
@@ -139,8 +140,7 @@ class TestEveryModel:
         assert y.dtype == np.float32
         np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-5)
         assert np.ptp(y, axis=0).max() > 1e-3
-        _, depth, _ = parse(name)
-        features = WIDTH * (8 if depth < 50 else 32)
+        features = WIDTH * (8 if REGISTRY[name].depth < 50 else 32)
         assert model.get_layer("head_pool").input_shape == (None, 1, 1, features)
 
     def test_larq_summary(self, name, capsys):
@@ -160,8 +160,14 @@ class TestCreateModel:
         assert len(zoo.list_models()) == 16
 
     def test_unknown_name(self):
-        with pytest.raises(ValueError, match=r"`name` must be one of \['BiReal.*name='ResNet18'"):
-            zoo.create_model("ResNet18")
+        with pytest.raises(
+            ValueError, match=r"`name` must be one of \['BiReal.*name='MobileNet'\.$"
+        ):
+            zoo.create_model("MobileNet")
+
+    def test_mistyped_name(self):
+        with pytest.raises(ValueError, match=r"Received: name='BiRealNet81'\. Near: BiRealNet18, "):
+            zoo.create_model("BiRealNet81")
 
     def test_unknown_argument(self):
         with pytest.raises(ValueError, match=r"BiRealNet18: .*'classes'"):
@@ -170,7 +176,7 @@ class TestCreateModel:
 
 # One of each kind of block; the deeper ones repeat them. `make test-zoo` tests all.
 EXPORTED = [
-    *((name, {}) for name in MODELS if parse(name)[1] == 18),
+    *((name, {}) for name in MODELS if REGISTRY[name].depth == 18),
     ("BiRealNet50", {}),
     ("BiRealNet18", {"padding": "torch", "stem": "cheap"}),
     ("BiRealNet18", {"padding": "torch", "stem": "imagenet", "pad_values": 1}),
@@ -229,6 +235,33 @@ def test_features_of_any_size(name, stem, size, map_size, channels):
     model = zoo.create_model(name, include_top=False, width=2, stem=stem)
     assert model.output_shape == (None, None, None, channels)
     assert model(exact_images(size, 1)).shape == (1, map_size, map_size, channels)
+
+
+def test_a_family_brings_its_own_stem_and_head():
+    """As networks do that are no ResNets."""
+
+    def patches(x, filters, *, padding):
+        return keras.layers.Conv2D(filters, 4, strides=4, padding=padding, name="patches")(x)
+
+    def head(x, num_classes):
+        return keras.layers.Dense(num_classes)(keras.layers.GlobalMaxPooling2D()(x))
+
+    def build(input_shape=None):
+        return _model.classifier(
+            "Patches",
+            keras.layers.ReLU(),
+            stem=_model.Stem(patches, default_size=48, min_size=4),
+            head=head,
+            **{"input_tensor": None, "weights": None, "include_top": True},
+            **{"num_classes": 7, "width": 5, "padding": "same", "input_shape": input_shape},
+        )
+
+    model = build()
+    assert (model.input_shape, model.output_shape) == ((None, 48, 48, 3), (None, 7))
+    assert model.get_layer("patches").output_shape == (None, 12, 12, 5)
+    assert isinstance(model.layers[-2], keras.layers.GlobalMaxPooling2D)
+    with pytest.raises(ValueError, match=r"`input_shape` must be at least \(4, 4, 3\)"):
+        build(input_shape=(3, 8, 3))
 
 
 def test_torch_padding_needs_a_known_size():

@@ -1,0 +1,75 @@
+"""The models of the zoo by name, each with its traits."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import ParamSpec
+
+from bireal_keras._keras import keras
+from bireal_keras.zoo import _published
+from bireal_keras.zoo._published import Published
+
+_Arguments = ParamSpec("_Arguments")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A model of the zoo.
+
+    Attributes:
+        build: the public function of that name.
+        family: what it shares with networks of other depths, as the first part of its name.
+        depth: layers with weights from the input to the output.
+        is_real: whether it is a real-valued twin, without 1-bit convolutions.
+        is_listed: whether it is a network of its own, and no variant of one for a study.
+        weights: published weights by name and include_top.
+    """
+
+    build: Callable[..., keras.Model]
+    family: str
+    depth: int
+    is_real: bool
+    is_listed: bool
+    weights: Mapping[tuple[str, bool], Published]
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Names of the arguments that the function takes, in order."""
+        return tuple(inspect.signature(self.build).parameters)
+
+
+# Filled by `register`, as the modules of the families are imported.
+MODELS: dict[str, Entry] = {}
+
+
+def register(
+    *,
+    family: str,
+    depth: int,
+    is_real: bool = False,
+    is_listed: bool = True,
+    weights: Mapping[tuple[str, bool], Published] | None = None,
+) -> Callable[[Callable[_Arguments, keras.Model]], Callable[_Arguments, keras.Model]]:
+    """Enters a model function under its name; see `Entry`.
+
+    The decorated function takes the names of `weights` in its argument `weights`: they bring
+    the arguments that they were trained with, unless these are given.
+    """
+    published = {} if weights is None else weights
+
+    def decorate(function: Callable[_Arguments, keras.Model]) -> Callable[_Arguments, keras.Model]:
+        @functools.wraps(function)
+        def model(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> keras.Model:
+            return function(*args, **_published.resolve(published, kwargs))
+
+        MODELS[function.__name__] = Entry(model, family, depth, is_real, is_listed, published)
+        return model
+
+    return decorate
+
+
+def weight_names(name: str) -> list[str]:
+    """The names of the weights that are published for a model."""
+    weights = MODELS[name].weights if name in MODELS else {}
+    return sorted({published for published, _ in weights})
