@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 # Registers the layers that a file may name.
 import bireal_keras.blocks  # noqa: F401
-from bireal_keras._keras import keras
+from bireal_keras._keras import keras, lq, tf
 
 
 def load_model(path: str | os.PathLike[str]) -> keras.Model:
@@ -28,6 +30,30 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
             return keras.models.load_model(path, compile=False)
     except Exception as error:  # A damaged file can raise nearly anything.
         raise ValueError(f"{path} cannot be loaded: {' '.join(str(error).split())}") from error
+
+
+def is_one_bit(quantizer: Any) -> bool:
+    """Whether something is a quantizer that gives one of two values; None is not."""
+    # NoOp states a precision and keeps real values.
+    return getattr(quantizer, "precision", None) == 1 and not isinstance(
+        quantizer, lq.quantizers.NoOp
+    )
+
+
+def has_one_bit_input(layer: keras.layers.Layer) -> bool:
+    """Whether a layer quantizes its input to one bit."""
+    return is_one_bit(getattr(layer, "input_quantizer", None))
+
+
+def has_one_bit_kernel(layer: keras.layers.Layer) -> bool:
+    """Whether a layer quantizes its kernel to one bit."""
+    return is_one_bit(getattr(layer, "kernel_quantizer", None))
+
+
+def quantized_kernel(layer: keras.layers.Layer, name: str = "kernel") -> np.ndarray:
+    """A layer's kernel as the model computes with it: quantized, float32."""
+    with lq.context.quantized_scope(True):
+        return tf.convert_to_tensor(getattr(layer, name)).numpy()
 
 
 def with_real_kernels(model: keras.Model) -> keras.Model:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from bireal_keras import _keras_model
 from bireal_keras._keras import keras, tf
 
 # Of a convolution's output times s > 0, these make their output times s.
@@ -113,11 +114,7 @@ def reestimate(model: keras.Model, images: Iterable[tf.Tensor]) -> int:
 
 
 def _binary_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    return [
-        layer
-        for layer in model.layers
-        if getattr(getattr(layer, "kernel_quantizer", None), "precision", None) == 1
-    ]
+    return [layer for layer in model.layers if _keras_model.has_one_bit_kernel(layer)]
 
 
 def _sign_and_scale(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:

@@ -180,12 +180,10 @@ def distinct_values(
         ValueError: the model has no such layer.
     """
     # Here, so that the formulas above do without TensorFlow.
-    from bireal_keras import _layer_calls
+    from bireal_keras import _keras_model, _layer_calls
 
     layers = [
-        layer
-        for layer in _layer_calls.layers_of(model)
-        if getattr(getattr(layer, "input_quantizer", None), "precision", None) == 1
+        layer for layer in _layer_calls.layers_of(model) if _keras_model.has_one_bit_input(layer)
     ]
     if not layers:
         raise ValueError(

@@ -15,15 +15,17 @@ computes something else, however little it shows in the results, is found in the
 behind it. What no image exercises is not found.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from bireal_keras._keras import keras, lq, tf
-from bireal_keras.export import flatbuffer, probes
+from bireal_keras import _keras_model, _layer_calls
+from bireal_keras._keras import keras, tf
+from bireal_keras.export import matching, probes
+from bireal_keras.export.packing import unpack_signs
+from bireal_keras.tflite.model import Graph
 
 # As a share of a tensor's spread, its standard deviation. Through rounding alone, given the same
 # signs, untrained networks of 18 and 50 layers at 32x32 differ by up to 1.1e-5 of it.
@@ -135,27 +137,28 @@ def compare(
         What Keras gives, (images, ...), and one comparison for each runner.
 
     Raises:
-        ValueError: the file does not run, or is no file of this model.
+        ValueError: the file does not run, or is not a file of this model.
     """
-    graph = probes.read(content)
+    graph = Graph(content)
+    convolutions = probes.binary_convolutions(graph)
     if len(graph.outputs) != 1:
         raise ValueError(f"The file must have one output. Received: {len(graph.outputs)}.")
     signed = _SignedModel(model)
     first_batch = signed.run(images[:_BATCH])
-    pairs = _pair(signed, first_batch.calls, graph.convolutions)
+    pairs = _pair(first_batch.calls, convolutions)
     tensors = [*graph.outputs]
     for _, convolution in pairs.values():
         tensors += [convolution.signs] if convolution.signs not in tensors else []
         if convolution.real is not None and convolution.real not in tensors:
             tensors.append(convolution.real)
-    tapped = probes.with_outputs(content, tensors)
-    run_file = [make(tapped) for make in runners]
+    probed = probes.with_outputs(content, tensors)
+    run_file = [make(probed) for make in runners]
 
     names = _Names(model, signed.layers)
     all_signs_told = (
         len(pairs) == len(first_batch.calls)
-        and len(pairs) == len(graph.convolutions)
-        and not _JUMPS & set(graph.operators)
+        and len(pairs) == len(convolutions)
+        and not any(operator.name in _JUMPS for operator in graph.operators)
     )
     expected = []
     tallies = [_Tally() for _ in runners]
@@ -166,7 +169,7 @@ def compare(
         for run, tally in zip(run_file, tallies):
             values = dict(zip(tensors, run(batch)))
             signs = {
-                call: probes.unpack(values[convolution.signs], convolution.input_shape[-1])
+                call: unpack_signs(values[convolution.signs], convolution.input_shape[-1])
                 for call, (_, convolution) in pairs.items()
             }
             told = signed.run(batch, signs)
@@ -205,11 +208,7 @@ class _SignedModel:
 
     def __init__(self, model: keras.Model):
         self._model = model
-        self.layers = [
-            layer
-            for layer in model.submodules
-            if getattr(getattr(layer, "input_quantizer", None), "precision", None) == 1
-        ]
+        self.layers = [layer for layer in model.submodules if _keras_model.has_one_bit_input(layer)]
 
     def run(self, images: np.ndarray, signs: dict[int, np.ndarray] | None = None) -> _Run:
         """Runs the model.
@@ -231,91 +230,46 @@ class _SignedModel:
             return tf.constant(values.reshape(inputs.shape), inputs.dtype)
 
         # A GPU may round more coarsely. On its own a model runs eagerly, layer by layer.
-        with _intercepted(self.layers, intercept), tf.device("/CPU:0"):
+        with _layer_calls.given(self.layers, intercept), tf.device("/CPU:0"):
             output = self._model(tf.constant(images), training=False).numpy()
         return _Run(output, calls)
 
 
-@contextlib.contextmanager
-def _intercepted(
-    layers: Sequence[keras.layers.Layer],
-    intercept: Callable[[keras.layers.Layer, tf.Tensor], tf.Tensor],
-) -> Iterator[None]:
-    """While the block runs, `intercept` decides what these layers get in place of their inputs."""
-
-    def wrap(layer: keras.layers.Layer) -> Callable:
-        call = layer.call
-        return lambda inputs, *args, **kwargs: call(intercept(layer, inputs), *args, **kwargs)
-
-    for layer in layers:
-        layer.call = wrap(layer)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.call
-
-
 def _pair(
-    signed: _SignedModel, calls: list[_Call], convolutions: list[probes.BinaryConvolution]
+    calls: list[_Call], convolutions: list[probes.BinaryConvolution]
 ) -> dict[int, tuple[int, probes.BinaryConvolution]]:
     """For each call of a 1-bit layer the convolution it became.
 
-    Names cannot tell, see `converter`. The filters can: those with the fewest different bits
-    belong together, and among equal ones the first to the first. Where some layers stayed float
-    or some signs are no quantizer's, filters that are not the same may be those of strangers.
+    Where each layer became one, a filter may differ: that is an error to be found. Where some
+    layers stayed float, or some signs are not a quantizer's, filters that are not the same may be
+    those of strangers.
 
     Returns:
         By number of the call: how many bits differ, and the convolution.
     """
-    packed = {id(layer): _Filters(layer) for layer in signed.layers}
-    one_for_each = len(calls) == len(convolutions)
-    distances = []
-    for number, (layer, inputs) in enumerate(calls):
-        # Keras's values are in front of the sign only if it is one of them, unchanged.
-        sign = np.where(inputs >= 0, 1, -1)
-        if not np.array_equal(layer.input_quantizer(tf.constant(inputs)).numpy(), sign):
-            continue
-        for index, convolution in enumerate(convolutions):
-            if int(np.prod(convolution.input_shape)) == inputs[0].size:
-                distance = packed[id(layer)].distance(convolution.filters)
-                if distance == 0 or (distance is not None and one_for_each):
-                    distances.append((distance, number, index))
-    pairs: dict[int, tuple[int, probes.BinaryConvolution]] = {}
-    taken = set()
-    for distance, number, index in sorted(distances):
-        if number not in pairs and index not in taken:
-            pairs[number] = (distance, convolutions[index])
-            taken.add(index)
-    return dict(sorted(pairs.items()))
+    numbers = [
+        number
+        for number, (layer, inputs) in enumerate(calls)
+        if _keras_model.has_one_bit_kernel(layer) and _takes_signs(layer, inputs)
+    ]
+    kernels = {id(layer): matching.Kernel.of(layer) for layer in (calls[n].layer for n in numbers)}
+    found = matching.match(
+        [kernels[id(calls[number].layer)] for number in numbers],
+        convolutions,
+        may_differ=len(calls) == len(convolutions),
+        can_be=lambda position, index: (
+            calls[numbers[position]].inputs[0].size == np.prod(convolutions[index].input_shape)
+        ),
+    )
+    return {
+        numbers[position]: (bits, convolutions[index]) for position, (index, bits) in found.items()
+    }
 
 
-class _Filters:
-    """The signs of a Keras layer's kernel, packed as in a file, if 1 bit is all it has."""
-
-    def __init__(self, layer: keras.layers.Layer):
-        self._packed = None
-        if getattr(getattr(layer, "kernel_quantizer", None), "precision", None) != 1:
-            return
-        with lq.context.quantized_scope(True):
-            kernel = tf.convert_to_tensor(layer.kernel).numpy()
-        if kernel.ndim > 4:
-            return  # LCE has no binary Conv3D.
-        # A dense layer is a convolution of one pixel.
-        kernel = kernel.reshape((1,) * (4 - kernel.ndim) + kernel.shape).transpose(3, 0, 1, 2)
-        # Of a filter of zeros, the signs mean nothing.
-        self._alive = kernel.any(axis=(1, 2, 3))
-        self._packed = flatbuffer.packed_filters(kernel < 0)
-        self._bits = kernel[0].size
-
-    def distance(self, filters: np.ndarray) -> int | None:
-        """In how many signs a file's filters differ; None if they have another shape."""
-        if self._packed is None or self._packed.shape != filters.shape:
-            return None
-        different = np.unpackbits((self._packed ^ filters).view(np.uint8), axis=-1)
-        counts = different.sum(axis=(1, 2, 3))
-        # Where the output is packed too, LCE inverts the filters that a negative factor follows.
-        return int(np.minimum(counts, self._bits - counts)[self._alive].sum())
+def _takes_signs(layer: keras.layers.Layer, inputs: np.ndarray) -> bool:
+    """Whether a layer takes the signs of its inputs, as they are."""
+    sign = np.where(inputs >= 0, 1, -1)
+    return np.array_equal(layer.input_quantizer(tf.constant(inputs)).numpy(), sign)
 
 
 class _LayerTally:

@@ -1,7 +1,6 @@
 """The conversion, from the Keras model to the checked file."""
 
 import contextlib
-import dataclasses
 import io
 import logging
 import os
@@ -15,7 +14,6 @@ from bireal_keras import _files, _native_log
 from bireal_keras._keras import keras, tf
 from bireal_keras.export import (
     diagnosis,
-    flatbuffer,
     real_layers_check,
     reasons,
     rewriting,
@@ -23,6 +21,7 @@ from bireal_keras.export import (
 )
 from bireal_keras.export._lce import lce
 from bireal_keras.export.layer_reports import layer_reports
+from bireal_keras.export.multiplications import DENSE, multiplications
 from bireal_keras.export.real_layers import PRECISIONS, compact
 from bireal_keras.export.report import LayerReport, Report, Total
 from bireal_keras.runtime.interpreter import Interpreter
@@ -50,12 +49,12 @@ def convert(
     """Converts a Keras model to a `.tflite` file with bit-packed convolutions.
 
     Larq Compute Engine does the conversion. Where it finds no binary convolution it keeps
-    a float one without a word; here that is an error. So is a file that computes something
-    else than Keras does. The file is written in one step and only when everything is
+    a float one without a word; here that is an error. So is a file that does not compute what
+    Keras computes. The file is written in one step and only when everything is
     right: a file that was there before is replaced or stays as it was.
 
-    What can be mended is: filters of zeros, 1-bit dense layers, and layers that compute in
-    another precision than float32. `model` itself stays as it is.
+    Filters of zeros, 1-bit dense layers, and layers that compute in another precision than
+    float32 are rewritten so that LCE packs them. `model` itself stays as it is.
 
     Args:
         model: a functional or sequential model of legacy Keras, built, from one float32
@@ -100,34 +99,35 @@ def convert(
     samples = _checked_samples(samples, model.input_shape[1:])
 
     _log.info("converting %s", model.name)
-    with rewriting.mended(model) as mended:
+    with rewriting.rewritten(model) as rewritten:
         found = diagnosis.diagnose(model)
         _check_convertible(found)
-        content = _to_flatbuffer(model)
-    files = {"float32": content, real_layers: compact(content, real_layers)}
-    operators = _operators(content, files[real_layers])
-    layers = layer_reports(found, operators, mended)
+        converted = _to_flatbuffer(model)
+    compacted = compact(converted, real_layers)
+    operators = multiplications(converted, compacted)
+    layers = layer_reports(found, operators, rewritten)
     if not allow_float:
         _check_binary(layers)
-    files = {precision: embed(file, metadata, name=model.name) for precision, file in files.items()}
-    content = files["float32"]
+    float32_file = embed(converted, metadata, name=model.name)
+    file = embed(compacted, metadata, name=model.name)
 
     _log.info("checking it against Keras on %d samples", len(samples))
-    agreement = verification.verify(model, content, samples)
+    agreement = verification.verify(model, float32_file, samples)
     float32_agreement = None
+    files = {"float32": float32_file}
     if real_layers != "float32":
         _log.info("checking its real layers in %s", real_layers)
-        float32_agreement = real_layers_check.check(content, files[real_layers], samples)
+        float32_agreement = real_layers_check.check(float32_file, file, samples)
+        files[real_layers] = file
     latency = _latency(files)
-    content = files[real_layers]
 
-    _files.write(path, content)
+    _files.write(path, file)
     intended = [layer for layer in layers if layer.intended_binary]
-    convolutions = [operator for operator in operators if operator.kind != flatbuffer.DENSE]
+    convolutions = [operator for operator in operators if operator.kind != DENSE]
     binary_convolutions = sum(operator.is_binary for operator in convolutions)
     return Report(
         path=str(path),
-        size_bytes=len(content),
+        size_bytes=len(file),
         float_size_bytes=4 * model.count_params(),
         binary_convolutions=binary_convolutions,
         intended_binary_convolutions=len(intended),
@@ -136,12 +136,7 @@ def convert(
         binary_total=Total.of(intended),
         real_total=Total.of([layer for layer in layers if not layer.intended_binary]),
         cast_layers=tuple(cast_layers),
-        samples=agreement.samples,
-        signs=agreement.signs,
-        flips=agreement.flips,
-        close_samples=agreement.close_samples,
-        max_abs_difference=agreement.max_abs_difference,
-        top1_agreement=agreement.top1_agreement,
+        agreement=agreement,
         real_layers=real_layers,
         float32_agreement=float32_agreement,
         latency_ms=latency,
@@ -265,16 +260,6 @@ def _check_binary(layers: list[LayerReport]) -> None:
             f"{len(stayed_float)} of {len(intended)} 1-bit layers stayed float in the converted "
             f"file, which was not written. `allow_float` allows it. {names}"
         )
-
-
-def _operators(content: bytes, compacted: bytes) -> list[flatbuffer.Multiplication]:
-    """Those of the float32 file, whose kernels tell the layers, with the size they end up with."""
-    return [
-        dataclasses.replace(operator, kernel_bytes=end.kernel_bytes)
-        for operator, end in zip(
-            flatbuffer.multiplications(content), flatbuffer.multiplications(compacted), strict=True
-        )
-    ]
 
 
 def _latency(files: dict[str, bytes]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bireal_keras import _layer_calls
+from bireal_keras import _keras_model, _layer_calls
 from bireal_keras._keras import keras, lq, tf
 from bireal_keras.export import _origin, reasons
 
@@ -97,23 +97,12 @@ def diagnose(model: keras.Model) -> list[Diagnosis]:
     return [_diagnose(origins, *call) for call in calls]
 
 
-def kernel(layer: keras.layers.Layer, name: str = "kernel") -> np.ndarray:
-    """A layer's kernel as the model computes with it: quantized, float32."""
-    with lq.context.quantized_scope(True):
-        return tf.convert_to_tensor(getattr(layer, name)).numpy()
-
-
-def has_binary_kernel(layer: keras.layers.Layer) -> bool:
-    """Whether a layer has a kernel with a quantizer that says that it is 1-bit."""
-    return _precision(layer, "kernel_quantizer") == 1
-
-
 def is_binary_dense(layer: keras.layers.Layer) -> bool:
-    """Whether a layer is one of those that `mending` makes a 1x1 convolution of."""
+    """Whether a layer is one of those that `rewriting` makes a 1x1 convolution of."""
     return (
         isinstance(layer, lq.layers.QuantDense)
-        and has_binary_kernel(layer)
-        and _precision(layer, "input_quantizer") == 1
+        and _keras_model.has_one_bit_input(layer)
+        and _keras_model.has_one_bit_kernel(layer)
     )
 
 
@@ -191,7 +180,7 @@ def _bits_of_kernel(layer: keras.layers.Layer, input_bits: int | None) -> int | 
     if input_bits != 1 or not hasattr(layer, "kernel"):
         return None
     # LCE asks for values alone. (A filter of one weight is no sign.)
-    values = kernel(layer)
+    values = _keras_model.quantized_kernel(layer)
     is_one_bit = values[..., 0].size > 1 and np.abs(values).min() > 0 and not _odd_filter(values)
     return 1 if is_one_bit else None
 
@@ -219,7 +208,7 @@ def _keeps_in_float(layer: keras.layers.Layer, origin: _origin.Origin) -> tuple[
         return origin.sign or reasons.UNKNOWN_SIGN, ""
     if origin.code:
         return origin.code, origin.between
-    values = kernel(layer)
+    values = _keras_model.quantized_kernel(layer)
     odd = _odd_filter(values)
     if odd:
         return reasons.KERNEL_VALUES, odd
@@ -244,7 +233,7 @@ def _padding(layer: keras.layers.Layer) -> float | None:
 def _odd_filter(values: np.ndarray) -> str:
     """The first filter that is not +s or -s everywhere, in words; "" if there is none.
 
-    One of zeros is no such filter: it is mended.
+    A filter of zeros is not such a filter: it is rewritten.
     """
     magnitudes = np.abs(values.reshape(-1, values.shape[-1]))
     odd = np.abs(magnitudes - magnitudes[0]) > _SAME_MAGNITUDE * magnitudes[0]

@@ -1,24 +1,30 @@
 """What became of each layer: the diagnosis of the Keras model beside what the file has."""
 
+import itertools
 from collections.abc import Sequence
 
 from bireal_keras.export import matching, reasons
 from bireal_keras.export.diagnosis import Diagnosis
-from bireal_keras.export.flatbuffer import Multiplication
+from bireal_keras.export.multiplications import Multiplication
 from bireal_keras.export.report import LayerReport
 
 
 def layer_reports(
-    found: Sequence[Diagnosis], operators: Sequence[Multiplication], mended: dict[str, str]
+    found: Sequence[Diagnosis], operators: Sequence[Multiplication], rewritten: dict[str, str]
 ) -> list[LayerReport]:
     """One for each call of a layer, and for each operator that no layer accounts for.
 
     Args:
         found: what `diagnosis.diagnose` says of the model.
-        operators: what `flatbuffer.multiplications` finds in the file.
-        mended: what `mending.mended` says that it did.
+        operators: what `multiplications` finds in the file.
+        rewritten: what `rewriting.rewritten` says that it did.
     """
-    matches = matching.match([one.layer for one in found], operators)
+    kernels = [matching.kernels_of(one.layer) for one in found]
+    owners = [number for number, own in enumerate(kernels) for _ in own]
+    pairs = matching.match(list(itertools.chain(*kernels)), operators)
+    matches: list[list[Multiplication]] = [[] for _ in found]
+    for position, (index, _) in pairs.items():
+        matches[owners[position]].append(operators[index])
     reports = [
         _report(
             match,
@@ -29,7 +35,7 @@ def layer_reports(
             detail=one.detail,
             followed=one.followed,
             left_reason=one.left_reason,
-            mended=mended.get(one.layer.name, ""),
+            rewritten=rewritten.get(one.layer.name, ""),
         )
         for one, match in zip(found, matches)
     ]
@@ -70,7 +76,7 @@ def _report(
     detail: str = "",
     followed: bool = False,
     left_reason: str = "",
-    mended: str = "",
+    rewritten: str = "",
 ) -> LayerReport:
     left_behind = tuple(left for operator in operators for left in operator.left_behind)
     left_reason = (left_reason or reasons.LEFT_UNKNOWN) if left_behind else ""
@@ -86,7 +92,7 @@ def _report(
         left_behind=left_behind,
         left_reason=left_reason,
         left_explanation=reasons.explain(left_reason),
-        mended=mended,
+        rewritten=rewritten,
         weights=weights,
         macs=sum(operator.macs for operator in operators),
         kernel_bytes=sum(operator.kernel_bytes for operator in operators),

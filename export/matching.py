@@ -1,16 +1,18 @@
-"""Which operators of the file are which layer of the Keras model.
+"""Which operators of the file are which layers of the Keras model.
 
 Names cannot tell: LCE cuts them to 50 characters, and BatchNormalization, once folded in, has put
 its own in front. Kernels can.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
+from bireal_keras import _keras_model
 from bireal_keras._keras import keras
-from bireal_keras.export import diagnosis
-from bireal_keras.export.flatbuffer import Multiplication, packed_filters
+from bireal_keras.export.packing import pack_filters
 
 # The cosine between a filter and the one that BatchNormalization has scaled, maybe in int8.
 _SAME_DIRECTION = 1 - 1e-3
@@ -21,68 +23,112 @@ _TRANSPOSED = (
 )
 
 
-def match(
-    layers: Sequence[keras.layers.Layer], operators: Sequence[Multiplication]
-) -> list[list[Multiplication]]:
-    """For each layer the operators that have its kernels; no operator belongs to two layers.
+class HasKernel(Protocol):
+    """An operator of a file, as far as its layer is looked for; see `Multiplication`."""
 
-    A layer that is called twice stands in `layers` twice. A separable convolution has two
-    operators, any other one, or none if the file does not have its kernel.
+    @property
+    def is_binary(self) -> bool: ...
+    @property
+    def kernel(self) -> np.ndarray | None: ...
+
+
+class Kernel:
+    """A kernel of a Keras layer, to be found in a file.
+
+    Args:
+        filters: (out, ...) float32, as the model computes with them.
     """
-    free = list(operators)
-    found: list[list[Multiplication]] = []
-    for layer in layers:
-        found.append([])
-        for filters in _filters(layer):
-            operator = next((op for op in free if _is_kernel(filters, op)), None)
-            if operator is not None:
-                # By identity: two operators may be equal.
-                free = [op for op in free if op is not operator]
-                found[-1].append(operator)
-    return found
+
+    def __init__(self, filters: np.ndarray):
+        self._filters = filters
+
+    @classmethod
+    def of(cls, layer: keras.layers.Layer, name: str = "kernel") -> "Kernel":
+        """A layer's kernel, by the name of its attribute."""
+        kernel = _keras_model.quantized_kernel(layer, name)
+        if name == "depthwise_kernel":
+            kernel = kernel.reshape(*kernel.shape[:-2], -1)
+        return cls(np.moveaxis(kernel, -2 if isinstance(layer, _TRANSPOSED) else -1, 0))
+
+    def difference(self, operator: HasKernel) -> int | None:
+        """In how many signs an operator's kernel differs; None if it is another kernel.
+
+        Real filters do not differ if each is a multiple of the operator's, or the other way round;
+        otherwise they are another kernel's.
+        """
+        if operator.kernel is None:
+            return None
+        if operator.is_binary:
+            return self._different_signs(operator.kernel)
+        return 0 if self._is_scaled(operator.kernel) else None
+
+    @cached_property
+    def _packed(self) -> np.ndarray | None:
+        """The signs, packed as in a file; None where LCE has no such binary convolution."""
+        filters = self._filters
+        if filters.ndim == 2:  # A dense layer is a convolution of one pixel.
+            filters = filters[:, None, None, :]
+        return pack_filters(filters < 0) if filters.ndim == 4 else None
+
+    def _different_signs(self, packed: np.ndarray) -> int | None:
+        if self._packed is None or self._packed.shape != packed.shape:
+            return None
+        different = np.unpackbits((self._packed ^ packed).view(np.uint8), axis=-1)
+        counts = different.sum(axis=(1, 2, 3))
+        # Where the output is packed too, LCE inverts the filters that a negative factor follows.
+        counts = np.minimum(counts, self._filters[0].size - counts)
+        # The signs of a filter of zeros mean nothing.
+        return int(counts[self._filters.reshape(len(counts), -1).any(axis=1)].sum())
+
+    def _is_scaled(self, kernel: np.ndarray) -> bool:
+        filters = self._filters.reshape(len(self._filters), -1)
+        if kernel.shape != filters.shape:
+            return False
+        kernel = kernel.astype(np.float64)
+        products = np.abs((filters * kernel).sum(axis=1))
+        norms = np.linalg.norm(filters, axis=1) * np.linalg.norm(kernel, axis=1)
+        return bool((products >= _SAME_DIRECTION * norms).all())
 
 
-def _filters(layer: keras.layers.Layer) -> list[np.ndarray]:
-    """A layer's kernels with the filters along the first axis."""
-    if hasattr(layer, "depthwise_kernel"):
-        kernel = diagnosis.kernel(layer, "depthwise_kernel")
-        kernels = [kernel.reshape(*kernel.shape[:-2], -1)]
-        if hasattr(layer, "pointwise_kernel"):
-            kernels.append(diagnosis.kernel(layer, "pointwise_kernel"))
-    else:
-        kernels = [diagnosis.kernel(layer)]
-    axis = -2 if isinstance(layer, _TRANSPOSED) else -1
-    return [np.moveaxis(kernel, axis, 0) for kernel in kernels]
+def kernels_of(layer: keras.layers.Layer) -> list[Kernel]:
+    """A layer's kernels: two of a separable convolution, one of any other."""
+    names = ("kernel", "depthwise_kernel", "pointwise_kernel")
+    return [Kernel.of(layer, name) for name in names if hasattr(layer, name)]
 
 
-def _is_kernel(filters: np.ndarray, operator: Multiplication) -> bool:
-    if operator.kernel is None:
-        return False
-    if operator.is_binary:
-        return _are_signs(filters, operator.kernel)
-    return _are_scaled(filters.reshape(len(filters), -1), operator.kernel)
+def match(
+    kernels: Sequence[Kernel],
+    operators: Sequence[HasKernel],
+    *,
+    may_differ: bool = False,
+    can_be: Callable[[int, int], bool] = lambda kernel, operator: True,
+) -> dict[int, tuple[int, int]]:
+    """For each kernel the operator that has it; no operator belongs to two kernels.
 
+    Those with the fewest different signs belong together, and among equal ones the first to the
+    first. The kernel of a layer that is called twice stands in `kernels` twice.
 
-def _are_signs(filters: np.ndarray, packed: np.ndarray) -> bool:
-    """Whether LCE has packed the filters' signs."""
-    if filters.ndim == 2:
-        filters = filters[:, None, None, :]
-    if filters.ndim != 4:
-        return False
-    negative = filters < 0
-    same, inverted = packed_filters(negative), packed_filters(~negative)
-    if packed.shape != same.shape:
-        return False
-    # Where the output is packed too, LCE inverts the filters that a negative factor follows.
-    axes = (1, 2, 3)
-    return bool(((packed == same).all(axes) | (packed == inverted).all(axes)).all())
+    Args:
+        kernels: of layers, in the order of their calls.
+        operators: in the order of their execution.
+        may_differ: whether a kernel and an operator with other signs may belong together.
+        can_be: whether what a kernel and an operator compute from allows it, by their numbers.
 
-
-def _are_scaled(filters: np.ndarray, kernel: np.ndarray) -> bool:
-    """Whether each filter is a multiple of the file's, or of the other way round."""
-    if kernel.shape != filters.shape:
-        return False
-    kernel = kernel.astype(np.float64)
-    products = np.abs((filters * kernel).sum(axis=1))
-    norms = np.linalg.norm(filters, axis=1) * np.linalg.norm(kernel, axis=1)
-    return bool((products >= _SAME_DIRECTION * norms).all())
+    Returns:
+        By number of the kernel: the number of its operator, and how many signs differ. Kernels that
+        the file does not have are left out.
+    """
+    candidates = []
+    for number, kernel in enumerate(kernels):
+        for index, operator in enumerate(operators):
+            if can_be(number, index):
+                difference = kernel.difference(operator)
+                if difference == 0 or (difference is not None and may_differ):
+                    candidates.append((difference, number, index))
+    found: dict[int, tuple[int, int]] = {}
+    taken = set()
+    for difference, number, index in sorted(candidates):
+        if number not in found and index not in taken:
+            found[number] = index, difference
+            taken.add(index)
+    return dict(sorted(found.items()))

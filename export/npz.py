@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bireal_keras import _files, blocks
+from bireal_keras import _files, _keras_model, blocks
 from bireal_keras._keras import keras, lq, tf
-from bireal_keras.export import flatbuffer
+from bireal_keras.export.packing import pack_filters
 
 _GRAPH = "graph.json"
 _FORMAT = 1
@@ -24,8 +24,8 @@ def to_npz(model: keras.Model, path: str | os.PathLike[str]) -> None:
     `graph.json` in it, the operations in an order in which they can be computed. docs/npz.md
     describes both. The same model gives the same bytes. It takes no Larq Compute Engine.
 
-    A BatchNormalization is folded into the convolution or dense layer in front of it, if nothing
-    else reads that.
+    A BatchNormalization is folded into the convolution or dense layer before it, if nothing else
+    reads that.
 
     Args:
         model: a functional or sequential model of legacy Keras, built, whose layers are called
@@ -33,7 +33,7 @@ def to_npz(model: keras.Model, path: str | os.PathLike[str]) -> None:
         path: the file to write or replace; its folder exists.
 
     Raises:
-        ValueError: the model is none of these, or has a layer that the format cannot express.
+        ValueError: the model is not such a model, or has a layer that the format cannot express.
     """
     if not isinstance(model, keras.Model) or not model.inputs:
         raise ValueError(f"`model` must be a built model of legacy Keras. Received: {model!r}.")
@@ -89,7 +89,7 @@ class _Graph:
         """Adds a layer, and the BatchNormalization and the activation that follow in its place."""
         batch_norm = None
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
-            batch_norm = self._batch_norm_behind(layer)
+            batch_norm = self._batch_norm_after(layer)
         last = batch_norm or layer
         op, fields, arrays = _describe(layer, batch_norm)
         if op == "binary_conv" and self._only_signs_follow(last):
@@ -117,7 +117,7 @@ class _Graph:
         )
         self.arrays.update({f"{name}.{key}": value for key, value in arrays.items()})
 
-    def _batch_norm_behind(
+    def _batch_norm_after(
         self, layer: keras.layers.Layer
     ) -> keras.layers.BatchNormalization | None:
         """The BatchNormalization that can be folded into a layer."""
@@ -148,7 +148,7 @@ _Description = tuple[str, dict[str, Any], dict[str, np.ndarray]]
 def _describe(
     layer: keras.layers.Layer, batch_norm: keras.layers.BatchNormalization | None
 ) -> _Description:
-    """Operation, fields and arrays of a layer, with a BatchNormalization behind it or not.
+    """Operation, fields and arrays of a layer, with a BatchNormalization after it or not.
 
     Raises:
         ValueError: the format cannot express it.
@@ -165,8 +165,7 @@ def _describe(
 
 
 def _convolution(layer: keras.layers.Conv2D) -> _Description:
-    with lq.context.quantized_scope(True):
-        kernel = tf.convert_to_tensor(layer.kernel).numpy()
+    kernel = _keras_model.quantized_kernel(layer)
     bias = layer.bias.numpy() if layer.use_bias else np.zeros(layer.filters, np.float32)
     fields = {
         **_window(layer, layer.kernel_size),
@@ -177,9 +176,9 @@ def _convolution(layer: keras.layers.Conv2D) -> _Description:
     if getattr(layer, "input_quantizer", None) is None and padded_with == 0:
         return "conv", fields, {"kernel": kernel, "bias": bias}
     magnitude = np.abs(kernel).max(axis=(0, 1, 2))
-    quantizers = (layer.input_quantizer, layer.kernel_quantizer)
     if (
-        any(getattr(quantizer, "precision", None) != 1 for quantizer in quantizers)
+        not _keras_model.has_one_bit_input(layer)
+        or not _keras_model.has_one_bit_kernel(layer)
         or not np.allclose(np.abs(kernel), magnitude, rtol=1e-4, atol=0)
         or not _is_sign(layer.input_quantizer)
     ):
@@ -188,7 +187,7 @@ def _convolution(layer: keras.layers.Conv2D) -> _Description:
             f"Received: {layer.name}."
         )
     fields |= {"pad_value": int(padded_with), "depth": int(np.prod(kernel.shape[:3]))}
-    filters = flatbuffer.packed_filters(kernel.transpose(3, 0, 1, 2) < 0)
+    filters = pack_filters(kernel.transpose(3, 0, 1, 2) < 0)
     return "binary_conv", fields, {"filters": filters, "multiplier": magnitude, "bias": bias}
 
 

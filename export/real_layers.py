@@ -17,22 +17,17 @@ the sums on the shortcuts stay what they are. So do biases and the factors of bi
 which make up a hundredth of the file.
 """
 
-from collections import defaultdict
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from bireal_keras.tflite.model import serialize
+from bireal_keras.tflite.model import Graph, Operator, serialize, unpack
 
 PRECISIONS = ("float32", "float16", "int8")
 
 # The axis of a layer's output channels in its kernel.
-OUTPUT_AXES = {
-    schema.BuiltinOperator.CONV_2D: 0,
-    schema.BuiltinOperator.DEPTHWISE_CONV_2D: 3,
-    schema.BuiltinOperator.FULLY_CONNECTED: 0,
-}
+OUTPUT_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 # With fewer, int8 takes longer than float32: kernels fill up the channels of a tap to 4 or 8,
 # and the three of a stem are rounded to int8 and padded to gain nothing.
 _MIN_DYNAMIC_CHANNELS = 16
@@ -40,45 +35,41 @@ _MIN_DYNAMIC_CHANNELS = 16
 # FULLY_CONNECTED of dynamic range would be 12: what came before, tflite-runtime 2.14 among them,
 # applies the first channel's scale to all.
 _DEQUANTIZE_FLOAT16, _DEQUANTIZE_INT8, _CONV_2D_DYNAMIC = 3, 5, 5
-_DTYPES: dict[int, np.dtype[Any]] = {
-    schema.TensorType.FLOAT32: np.dtype("<f4"),
-    schema.TensorType.FLOAT16: np.dtype("<f2"),
-    schema.TensorType.INT8: np.dtype("i1"),
-}
 
 
-def compact(flatbuffer: bytes, precision: str) -> bytes:
+def compact(content: bytes, precision: str) -> bytes:
     """Stores the kernels of real-valued layers in another precision.
 
     Kernels are rounded to the nearest value. The tensors of the model keep their indices, and
     its operators their order; the same arguments give the same bytes.
 
     Args:
-        flatbuffer: a TFLite model with float32 real-valued layers.
-        precision: one of `PRECISIONS`; "float32" gives `flatbuffer` back.
+        content: of a TFLite model with float32 real-valued layers.
+        precision: one of `PRECISIONS`; "float32" gives `content` back.
 
     Raises:
-        ValueError: `precision` is none of these, or a weight is too large for float16.
+        ValueError: `precision` is not one of these, or a weight is too large for float16.
     """
     if precision not in PRECISIONS:
         raise ValueError(
             f"`precision` must be one of {', '.join(PRECISIONS)}. Received: precision={precision}."
         )
     if precision == "float32":
-        return flatbuffer
-    model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
-    graph = model.subgraphs[0]
-    for index, layers in _kernels(model).items():
-        code, kernel = _code(model, layers[0]), constant(model, index)
+        return content
+    graph, model = Graph(content), unpack(content)
+    changed = dict(zip(graph.operators, model.subgraphs[0].operators))
+    for index, kernel, readers in _kernels(graph):
+        layers = [changed[reader] for reader in readers]
         if precision == "float16":
             _store(model, index, _to_float16(kernel, graph.tensors[index].name))
             _dequantize(model, index, layers, _DEQUANTIZE_FLOAT16)
             continue
-        values, scales = quantize(kernel, OUTPUT_AXES[code])
-        _store(model, index, values, scales, OUTPUT_AXES[code])
-        if all(_has_dynamic_range(graph, layer, code) for layer in layers):
+        axis = OUTPUT_AXES[readers[0].name]
+        values, scales = quantize(kernel, axis)
+        _store(model, index, values, scales, axis)
+        if all(_has_dynamic_range(graph, reader) for reader in readers):
             for layer in layers:
-                layer.opcodeIndex = _opcode(model, code, _CONV_2D_DYNAMIC)
+                layer.opcodeIndex = _opcode(model, schema.BuiltinOperator.CONV_2D, _CONV_2D_DYNAMIC)
         else:
             _dequantize(model, index, layers, _DEQUANTIZE_INT8)
     return serialize(model)
@@ -99,57 +90,45 @@ def quantize(kernel: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     return values, scales.ravel()
 
 
-def constant(model: schema.ModelT, index: int) -> np.ndarray:
-    """The value of a float32, float16 or int8 constant of the first subgraph."""
-    tensor = model.subgraphs[0].tensors[index]
-    data = np.asarray(model.buffers[tensor.buffer].data, np.uint8)
-    return data.view(_DTYPES[tensor.type]).reshape(tensor.shape)
+def _kernels(graph: Graph) -> Iterator[tuple[int, np.ndarray, Sequence[Operator]]]:
+    """The float32 kernels of real-valued layers, in the order in which they are read.
 
+    Left out is one that something else reads, too, or that layers of two kinds read.
 
-def _kernels(model: schema.ModelT) -> dict[int, list[schema.OperatorT]]:
-    """The float32 kernels of real-valued layers by their tensors, with the layers of each.
-
-    Not one that something else reads, too, or layers of two kinds.
+    Yields:
+        The number of the tensor, its value, and the layers that read it.
     """
-    graph = model.subgraphs[0]
-    readers: dict[int, list[tuple[schema.OperatorT, int]]] = defaultdict(list)
-    for operator in graph.operators:
-        for position, index in enumerate(operator.inputs):
-            readers[int(index)].append((operator, position))
-    kernels = {}
-    for index, reads in readers.items():
-        tensor = graph.tensors[index]
-        codes = {_code(model, operator) for operator, _ in reads}
+    for index in dict.fromkeys(index for operator in graph.operators for index in operator.inputs):
+        readers = graph.readers(index)
+        names = {reader.name for reader in readers}
+        values = graph.tensors[index].values if index >= 0 else None
         if (
-            len(codes) == 1
-            and codes <= OUTPUT_AXES.keys()
-            and {position for _, position in reads} == {1}
-            and tensor.type == schema.TensorType.FLOAT32
-            and model.buffers[tensor.buffer].data is not None
+            values is not None
+            and values.dtype == np.float32
+            and len(names) == 1
+            and names <= OUTPUT_AXES.keys()
+            and all(_positions(reader, index) == [1] for reader in readers)
         ):
-            kernels[index] = [operator for operator, _ in reads]
-    return kernels
+            yield index, values, readers
 
 
-def _code(model: schema.ModelT, operator: schema.OperatorT) -> int:
-    return model.operatorCodes[operator.opcodeIndex].builtinCode
+def _positions(operator: Operator, index: int) -> list[int]:
+    """Where among the inputs of an operator a tensor is."""
+    return [position for position, other in enumerate(operator.inputs) if other == index]
 
 
-def _has_dynamic_range(graph: schema.SubGraphT, layer: schema.OperatorT, code: int) -> bool:
+def _has_dynamic_range(graph: Graph, layer: Operator) -> bool:
     """Whether a layer reads int8 as it is; TFLite has no such convolution of groups."""
     inputs, kernel = (graph.tensors[index] for index in layer.inputs[:2])
-    return (
-        code == schema.BuiltinOperator.CONV_2D
-        and inputs.shape[-1] == kernel.shape[-1] >= _MIN_DYNAMIC_CHANNELS
-    )
+    return layer.name == "CONV_2D" and inputs.shape[-1] == kernel.shape[-1] >= _MIN_DYNAMIC_CHANNELS
 
 
-def _to_float16(kernel: np.ndarray, name: bytes) -> np.ndarray:
-    limit = np.finfo(np.float16).max
-    if np.abs(kernel).max(initial=0) > limit:
+def _to_float16(kernel: np.ndarray, name: str) -> np.ndarray:
+    limit, largest = np.finfo(np.float16).max, np.abs(kernel).max(initial=0)
+    if largest > limit:
         raise ValueError(
-            f"float16 holds values up to {limit:.0f}, and {name.decode()} goes up to "
-            f"{np.abs(kernel).max():.3g}. int8 has no such limit."
+            f"float16 holds values up to {limit:.0f}, and {name} goes up to {largest:.3g}. int8 "
+            "has no such limit."
         )
     return kernel.astype(np.float16)
 

@@ -10,7 +10,7 @@ from bireal_keras import _native_log
 from bireal_keras.export import real_layers
 from bireal_keras.export._lce import lce
 from bireal_keras.runtime.interpreter import Interpreter
-from bireal_keras.tflite.model import serialize
+from bireal_keras.tflite.model import Graph, Tensor, serialize, unpack
 
 # Of the sum of the magnitudes that an output is made of. Two sums of hundreds of float32 products
 # in another order differ by a few units in the last place, 6e-8 each.
@@ -38,7 +38,7 @@ class _Layer:
     outputs: tuple[int, int, int]
 
 
-def check(flatbuffer: bytes, compact: bytes, samples: np.ndarray) -> float | None:
+def check(float32: bytes, compact: bytes, samples: np.ndarray) -> float | None:
     """Compares a compact file with the float32 file that it was made of.
 
     A stem in fewer bits rightly turns the signs of some activations, and then everything behind
@@ -58,7 +58,7 @@ def check(flatbuffer: bytes, compact: bytes, samples: np.ndarray) -> float | Non
     rounding does to the accuracy. What is returned hints at that; a data set tells.
 
     Args:
-        flatbuffer: the float32 file.
+        float32: the file with float32 real-valued layers.
         compact: what `real_layers.compact` made of it.
         samples: float32 (samples, height, width, channels).
 
@@ -69,7 +69,7 @@ def check(flatbuffer: bytes, compact: bytes, samples: np.ndarray) -> float | Non
     Raises:
         ValueError: the compact file does not compute what it should.
     """
-    content, layers = _probe(flatbuffer, compact)
+    content, layers = _probe(float32, compact)
     with _native_log.captured():
         probe = lce.testing.Interpreter(content, use_reference_bconv=True)
         # One by one: the maps behind a stem take megabytes.
@@ -77,23 +77,23 @@ def check(flatbuffer: bytes, compact: bytes, samples: np.ndarray) -> float | Non
             outputs = [sample[None], *probe.predict([sample[None]])]
             for layer in layers:
                 _check_output(layer, *(outputs[index] for index in layer.outputs))
-        expected, actual = (Interpreter(file).predict(samples) for file in (flatbuffer, compact))
+        expected, actual = (Interpreter(file).predict(samples) for file in (float32, compact))
     if expected.ndim != 2:
         return None
     return float((expected.argmax(-1) == actual.argmax(-1)).mean())
 
 
-def _probe(flatbuffer: bytes, compact: bytes) -> tuple[bytes, list[_Layer]]:
+def _probe(float32: bytes, compact: bytes) -> tuple[bytes, list[_Layer]]:
     """The compact file with a second, float32 layer on the input of each compact one.
 
     Its outputs are the file's, then the two of each pair and their input. A layer counts them
     from 1: 0 is the image.
     """
-    before = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
-    probe = schema.ModelT.InitFromPackedBuf(compact, 0)
+    before, now = Graph(float32), Graph(compact)
+    probe, operators_before = unpack(compact), unpack(float32).subgraphs[0].operators
     graph = probe.subgraphs[0]
-    now = {int(operator.outputs[0]): operator for operator in graph.operators}
-    outputs = [*graph.inputs, *graph.outputs]
+    computed_by = {operator.outputs[0]: operator for operator in now.operators}
+    outputs = [*now.inputs, *now.outputs]
 
     def place(index: int) -> int:
         if index not in outputs:
@@ -102,17 +102,20 @@ def _probe(flatbuffer: bytes, compact: bytes) -> tuple[bytes, list[_Layer]]:
 
     layers = []
     compacted = set()
-    for operator in before.subgraphs[0].operators:
-        source, output = int(operator.inputs[0]), int(operator.outputs[0])
-        kernel = int(operator.inputs[1]) if len(operator.inputs) > 1 else -1
-        if graph.tensors[kernel].type not in (schema.TensorType.FLOAT16, schema.TensorType.INT8):
+    for operator, table in zip(before.operators, operators_before):
+        axis = real_layers.OUTPUT_AXES.get(operator.name)
+        if axis is None:
             continue
-        name = graph.tensors[output].name.decode()
-        axis = real_layers.OUTPUT_AXES[before.operatorCodes[operator.opcodeIndex].builtinCode]
-        weights = _stored_weights(probe, kernel, axis)
-        _check_weights(name, weights, real_layers.constant(before, kernel), graph.tensors[kernel])
+        source, kernel = operator.inputs[:2]
+        output = operator.outputs[0]
+        stored, original = now.tensors[kernel], before.tensors[kernel].values
+        if original is None or stored.type == before.tensors[kernel].type:
+            continue
+        name = now.tensors[output].name
+        weights = _stored_weights(stored, axis)
+        _check_weights(name, weights, original, stored, axis)
         compacted.add(kernel)
-        twin = copy.copy(operator)
+        twin = copy.copy(table)
         twin.inputs = [source, _add_tensor(probe, kernel, weights), *operator.inputs[2:]]
         twin.outputs = [_add_tensor(probe, output, None)]
         graph.operators.append(twin)
@@ -120,42 +123,40 @@ def _probe(flatbuffer: bytes, compact: bytes) -> tuple[bytes, list[_Layer]]:
             _Layer(
                 name=name,
                 magnitudes=np.abs(weights).sum(axis=_all_but(axis, weights.ndim)),
-                dynamic=int(now[output].inputs[1]) == kernel,
+                dynamic=computed_by[output].inputs[1] == kernel,
                 outputs=(place(source), place(output), place(twin.outputs[0])),
             )
         )
-    for index, tensor in enumerate(before.subgraphs[0].tensors):
-        if index not in compacted and _content(before, tensor) != _content(
-            probe, graph.tensors[index]
-        ):
-            raise ValueError(f"The compact file has another {tensor.name.decode()}.")
-    graph.outputs = outputs[len(graph.inputs) :]
+    for index, tensor in enumerate(before.tensors):
+        if index not in compacted and not _same_bytes(tensor, now.tensors[index]):
+            raise ValueError(f"The compact file has another {tensor.name}.")
+    graph.outputs = outputs[len(now.inputs) :]
     probe.signatureDefs = None
     return serialize(probe), layers
 
 
-def _content(model: schema.ModelT, tensor: schema.TensorT) -> bytes:
-    data = model.buffers[tensor.buffer].data
-    return b"" if data is None else data.tobytes()
+def _same_bytes(a: Tensor, b: Tensor) -> bool:
+    if a.data is None or b.data is None:
+        return a.data is b.data
+    return np.array_equal(a.data, b.data)
 
 
-def _stored_weights(model: schema.ModelT, index: int, axis: int) -> np.ndarray:
-    values = real_layers.constant(model, index).astype(np.float32)
-    tensor = model.subgraphs[0].tensors[index]
+def _stored_weights(tensor: Tensor, axis: int) -> np.ndarray:
+    if tensor.values is None:
+        raise ValueError(f"The compact file does not hold the weights of {tensor.name}.")
+    values = tensor.values.astype(np.float32)
     if tensor.type == schema.TensorType.FLOAT16:
         return values
-    shape = [-1 if i == axis else 1 for i in range(values.ndim)]
-    return values * np.asarray(tensor.quantization.scale, np.float32).reshape(shape)
+    return values * tensor.scales.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
 
 
 def _check_weights(
-    name: str, stored: np.ndarray, weights: np.ndarray, tensor: schema.TensorT
+    name: str, stored: np.ndarray, weights: np.ndarray, tensor: Tensor, axis: int
 ) -> None:
     if tensor.type == schema.TensorType.FLOAT16:
         # Below 2^-14 its steps do not get smaller.
         allowed = np.maximum(np.abs(weights) * 2.0**-11, 2.0**-25)
     else:
-        axis = tensor.quantization.quantizedDimension
         largest = np.abs(weights).max(axis=_all_but(axis, weights.ndim), keepdims=True)
         allowed = _HALF * largest / 127
     # As it stands, NaN is wrong, here as below.

@@ -2,7 +2,8 @@
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 _WIDTH = 100
 # Of the columns, together with the two spaces between them at most `_WIDTH`.
@@ -28,7 +29,7 @@ class LayerReport:
         left_behind: names of the operators that they have become if not.
         left_reason: why, a code of docs/export.md, or "".
         left_explanation: the same in a sentence.
-        mended: what the converter did so that it is 1-bit, or "".
+        rewritten: what the converter did so that it is 1-bit, or "".
         weights: values of its kernel.
         macs: multiply-accumulates for one image.
         kernel_bytes: what the kernel takes in the file.
@@ -47,7 +48,7 @@ class LayerReport:
     left_behind: tuple[str, ...]
     left_reason: str
     left_explanation: str
-    mended: str
+    rewritten: str
     weights: int
     macs: int
     kernel_bytes: int
@@ -80,8 +81,34 @@ class Total:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How far a file agrees with Keras, on some samples.
+
+    Attributes:
+        samples: images on which the file was compared with Keras.
+        signs: how many signs of activations were compared on them.
+        flips: how many of these differ, because rounding took a value across zero, when Keras
+            is given the file's signs before. Any other difference is an error.
+        close_samples: how many of them gave the same result up to rounding.
+        max_abs_difference: the largest difference on any of them, of the logits (the
+            logarithms of the probabilities, where the model ends in softmax).
+        top1_agreement: share of the samples on which both find the same class, 0 to 1;
+            None for a model whose output is not (batch, classes).
+    """
+
+    samples: int
+    signs: int
+    flips: int
+    close_samples: int
+    max_abs_difference: float
+    top1_agreement: float | None
+
+
+@dataclass(frozen=True)
 class Report:
-    """A converted model in figures; `str(report)` is for people, `dataclasses.asdict` for JSON.
+    """A converted model in figures; `str(report)` is for people, `report.as_dict()` for JSON.
+
+    What `agreement` holds, the report has under the same names: `report.samples`.
 
     Attributes:
         path: the file.
@@ -95,15 +122,7 @@ class Report:
         binary_total: the layers of `layers` that are meant to be 1-bit.
         real_total: the others.
         cast_layers: names of layers of another precision, which the file computes in float32.
-        samples: images on which the file was compared with Keras.
-        signs: how many signs of activations were compared on them.
-        flips: how many of these differ, because rounding took a value across zero, when Keras
-            is given the file's signs before. Any other difference is an error.
-        close_samples: how many of them gave the same result up to rounding.
-        max_abs_difference: the largest difference on any of them, of the logits (the
-            logarithms of the probabilities, where the model ends in softmax).
-        top1_agreement: share of the samples on which both find the same class, 0 to 1;
-            None for a model whose output is not (batch, classes).
+        agreement: how far the file agrees with Keras.
         real_layers: precision of the kernels of real-valued layers. Keras is compared with the
             file in which it is float32, and this with the file that was written.
         float32_agreement: share of the samples on which these two files find the same class; None
@@ -122,15 +141,39 @@ class Report:
     binary_total: Total
     real_total: Total
     cast_layers: tuple[str, ...]
-    samples: int
-    signs: int
-    flips: int
-    close_samples: int
-    max_abs_difference: float
-    top1_agreement: float | None
+    agreement: Agreement
     real_layers: str
     float32_agreement: float | None
     latency_ms: dict[str, float]
+
+    @property
+    def samples(self) -> int:
+        return self.agreement.samples
+
+    @property
+    def signs(self) -> int:
+        return self.agreement.signs
+
+    @property
+    def flips(self) -> int:
+        return self.agreement.flips
+
+    @property
+    def close_samples(self) -> int:
+        return self.agreement.close_samples
+
+    @property
+    def max_abs_difference(self) -> float:
+        return self.agreement.max_abs_difference
+
+    @property
+    def top1_agreement(self) -> float | None:
+        return self.agreement.top1_agreement
+
+    def as_dict(self) -> dict[str, Any]:
+        """The whole report as dictionaries, lists, strings and numbers."""
+        values = asdict(self)
+        return values | values.pop("agreement")
 
     def __str__(self) -> str:
         return "\n".join([*_table(self.layers), "", *_notes(self), *_totals(self)])
@@ -171,10 +214,10 @@ def _notes(report: Report) -> list[str]:
             operators = " ".join(f"+{name}" for name in layer.left_behind)
             note = f"{operators}, {layer.left_reason}: {layer.left_explanation}"
             about.setdefault(note, []).append(layer.name)
-        if layer.mended:
-            about.setdefault(f"mended: {layer.mended}.", []).append(layer.name)
+        if layer.rewritten:
+            about.setdefault(f"rewritten: {layer.rewritten}.", []).append(layer.name)
     if report.cast_layers:
-        about["mended: computed in float32."] = list(report.cast_layers)
+        about["rewritten: computed in float32."] = list(report.cast_layers)
     lines: list[str] = []
     for note, names in about.items():
         some = ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else "")

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -49,7 +48,7 @@ def in_float32(model: keras.Model) -> keras.Model:
 
 
 @contextlib.contextmanager
-def mended(model: keras.Model) -> Iterator[dict[str, str]]:
+def rewritten(model: keras.Model) -> Iterator[dict[str, str]]:
     """While the block runs, the model computes the same in terms that LCE packs.
 
     1-bit dense layers are 1x1 convolutions. Filters of zeros, or nearly, have weights of +-1,
@@ -58,44 +57,30 @@ def mended(model: keras.Model) -> Iterator[dict[str, str]]:
     The model's weights stay as they are.
 
     Yields:
-        What was mended, in words, by layer's name.
+        What was rewritten, in words, by layer's name.
     """
-    patches = [patch for layer in _layer_calls.layers_of(model) if (patch := _patch(layer))]
-    try:
-        for patch in patches:
-            # Not setattr, with which Keras would track the function as a part of the layer.
-            vars(patch.layer)[patch.method] = patch.function
-        yield {patch.layer.name: patch.note for patch in patches}
-    finally:
-        for patch in patches:
-            del vars(patch.layer)[patch.method]
+    rewritings = [one for layer in _layer_calls.layers_of(model) if (one := _rewriting(layer))]
+    with _layer_calls.replaced([one for one, _ in rewritings]):
+        yield {one.layer.name: note for one, note in rewritings}
 
 
-@dataclass(frozen=True)
-class _Patch:
-    """A method of a layer, to be replaced for a while, and why in words."""
-
-    layer: keras.layers.Layer
-    method: str
-    function: Callable[..., tf.Tensor]
-    note: str
-
-
-def _patch(layer: keras.layers.Layer) -> _Patch | None:
-    """What a layer needs, or None."""
+def _rewriting(layer: keras.layers.Layer) -> tuple[_layer_calls.Replacement, str] | None:
+    """What a layer needs, and why in words, or None."""
     is_dense = diagnosis.is_binary_dense(layer)
-    is_conv = isinstance(layer, lq.layers.QuantConv2D) and diagnosis.has_binary_kernel(layer)
+    is_conv = isinstance(layer, lq.layers.QuantConv2D) and _keras_model.has_one_bit_kernel(layer)
     if not (is_dense or is_conv):
         return None
-    kernel, factor = _revived(diagnosis.kernel(layer))
+    kernel, factor = _revived(_keras_model.quantized_kernel(layer))
     dead = np.count_nonzero(factor != 1)
     note = f"dead filters ({dead} of {len(factor)}) packed, with their magnitude as factor"
     if is_dense:
         function = _dense_call(layer, kernel, factor)
-        return _Patch(layer, "call", function, f"{DENSE}, {note}" if dead else DENSE)
+        replacement = _layer_calls.Replacement(layer, "call", function)
+        return replacement, f"{DENSE}, {note}" if dead else DENSE
     if not dead:
         return None
-    return _Patch(layer, "convolution_op", _convolution_op(layer, kernel, factor), note)
+    function = _convolution_op(layer, kernel, factor)
+    return _layer_calls.Replacement(layer, "convolution_op", function), note
 
 
 def _revived(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

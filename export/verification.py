@@ -1,11 +1,10 @@
 """Does the file compute what the Keras model computes?"""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from bireal_keras._keras import keras
 from bireal_keras.export import comparison, probes
+from bireal_keras.export.report import Agreement
 
 # Of the results that agree, where Keras cannot be told all signs of the file. An error in the
 # file shows on every image, a flipped sign does not.
@@ -13,31 +12,9 @@ _MIN_SHARE = 1 / 8
 MIN_SAMPLES = 8
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How far a file agrees with Keras; what `Report` has, too, is explained there.
-
-    Attributes:
-        signs: how many signs were compared.
-        flips: how many of them flipped within rounding of zero, given the same signs before.
-        free_flips: how many differ from Keras on its own, where each flip brings others.
-        largest_share: the largest difference of a value in front of a sign, or of the result,
-            given the same signs before, as a share of what passes for rounding.
-    """
-
-    samples: int
-    close_samples: int
-    max_abs_difference: float
-    top1_agreement: float | None
-    signs: int
-    flips: int
-    free_flips: int
-    largest_share: float
-
-
 def verify(
     model: keras.Model,
-    flatbuffer: bytes,
+    content: bytes,
     samples: np.ndarray,
     *,
     tolerance: float = comparison.TOLERANCE,
@@ -53,7 +30,7 @@ def verify(
 
     Args:
         model: from (batch, height, width, channels) to any float output.
-        flatbuffer: what it was converted to.
+        content: what it was converted to.
         samples: float32 (samples, height, width, channels).
         tolerance: what passes for rounding, as a share of a tensor's spread. A file whose real
             layers are meant to be less precise than float32 needs more.
@@ -62,7 +39,7 @@ def verify(
         ValueError: the file does not run, the results are not finite, or they do not agree.
     """
     expected, [compared] = comparison.compare(
-        model, flatbuffer, samples, [probes.run_on_lce], tolerance=tolerance
+        model, content, samples, [probes.run_on_lce], tolerance=tolerance
     )
     reason = reason_to_refuse(expected, compared)
     if reason is not None:
@@ -75,11 +52,6 @@ def verify(
         top1_agreement=top1_agreement(expected, compared.outputs),
         signs=compared.signs,
         flips=compared.flips,
-        free_flips=compared.free_flips,
-        largest_share=max(
-            (layer.difference / layer.tolerance for layer in compared.layers if layer.tolerance),
-            default=0.0,
-        ),
     )
 
 

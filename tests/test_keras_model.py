@@ -6,6 +6,7 @@ import pytest
 
 from bireal_keras import _keras_model, zoo
 from bireal_keras._keras import keras, lq
+from bireal_keras.quantizers import ApproxSign
 from bireal_keras.training.stages import create_model
 
 INPUT = keras.layers.InputLayer
@@ -147,3 +148,25 @@ def test_python_code_in_a_model_does_not_run(tmp_path):
     keras.Model(x, keras.layers.Lambda(lambda v: v + 1)(x)).save(path)
     with pytest.raises(ValueError, match=r"model.h5 cannot be loaded: .*Lambda layer.*disallowed"):
         _keras_model.load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "is_one_bit"),
+    [
+        (None, False),
+        ("ste_sign", True),
+        ("magnitude_aware_sign", True),
+        (ApproxSign(), True),
+        (lq.quantizers.SteTern(), False),
+        (lq.quantizers.DoReFa(k_bit=1), True),
+        (lq.quantizers.DoReFa(k_bit=2), False),
+        # It states a precision and keeps real values.
+        (lq.quantizers.NoOp(precision=1), False),
+    ],
+)
+def test_one_bit_quantizers(quantizer, is_one_bit):
+    layer = lq.layers.QuantConv2D(2, 1, input_quantizer=quantizer, kernel_quantizer=quantizer)
+    assert _keras_model.is_one_bit(layer.input_quantizer) == is_one_bit
+    assert _keras_model.has_one_bit_input(layer) == is_one_bit
+    assert _keras_model.has_one_bit_kernel(layer) == is_one_bit
+    assert not _keras_model.has_one_bit_kernel(keras.layers.Dense(1))

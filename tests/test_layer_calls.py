@@ -1,4 +1,4 @@
-"""Watching layers: every call is seen, and nothing is left behind."""
+"""Hooks on layers: every call is seen or changed, and nothing is left behind."""
 
 import numpy as np
 import pytest
@@ -42,3 +42,33 @@ def test_an_error_leaves_no_trace_either():
     ):
         model(np.ones((2, 4), np.float32))
     assert all("call" not in vars(layer) for layer in _layer_calls.layers_of(model))
+
+
+def test_layers_can_be_given_other_inputs():
+    shared = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, [shared(inputs), shared(2 * inputs)])
+    seen = []
+
+    def with_ten_more(layer, inputs):
+        seen.append((layer, inputs.numpy().tolist()))
+        return inputs + 10
+
+    with _layer_calls.given([shared], with_ten_more):
+        outputs = model(np.ones((1, 3), np.float32))
+    assert {layer for layer, _ in seen} == {shared}
+    # In whatever order Keras computes two outputs.
+    assert sorted(values for _, values in seen) == [[[1, 1, 1]], [[2, 2, 2]]]
+    assert [output.numpy().item() for output in outputs] == [33, 36]
+    assert model(np.ones((1, 3), np.float32))[0].numpy().item() == 3
+
+
+def test_any_method_can_be_replaced():
+    layer = keras.layers.Conv2D(1, 1, kernel_initializer="ones")
+    x = np.ones((1, 2, 2, 1), np.float32)
+    layer(x)
+    replacement = _layer_calls.Replacement(layer, "convolution_op", lambda inputs, _: 7 * inputs)
+    with _layer_calls.replaced([replacement]):
+        assert (layer(x).numpy() == 7).all()
+    assert (layer(x).numpy() == 1).all()
+    assert "convolution_op" not in vars(layer)

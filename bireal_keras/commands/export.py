@@ -14,7 +14,6 @@ Load models of people you trust. Python code inside .keras and .h5 files is refu
 SavedModel is a program by design.
 """
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -111,7 +110,7 @@ def main(argv: list[str]) -> None:
         real_layers=_REAL_LAYERS.value,
     )
     if json_path is not None:
-        _files.write(json_path, json.dumps(dataclasses.asdict(report), indent=2) + "\n")
+        _files.write(json_path, json.dumps(report.as_dict(), indent=2) + "\n")
     if npz_path is not None:
         to_npz(model, npz_path)
     print(report)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
-from bireal_keras import _layer_calls
+from bireal_keras import _keras_model, _layer_calls
 from bireal_keras._keras import keras, lq, tf
 from bireal_keras.cost.report import (
     FLOAT_BITS,
@@ -36,7 +36,7 @@ _TRANSPOSED = (
 # Attributes that hold a kernel. A separable convolution has the last two, in this order.
 _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 _STATISTICS = ("moving_mean", "moving_variance")
-# Their weights may have several axes and are no factors of a matrix multiplication.
+# Their weights may have several axes, and are not factors of a matrix multiplication.
 _ELEMENTWISE = (keras.layers.LayerNormalization, keras.layers.PReLU)
 
 
@@ -61,7 +61,7 @@ def of_model(model: keras.Model, *, input_shape: Sequence[int] | None = None) ->
         One entry for each layer that has weights, in the order in which they are called.
 
     Raises:
-        ValueError: it is no model of legacy Keras, or the shape of its input is unknown.
+        ValueError: it is not a model of legacy Keras, or the shape of its input is unknown.
     """
     if not isinstance(model, keras.Model):
         kind = type(model)
@@ -114,10 +114,9 @@ class _Watch:
 
     def on_call(self, layer: keras.layers.Layer, inputs: Any, outputs: Any) -> None:
         self.called.setdefault(id(layer), layer)
-        if isinstance(layer, lq.quantizers.Quantizer) and layer.precision == 1:
+        if isinstance(layer, lq.quantizers.Quantizer) and _keras_model.is_one_bit(layer):
             self._one_bit[id(outputs)] = outputs
-        quantizer = getattr(layer, "input_quantizer", None)
-        one_bit = getattr(quantizer, "precision", None) == 1 or id(inputs) in self._one_bit
+        one_bit = _keras_model.has_one_bit_input(layer) or id(inputs) in self._one_bit
         for kernel in _kernels(layer):
             macs = _positions(layer, inputs, outputs) * prod(kernel.shape)
             if one_bit and _bits(kernel) == 1:

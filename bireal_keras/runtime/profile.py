@@ -53,6 +53,9 @@ def profile(
     Raises:
         ValueError, OSError, ImportError: as `Interpreter`.
     """
+    # Here, so that the rest of the runtime does without LiteRT's schema.
+    from bireal_keras.tflite.model import Graph
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "profile.csv"
         interpreter = Interpreter(model, num_threads=num_threads, kernel=kernel, profile=path)
@@ -65,7 +68,8 @@ def profile(
         with path.open(newline="") as file:
             rows = [(int(row["done_ns"]), row["what"]) for row in csv.DictReader(file)]
 
-    names = _op_names(model if isinstance(model, bytes) else Path(model).read_bytes())
+    content = model if isinstance(model, bytes) else Path(model).read_bytes()
+    names = [operator.name for operator in Graph(content).operators]
     count = len(rows) // len(spans)
     what = [text for _, text in rows[:count]]
     times: list[list[float]] = [[] for _ in range(count + 1)]
@@ -84,20 +88,3 @@ def profile(
         for entry, mine, milliseconds in zip(nodes, delegated, times)
     ]
     return [entry for entry in entries if entry.ops]
-
-
-def _op_names(model: bytes) -> list[str]:
-    """Names of the ops of a model's first subgraph, in the order of the file."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    builtin = {code: name for name, code in vars(schema.BuiltinOperator).items() if name[0] != "_"}
-    root = schema.Model.GetRootAs(model, 0)
-    codes = [root.OperatorCodes(index) for index in range(root.OperatorCodesLength())]
-    graph = root.Subgraphs(0)
-    names = []
-    for index in range(graph.OperatorsLength()):
-        code = codes[graph.Operators(index).OpcodeIndex()]
-        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-        custom = code.CustomCode()
-        names.append(custom.decode() if custom else builtin.get(number, str(number)))
-    return names

@@ -127,7 +127,7 @@ class TestErrors:
     def test_no_model(self, tmp_path):
         path = tmp_path / "model.tflite"
         path.write_bytes(b"this is no model")
-        with pytest.raises(ValueError, match=rf"{path}: is no TFLite model"):
+        with pytest.raises(ValueError, match=rf"{path}: is not a TFLite model"):
             cost.of_tflite(path)
         with pytest.raises(OSError, match="missing"):
             cost.of_tflite(tmp_path / "missing.tflite")

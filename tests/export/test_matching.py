@@ -4,7 +4,9 @@ import numpy as np
 from export_helpers import larq_conv
 
 from bireal_keras._keras import keras
-from bireal_keras.export import flatbuffer, matching
+from bireal_keras.export.matching import Kernel, kernels_of, match
+from bireal_keras.export.multiplications import BINARY, Multiplication
+from bireal_keras.export.packing import pack_filters
 
 L = keras.layers
 
@@ -14,7 +16,7 @@ def real(kernel, kind="CONV_2D"):
 
 
 def operator(kind, kernel):
-    return flatbuffer.Multiplication(
+    return Multiplication(
         kind=kind,
         output="",
         kernel=kernel,
@@ -24,6 +26,17 @@ def operator(kind, kernel):
         macs=0,
         left_behind=(),
     )
+
+
+def matched(layers, operators):
+    """For each layer the numbers of its operators."""
+    kernels = [kernel for layer in layers for kernel in kernels_of(layer)]
+    owners = [number for number, layer in enumerate(layers) for _ in kernels_of(layer)]
+    found = [[] for _ in layers]
+    for position, (index, difference) in match(kernels, operators).items():
+        assert difference == 0
+        found[owners[position]].append(index)
+    return found
 
 
 def built(layer, shape):
@@ -39,9 +52,7 @@ def test_scaled_kernels_find_their_layers():
     scaled = rows[0] * np.array([[2.0], [-0.5], [0.0], [1.0]])
     int8 = operator("CONV_2D", np.round(rows[1] / np.abs(rows[1]).max() * 127).astype(np.int8))
     other = real(rng.normal(size=(4, 18)))
-    found = matching.match([second, first], [other, real(scaled), int8])
-    assert [[id(op) for op in ops] for ops in found] == [[id(int8)], [id(found[1][0])]]
-    np.testing.assert_array_equal(found[1][0].kernel, scaled.astype(np.float32))
+    assert matched([second, first], [other, real(scaled), int8]) == [[2], [1]]
 
 
 def test_layouts():
@@ -56,20 +67,33 @@ def test_layouts():
         real(transposed.kernel.numpy().transpose(2, 0, 1, 3).reshape(5, -1), "TRANSPOSE_CONV"),
         real(dense.kernel.numpy().T, "FULLY_CONNECTED"),
     ]
-    found = matching.match([dense, transposed, separable, depthwise], kernels[::-1])
-    wanted = [kernels[4:], kernels[3:4], kernels[1:3], kernels[:1]]
-    assert [list(map(id, ops)) for ops in found] == [list(map(id, ops)) for ops in wanted]
+    found = matched([depthwise, separable, transposed, dense], kernels[::-1])
+    assert found == [[4], [3, 2], [1], [0]]
 
 
 def test_signs_and_inverted_filters():
     conv = built(larq_conv(4), (8, 8, 40))
     negative = conv.kernel.latent_variable.numpy().transpose(3, 0, 1, 2) < 0
     inverted = negative ^ np.array([True, False, True, False])[:, None, None, None]
-    packed = operator(flatbuffer.BINARY, flatbuffer.packed_filters(inverted))
-    assert matching.match([conv], [packed])[0][0] is packed
+    packed = operator(BINARY, pack_filters(inverted))
+    assert matched([conv], [packed]) == [[0]]
     inverted[0, 0, 0, 0] ^= True
-    wrong = operator(flatbuffer.BINARY, flatbuffer.packed_filters(inverted))
-    assert matching.match([conv], [wrong]) == [[]]
+    inverted[1, 2, 2, 5] ^= True
+    wrong = operator(BINARY, pack_filters(inverted))
+    assert matched([conv], [wrong]) == [[]]
+    # To a check of the file such an operator is the layer's, with an error.
+    kernels = kernels_of(conv)
+    assert match(kernels, [wrong], may_differ=True) == {0: (0, 2)}
+    assert match(kernels, [wrong, packed], may_differ=True) == {0: (1, 0)}
+    assert match(kernels, [wrong], may_differ=True, can_be=lambda kernel, index: False) == {}
+
+
+def test_signs_of_a_filter_of_zeros_mean_nothing():
+    filters = np.ones((2, 1, 1, 32), np.float32)
+    filters[1] = 0
+    negative = np.zeros(filters.shape, bool)
+    negative[1, ..., ::2] = True
+    assert Kernel(filters).difference(operator(BINARY, pack_filters(negative))) == 0
 
 
 def test_equal_kernels_are_shared_out():
@@ -77,9 +101,8 @@ def test_equal_kernels_are_shared_out():
     dense = built(L.Dense(5), (3,))
     rows = dense.kernel.numpy().T
     one, two = real(rows), real(rows)
-    found = matching.match([dense, dense, dense], [one, two])
-    assert [list(map(id, ops)) for ops in found] == [[id(one)], [id(two)], []]
+    assert matched([dense, dense, dense], [one, two]) == [[0], [1], []]
 
 
 def test_kernel_that_is_computed_belongs_to_nobody():
-    assert matching.match([built(L.Dense(5), (3,))], [operator("FULLY_CONNECTED", None)]) == [[]]
+    assert matched([built(L.Dense(5), (3,))], [operator("FULLY_CONNECTED", None)]) == [[]]

@@ -1,6 +1,5 @@
 """The report: what it adds up to, and that it can be read."""
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from export_helpers import CLASSES, SIZE
 
 from bireal_keras.export import reasons
-from bireal_keras.export.report import LayerReport, Report, Total
+from bireal_keras.export.report import Agreement, LayerReport, Report, Total
 
 DOCS = Path(__file__).parents[2] / "docs/export.md"
 
@@ -25,7 +24,7 @@ def layer(**changes):
         "left_behind": ("MUL", "ADD"),
         "left_reason": "pool_first",
         "left_explanation": reasons.explain("pool_first"),
-        "mended": "",
+        "rewritten": "",
         "weights": 2_359_296,
         "macs": 115_605_504,
         "kernel_bytes": 9_437_184,
@@ -47,12 +46,14 @@ def report_of(*layers):
         binary_total=Total.of(layers),
         real_total=Total.of([]),
         cast_layers=("some_layer",),
-        samples=32,
-        signs=123_456,
-        flips=7,
-        close_samples=32,
-        max_abs_difference=1e-5,
-        top1_agreement=1.0,
+        agreement=Agreement(
+            samples=32,
+            signs=123_456,
+            flips=7,
+            close_samples=32,
+            max_abs_difference=1e-5,
+            top1_agreement=1.0,
+        ),
         real_layers="int8",
         float32_agreement=0.97,
         latency_ms={"float32": 12.349, "int8": 1.2},
@@ -68,7 +69,7 @@ def test_text_fits_in_100_columns():
     assert "real layers in int8: top-1 agrees with float32 on 97.0%" in text
     assert "same signs before: 7 of 123,456 signs differ, by rounding" in text
     assert text.endswith("latency here, one thread: float32 12.35 ms, int8 1.20 ms")
-    assert "mended: computed in float32. (some_layer)" in text
+    assert "rewritten: computed in float32. (some_layer)" in text
     row = next(line for line in text.splitlines() if line.startswith("stage4"))
     assert row.endswith("  9,441,280  115,605,504")
 
@@ -120,9 +121,16 @@ def test_layers_of_a_birealnet(small):
 
 
 def test_json(small):
-    data = json.loads(json.dumps(dataclasses.asdict(small.report)))
+    data = json.loads(json.dumps(small.report.as_dict()))
     assert [row["name"] for row in data["layers"]] == [row.name for row in small.report.layers]
     assert data["binary_total"]["layers"] == 3
+    # In one level, and the same as the attributes.
+    names = ("samples", "signs", "flips", "close_samples", "max_abs_difference", "top1_agreement")
+    assert {name: data[name] for name in names} == {
+        name: getattr(small.report, name) for name in names
+    }
+    assert data["samples"] == 32
+    assert "agreement" not in data
 
 
 def test_docs_explain_every_code():

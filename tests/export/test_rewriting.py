@@ -1,4 +1,4 @@
-"""What is mended computes what it did before, and in 1 bit."""
+"""What is rewritten computes what it did before, and in 1 bit."""
 
 import numpy as np
 import pytest
@@ -61,9 +61,9 @@ def dead(tmp_path_factory):
 def test_dead_filters_leave_their_layers_binary(dead):
     _, path, report = dead
     assert all(layer.binary for layer in report.layers)
-    mended = {layer.name: layer.mended for layer in report.layers if layer.mended}
-    assert set(mended) == {"none", "tiny", "packed"}
-    assert "dead filters (1 of 8)" in mended["none"]
+    rewritten = {layer.name: layer.rewritten for layer in report.layers if layer.rewritten}
+    assert set(rewritten) == {"none", "tiny", "packed"}
+    assert "dead filters (1 of 8)" in rewritten["none"]
     assert "CONV_2D" not in [name for name, _ in operators(path.read_bytes())]
 
 
@@ -88,7 +88,7 @@ def test_layers_are_as_they_were_after_an_error():
     set_magnitude(model.get_layer("conv"), 0)
 
     def fail_inside():
-        with rewriting.mended(model) as notes:
+        with rewriting.rewritten(model) as notes:
             assert set(notes) == {"conv"}
             assert "convolution_op" in vars(model.get_layer("conv"))
             raise RuntimeError("fire")
@@ -100,7 +100,7 @@ def test_layers_are_as_they_were_after_an_error():
 
 def test_model_without_defects_stays_untouched():
     model = build(lambda x: magnitude_aware("conv", x), SHAPE)
-    with rewriting.mended(model) as notes:
+    with rewriting.rewritten(model) as notes:
         assert notes == {}
         assert "convolution_op" not in vars(model.get_layer("conv"))
     assert rewriting.in_float32(model) is model
@@ -133,8 +133,8 @@ def test_binary_dense_layers(tmp_path):
         ("head", False),
     ]
     for layer in report.layers[:3]:
-        assert "computed as a 1x1 convolution" in layer.mended
-    assert "dead filters (1 of 8)" in report.layers[2].mended
+        assert "computed as a 1x1 convolution" in layer.rewritten
+    assert "dead filters (1 of 8)" in report.layers[2].rewritten
     # The first runs on 16 positions, the others on one.
     weights = [31 * 40, 4 * 4 * 40 * 16, 16 * 8, 8 * 5]
     assert [layer.weights for layer in report.layers] == weights

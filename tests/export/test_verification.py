@@ -44,8 +44,7 @@ def test_right_file(small, samples):
     assert 0 < agreement.max_abs_difference < 1e-4
     # 12x12x16, 12x12x16 and 6x6x40 values in front of the signs of 32 images.
     assert agreement.signs == 32 * (12 * 12 * 16 + 12 * 12 * 16 + 6 * 6 * 40)
-    assert agreement.flips == agreement.free_flips == 0
-    assert 0 < agreement.largest_share < 0.2
+    assert agreement.flips == 0
 
 
 @pytest.mark.parametrize(
@@ -99,7 +98,7 @@ def test_less_precise_file_needs_a_larger_tolerance(small, samples):
     content = edit(small.content, "CONV_2D", 1, floats(halve))
     with pytest.raises(ValueError, match="does not compute what"):
         verify(small.model, content, samples)
-    assert verify(small.model, content, samples, tolerance=0.01).largest_share < 1
+    assert verify(small.model, content, samples, tolerance=0.01).samples == 32
 
 
 def test_nan_in_the_file_is_found(tmp_path):
@@ -151,7 +150,7 @@ def test_signs_may_flip_within_rounding_of_zero(flipped, sign_model):
     agreement = verify(model, content, images_near_zero(flipped, -5e-7))
     assert agreement.close_samples == 32 - flipped
     assert (agreement.max_abs_difference > 0.01) == (flipped > 0)
-    assert agreement.flips == agreement.free_flips == flipped
+    assert agreement.flips == flipped
 
 
 def test_signs_may_not_flip_farther_from_zero(sign_model):
@@ -198,8 +197,7 @@ def test_untrained_net_without_shortcuts():
     images = random_samples((16, 16, 3), 8)
     agreement = verify(model, content, images)
     assert agreement.close_samples < 4
-    assert agreement.free_flips > agreement.flips > 1000
-    assert agreement.largest_share < 0.5
+    assert agreement.flips > 1000
 
     # And yet they hide nothing. The fresh biases of stage 2 are equal, so LCE stores them once.
     wrong = edit(content, "LceBconv2d", 3, floats(lambda bias: bias + 0.01), which=4)

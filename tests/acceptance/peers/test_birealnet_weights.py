@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bireal_keras import export
-from bireal_keras.export.flatbuffer import multiplications
+from bireal_keras.export.multiplications import multiplications
 from bireal_keras.zoo import BiRealNet18
 
 FOLDER = Path(__file__).parents[3] / "_build/peers/models"
