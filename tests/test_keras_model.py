@@ -34,6 +34,7 @@ def test_weights_and_batch_norms_statistics_are_carried_exactly():
             np.testing.assert_array_equal(weight, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("other", "message"),
     [
@@ -66,6 +67,7 @@ def with_real_kernels():
     return model, _keras_model.with_real_kernels(model)
 
 
+@pytest.mark.slow
 def test_real_kernels_are_neither_quantized_nor_clipped(with_real_kernels):
     model, real = with_real_kernels
     quantized = [layer for layer in model.layers if isinstance(layer, lq.layers.QuantConv2D)]

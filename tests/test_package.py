@@ -36,6 +36,7 @@ def python(code, **environment):
     return result.returncode, result.stdout.strip(), result.stderr.strip()
 
 
+@pytest.mark.slow
 class TestLegacyKeras:
     def test_imported_before_tensorflow_it_chooses_legacy_keras(self):
         status, out, err = python(
@@ -190,6 +191,7 @@ class TestInstallation:
         assert len(expected) > 20
         assert installed == expected
 
+    @pytest.mark.slow
     def test_a_users_type_checker_sees_the_zoo(self, tmp_path):
         """In an editable install, too, of which tools see only what they find by its path."""
         script = tmp_path / "train.py"

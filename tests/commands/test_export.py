@@ -44,6 +44,7 @@ def model_dir(small, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_model_dir(small, model_dir):
     result = export(f"--model_dir={model_dir}")
     assert result.returncode == 0
@@ -60,6 +61,7 @@ def test_model_dir(small, model_dir):
     ]
 
 
+@pytest.mark.slow
 def test_real_layers(small, model_dir):
     result = export(f"--model_dir={model_dir}", "--real_layers=int8")
     assert result.returncode == 0, result.stderr
@@ -71,6 +73,7 @@ def test_real_layers(small, model_dir):
     assert re.search(r"thread: float32 \d+\.\d\d ms, int8 \d+\.\d\d ms", latency)
 
 
+@pytest.mark.slow
 def test_saved_model_output_and_labels(tmp_path):
     def layers(x):
         x = larq_conv(8)(keras.layers.Conv2D(4, 1)(x))
@@ -94,6 +97,7 @@ def test_saved_model_output_and_labels(tmp_path):
     assert not (tmp_path / "saved.tflite").exists()
 
 
+@pytest.mark.slow
 def test_json_and_allow_float(tmp_path):
     path, json_path = tmp_path / "model.keras", tmp_path / "report.json"
     build(lambda x: larq_conv(8, name="padded", pad_values=-1.0)(x), (6, 6, 4)).save(path)
@@ -111,6 +115,7 @@ def test_json_and_allow_float(tmp_path):
     assert report["size_bytes"] == (tmp_path / "model.tflite").stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_python_code_in_a_model_does_not_run(tmp_path):
     def layers(x):

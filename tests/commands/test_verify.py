@@ -38,6 +38,7 @@ def run_folder(small, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_right_file(run_folder, small, tmp_path):
     output = tmp_path / "result.json"
     result = verify(run_folder, small.path, "--num_images=40", f"--json={output}")
@@ -74,6 +75,7 @@ def test_right_file(run_folder, small, tmp_path):
         assert all(0 < layer["difference"] < 1e-4 for layer in content[who]["layers"])
 
 
+@pytest.mark.slow
 def test_wrong_file_on_artificial_images(small, tmp_path):
     def change(data):
         data.view(np.float32)[0] += 0.01
@@ -127,6 +129,7 @@ def test_damaged_config(small, tmp_path):
     fails(1, r".*config\.json is damaged: KeyError.*", tmp_path, small.path)
 
 
+@pytest.mark.slow
 def test_dataset_of_other_classes(run_folder, small):
     message = f"The dataset fake/8/3 has 3 classes and the model {CLASSES}."
     fails(1, message, run_folder, small.path, "--dataset=fake/8/3")

@@ -45,6 +45,7 @@ def only(result):
     return layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_reproduces_the_papers_figures(name):
     total = zoo_cost(name).total
@@ -53,6 +54,7 @@ def test_reproduces_the_papers_figures(name):
     assert total.memory_bits / 1e6 == pytest.approx(megabits, rel=0.005)
 
 
+@pytest.mark.slow
 def test_the_documentation_has_our_figures(repository):
     lines = (repository / "docs" / "cost.md").read_text().splitlines()
     for name in PUBLISHED:

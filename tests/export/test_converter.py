@@ -162,6 +162,7 @@ def test_feature_extractor(path):
     assert "top-1" not in str(report)
 
 
+@pytest.mark.slow
 def test_zoo_model_with_untrained_weights(path):
     model = zoo.BiRealNet18(input_shape=(32, 32, 3), num_classes=10, width=8)
     report = export.convert(model, path)

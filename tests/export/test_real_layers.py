@@ -301,6 +301,7 @@ class TestComputation:
         assert steps(files[precision]) == steps(small.content)
         assert len(steps(small.content)) == 4
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("module", ["tflite_runtime.interpreter", "tensorflow.lite"])
     def test_other_interpreters(self, module, files, images, tmp_path):
         package = module.split(".")[0]

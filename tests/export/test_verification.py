@@ -191,6 +191,7 @@ def test_signs_without_a_value_in_front_of_them(packed_model, samples):
         verify(model, content, samples)
 
 
+@pytest.mark.slow
 def test_untrained_net_without_shortcuts():
     """Fresh BatchNorms leave sums of signs around exactly zero: flips by the thousand."""
     model = zoo.BinaryPlainNet18(input_shape=(16, 16, 3), num_classes=10, width=4, stem="cifar")

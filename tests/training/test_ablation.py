@@ -184,6 +184,7 @@ def study(config, folder, **choices):
     )
 
 
+@pytest.mark.slow
 def test_is_killed_and_goes_on(recipe, tmp_path):
     folder = tmp_path / "study"
     arguments = [

@@ -46,6 +46,7 @@ def contents(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.slow
 class TestAFinishedRun:
     def test_leaves_these_files_and_no_partial_one(self, finished):
         run_dir, _ = finished
@@ -212,6 +213,7 @@ def test_a_run_that_is_terminated_and_then_killed_ends_with_the_same_weights(
     assert_same_run(run_dir, tmp_path / "straight")
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_left_for_the_one_before(finished, config, photos, tmp_path):
     run_dir = tmp_path / "damaged"
     for path, content in contents(finished[0]).items():
@@ -272,6 +274,7 @@ REACTNET = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stages", [PAPER, REACTNET], ids=["paper", "ReActNet"])
 def test_each_stage_starts_with_exactly_the_weights_of_the_last(
     stages, config, photos, tmp_path, monkeypatch
@@ -299,6 +302,7 @@ def test_each_stage_starts_with_exactly_the_weights_of_the_last(
         np.testing.assert_array_equal(weight, fake.ended[-1][name])
 
 
+@pytest.mark.slow
 def test_stages_have_optimizers_of_their_own(config, photos, tmp_path, monkeypatch):
     fake = FakeFit(monkeypatch)
     training.train_and_evaluate(
@@ -311,6 +315,7 @@ def test_stages_have_optimizers_of_their_own(config, photos, tmp_path, monkeypat
     assert decays == [4 * 13, 2 * 13, 2 * 13, 3 * 13]
 
 
+@pytest.mark.slow
 def test_stages_may_start_from_scratch_another_stage_or_a_file(
     finished, config, photos, tmp_path, monkeypatch
 ):
@@ -383,6 +388,7 @@ def test_a_staged_run_that_breaks_off_ends_with_the_same_weights(
 
 
 # Weights that are not finite are not saved, and that is said.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:No checkpoint at")
 def test_an_invalid_loss_stops_the_run(config, photos, tmp_path):
     config.optimizer.learning_rate = 1e30
@@ -443,6 +449,7 @@ class TestBeforeAnythingIsWritten:
         config.dataset.augmentation.name = "flip"
         refused(r"`augmentation.name` must be one of")
 
+    @pytest.mark.slow
     def test_every_stage_is_checked(self, config, refused, finished, tmp_path):
         with_stages(config, {"name": "a", "epochs": 1}, {"name": "b", "epochs": 0})
         refused(r"`stages\[1\].epochs` must be a positive int")
@@ -456,6 +463,7 @@ class TestBeforeAnythingIsWritten:
         config.stages[1].model = ml_collections.ConfigDict({"width": 8})
         refused(r"cannot start from the weights .* layer 'stem_conv' .*3, 8\).*3, 4\)")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("teacher", "message"),
         [

@@ -55,6 +55,7 @@ def images(size, batch=2):
 
 
 class TestParameters:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "count", "trainable"),
         [("BiRealNet18", 11_699_112, 11_689_512), ("BiRealNet34", 21_814_696, 21_797_672)],
@@ -64,6 +65,7 @@ class TestParameters:
         assert model.count_params() == count
         assert sum(np.prod(w.shape) for w in model.trainable_weights) == trainable
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", BINARY)
     def test_one_bit_weights(self, name):
         """Every 3x3 kernel of the four stages, and nothing else, has one bit a weight."""
@@ -83,6 +85,7 @@ class TestParameters:
         if name == "BiRealNet18":
             assert expected == 10_985_472
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", BINARY)
     def test_twin_has_as_many(self, name):
         assert shared(TWINS[name]).count_params() == shared(name).count_params()
@@ -172,6 +175,7 @@ class TestStructure:
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 class TestBottleneck:
     """50 and 152: the two streams from block to block."""
 
@@ -221,6 +225,7 @@ class TestBottleneck:
 
 
 class TestOutput:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("stem", "size", "map_size"),
         [("imagenet", 64, 2), ("imagenet", 65, 3), ("cifar", 32, 4), ("cifar", 33, 5)],
@@ -333,6 +338,7 @@ def test_bad_arguments_of_one_kind():
         slim("BiRealNet18Float", activation="tanh")
 
 
+@pytest.mark.slow
 class TestWeights:
     @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
     @pytest.mark.parametrize("name", ["BiRealNet18", "BiRealNet18Float"])

@@ -143,6 +143,7 @@ def test_models_they_do_not_fit(downloads, include_top, argument):
     assert not downloads.exists()
 
 
+@pytest.mark.slow
 def test_names_that_nobody_published():
     with pytest.raises(
         ValueError, match=r"path .*, or 'cifar10' or 'imagenet' for BiRealNet18\. .*'ImageNet'"

@@ -30,6 +30,7 @@ def test_structure():
     assert producers(model.get_layer("head_pool")) == [previous]
 
 
+@pytest.mark.slow
 def test_is_bi_real_net_when_the_activations_do_nothing():
     react, plain = zoo.ReActBiRealNet18(**SLIM), zoo.BiRealNet18(**SLIM)
     set_exact_weights(plain)
@@ -44,6 +45,7 @@ def test_is_bi_real_net_when_the_activations_do_nothing():
     np.testing.assert_array_equal(react(exact_images(8, 2)), plain(exact_images(8, 2)))
 
 
+@pytest.mark.slow
 def test_becomes_plain_operators():
     lce = pytest.importorskip("larq_compute_engine", reason="LCE has no wheel for this platform")
     from export_helpers import operators

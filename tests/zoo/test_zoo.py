@@ -84,6 +84,7 @@ def test_count_by_hand(name, count):
     assert parameters(name) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 class TestEveryModel:
     def test_parameters(self, name):
@@ -177,6 +178,7 @@ EXPORTED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments"),
     EXPORTED,
@@ -199,6 +201,7 @@ def test_exports_and_agrees_with_keras(name, arguments, tmp_path):
     np.testing.assert_allclose(output, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "suffix"),
     [("BiRealNet50", ".keras"), ("ReActBiRealNet18", ".h5"), ("XNORResNet18", ".keras")],
@@ -210,6 +213,7 @@ def test_save_and_load(name, suffix, tmp_path):
     np.testing.assert_array_equal(loaded(exact_images(32, 2)), saved(exact_images(32, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_save_weights_and_load(name, tmp_path):
     model = slim(name)
@@ -221,6 +225,7 @@ def test_save_weights_and_load(name, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stem", "size", "map_size", "channels"),
     [("BiRealNet50", "cifar", 33, 5, 64), ("BiRealNet18", "cheap", 65, 3, 16)],
@@ -236,6 +241,7 @@ def test_torch_padding_needs_a_known_size():
         zoo.BiRealNet18(include_top=False, padding="torch")
 
 
+@pytest.mark.slow
 def test_transfer_to_other_digits():
     """A backbone trained on the digits 0 to 4 serves a new head to tell 5 to 9; chance is 20 %."""
     backbone = zoo.BiRealNet18(include_top=False, input_shape=(16, 16, 3), width=8, stem="cifar")
