@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -172,14 +173,23 @@ class TestInstallation:
         for name in ("setup.py", "pyproject.toml", "Makefile", "BUILD"):
             assert bireal_keras.__version__ not in (repository / name).read_text(), name
 
-    def test_every_module_is_packaged(self, repository, tmp_path):
-        subprocess.run(
-            [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib", tmp_path],
-            cwd=repository,
-            check=True,
-            capture_output=True,
-        )
-        installed = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
+    @pytest.mark.parametrize("source", ["checkout", "sdist"])
+    def test_every_module_is_packaged(self, source, repository, tmp_path):
+        """Also zoo/ and export/, which are links in a checkout and folders in an sdist."""
+
+        def setup(folder, *arguments):
+            command = [sys.executable, "setup.py", "--quiet", *arguments]
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+        folder = repository
+        if source == "sdist":
+            setup(repository, "sdist", "--dist-dir", tmp_path)
+            name = f"bireal_keras-{bireal_keras.__version__}"
+            shutil.unpack_archive(tmp_path / f"{name}.tar.gz", tmp_path)
+            folder = tmp_path / name
+        library = tmp_path / "library"
+        setup(folder, "build_py", "--build-lib", library)
+        installed = {str(path.relative_to(library)) for path in library.rglob("*.*")}
         expected = {"bireal_keras/py.typed", "bireal_keras/zoo/imagenet_classes.txt"}
         # With the links to zoo/ and export/, which `rglob` does not follow.
         for folder, _, names in os.walk(repository / "bireal_keras", followlinks=True):
