@@ -1,5 +1,5 @@
 # Every target works alone and first in a fresh clone. It takes Python 3.10 to 3.12, make and a
-# C++ compiler. Another Python than `python3`: make test PYTHON=python3.11
+# C++ compiler. `make test PYTHON=python3.11` takes another Python than `python3`.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DELEGATE := $(shell find delegate examples -name '*.cc' -o -name '*.h')
 LIBRARY := $(filter-out delegate/testing/% examples/%,$(DELEGATE))
 
-# A worker for each core. One takes two gigabytes, and tests of one file share what they built.
+# Each core has a worker, of two gigabytes. Tests of one file share what they built.
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -111,7 +111,7 @@ def tiny_recipe(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
     """Forty 8x8 images of each of three classes, which differ in their bright channel."""
-    from PIL import Image  # Not there on emulated devices, whose tests need no photos.
+    from PIL import Image  # Emulated devices have none, and their tests need no photos.
 
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)

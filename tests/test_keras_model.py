@@ -116,7 +116,7 @@ def test_bfloat16_is_for_the_arithmetic_and_not_for_weights_and_outputs(with_rea
     images = np.random.default_rng(1).uniform(-1, 1, (2, 5, 5, 4)).astype(np.float32)
     exact, rounded = (m.get_layer("stage1_block2_conv")(images) for m in (model, twin))
     assert rounded.dtype == "bfloat16"
-    # Up to 36 terms of +-s: s, the sum and their product are rounded to 8 bits.
+    # It sums up to 36 terms of +-s: s, the sum and their product are rounded to 8 bits.
     np.testing.assert_allclose(np.float32(rounded), exact, rtol=3 * 2**-8, atol=1e-6)
 
 

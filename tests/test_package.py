@@ -79,7 +79,7 @@ class TestLegacyKeras:
         assert out == "BiRealNet18"
 
 
-# Makes the import of packages fail as if they were not installed.
+# It makes the import of packages fail as if they were not installed.
 HIDE = """
 import sys, types
 class Hide:
@@ -89,7 +89,7 @@ class Hide:
 sys.meta_path.insert(0, Hide())
 """
 
-# The little of TensorFlow and tf-keras that is looked at before Larq is imported.
+# This little of TensorFlow and tf-keras is looked at before Larq is imported.
 PRETEND = """
 keras = types.SimpleNamespace(Model=object)
 sys.modules["tensorflow"] = types.SimpleNamespace(__version__="2.21.0", keras=keras)
@@ -155,7 +155,7 @@ class TestTopLevel:
         ("name", "module"),
         [
             *((name, name) for name in ("cost", "export", "quantizers", "runtime", "zoo")),
-            # As they were called when they lay at the top.
+            # They were called so when they lay at the top.
             *((name, f"training.{name}") for name in ("ablation", "data", "preprocessing")),
         ],
     )
@@ -191,7 +191,7 @@ class TestInstallation:
         setup(folder, "build_py", "--build-lib", library)
         installed = {str(path.relative_to(library)) for path in library.rglob("*.*")}
         expected = {"bireal_keras/py.typed", "bireal_keras/zoo/imagenet_classes.txt"}
-        # With the links to zoo/ and export/, which `rglob` does not follow.
+        # `rglob` would not follow the links to zoo/ and export/.
         for folder, _, names in os.walk(repository / "bireal_keras", followlinks=True):
             for name in names:
                 if name.endswith(".py"):
@@ -203,7 +203,7 @@ class TestInstallation:
 
     @pytest.mark.slow
     def test_a_users_type_checker_sees_the_zoo(self, tmp_path):
-        """In an editable install, too, of which tools see only what they find by its path."""
+        """So it does in an editable install, of which tools see only what they find by its path."""
         script = tmp_path / "train.py"
         script.write_text(
             "from bireal_keras import export, zoo\n"
@@ -236,7 +236,7 @@ def pins(path, environment):
     for line in path.read_text().splitlines():
         if line.strip().startswith("#"):
             continue
-        # Nothing but names, versions and markers: no address, no path, no option.
+        # It is nothing but a name, a version and a marker: no address, no path, no option.
         assert re.fullmatch(r"[a-z0-9][a-z0-9._-]*==[a-z0-9.+!]+( ; .+)?", line), line
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate(environment):

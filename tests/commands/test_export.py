@@ -49,7 +49,7 @@ def test_model_dir(small, model_dir):
     result = export(f"--model_dir={model_dir}")
     assert result.returncode == 0
     path = model_dir / "model.tflite"
-    # Same names, same weights: the same bytes as from the model in memory.
+    # The names and weights are the same, so the bytes are those from the model in memory.
     assert path.read_bytes() == small.content
     *lines, latency = result.stdout.splitlines()
     assert lines == str(small.report).replace(str(small.path), str(path)).splitlines()[:-1]
@@ -176,7 +176,7 @@ def test_help_needs_no_tensorflow(tmp_path):
 
 
 def test_python_without_tensorflow(tmp_path):
-    """As on a device, where only the runtime is installed."""
+    """It is so on a device, where only the runtime is installed."""
     (tmp_path / "tensorflow.py").write_text("raise ModuleNotFoundError('no tensorflow')")
     (tmp_path / "model.keras").touch()
     result = subprocess.run(

@@ -27,7 +27,7 @@ def fails(status, message, *arguments):
 
 @pytest.fixture(scope="module")
 def run_folder(small, tmp_path_factory):
-    """As bireal-train leaves it, after training on noise."""
+    """A run's folder as bireal-train leaves it, after training on noise."""
     folder = tmp_path_factory.mktemp("run")
     small.model.save(folder / "model.keras")
     config = {
@@ -47,7 +47,7 @@ def test_right_file(run_folder, small, tmp_path):
 
     first, top1, same_class, *_, verdict = result.stdout.splitlines()
     assert first.endswith(f"on 40 images of fake/{SIZE}/{CLASSES}'s validation split")
-    # On noise, what they agree on is no more than chance.
+    # On noise, what they agree on is only chance.
     [share] = set(re.findall(r"[\d.]+%", top1))
     assert top1 == f"top-1: Keras {share}, LCE {share}, ours {share}"
     assert same_class.count("100.0%") == 3

@@ -10,7 +10,7 @@ from bireal_keras import cost, zoo
 from bireal_keras._keras import keras, lq
 
 BINARY = {"input_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
-# Published by the paper's authors: FLOPs and Mbit.
+# The paper's authors published these FLOPs and Mbit.
 PUBLISHED = {
     "BiRealNet18": (1.63e8, 33.6),
     "BiRealNet34": (1.93e8, 43.7),
@@ -176,7 +176,7 @@ class TestLayers:
             *(0, 35, 0, 42),
             32 * 42,
         )
-        # On (3, 5), once for each of the three.
+        # It runs on (3, 5), once for each of the three.
         assert only(of_layers(keras.layers.Dense(7), shape=(3, 5))).real_macs == 105
 
     def test_binary_dense(self):

@@ -19,7 +19,7 @@ from bireal_keras.tflite.model import serialize
 
 COMPACT = ["float16", "int8"]
 
-# Runs files on images.npy: MODULE FILE ...
+# The program runs files on images.npy: MODULE FILE ...
 SCRIPT = """
 import importlib, sys
 import numpy as np
@@ -185,7 +185,7 @@ class TestFile:
                 assert (old.type, data[0] is None) == (new.type, data[1] is None)
                 np.testing.assert_array_equal(*data)
                 same += data[0] is not None
-        # Filters, factors and summands of three binary layers, and three biases.
+        # There are filters, factors and summands of three binary layers, and three biases.
         assert same >= 10
         assert all(buffer.data is None for buffer in after.buffers[len(before.buffers) :])
 

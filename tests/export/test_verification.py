@@ -42,7 +42,7 @@ def test_right_file(small, samples):
     assert agreement.samples == agreement.close_samples == 32
     assert agreement.top1_agreement == 1.0
     assert 0 < agreement.max_abs_difference < 1e-4
-    # 12x12x16, 12x12x16 and 6x6x40 values in front of the signs of 32 images.
+    # 12x12x16, 12x12x16 and 6x6x40 values before the signs of 32 images.
     assert agreement.signs == 32 * (12 * 12 * 16 + 12 * 12 * 16 + 6 * 6 * 40)
     assert agreement.flips == agreement.free_flips == 0
     assert 0 < agreement.largest_share < 0.2

@@ -25,7 +25,7 @@ def test_every_recipe_is_right(name):
     )
     for stage in recipes.stages(config):
         optimizers.create_optimizer(stage, steps_per_epoch=10)
-        # What the model's function makes of its arguments, without the seconds to build it.
+        # This is what the model's function makes of its arguments, without the seconds to build it.
         arguments = {**stage.model, "input_shape": (stage.dataset.image_size,) * 2 + (3,)}
         model = getattr(zoo, arguments.pop("name"))
         inspect.signature(model).bind(**arguments)

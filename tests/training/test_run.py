@@ -200,7 +200,7 @@ def test_a_run_that_is_terminated_and_then_killed_ends_with_the_same_weights(
     assert status == -signal.SIGKILL
     assert "epoch 1/3" in out
     assert not list(checkpoints.glob("epoch-0003-*"))
-    # As if the kill had come between an epoch's log and its checkpoint.
+    # The folder is as if the kill had come between an epoch's log and its checkpoint.
     lines = (run_dir / "log.csv").read_text().splitlines()
     (run_dir / "log.csv").write_text("\n".join([*lines, "2,0.5,0.01,9.9"]))
 
@@ -286,7 +286,7 @@ def test_each_stage_starts_with_exactly_the_weights_of_the_last(
     assert len(fake.started) == len(stages)
     for ended, started in zip(fake.ended, fake.started[1:]):
         assert ended.keys() == started.keys()
-        # Kernels, BatchNorm's gamma, beta, moving mean and variance, the classifier.
+        # These are kernels, BatchNorm's gamma, beta, moving mean and variance, the classifier.
         assert ("stage3_block2_bn", 3) in started
         for name, weight in started.items():
             np.testing.assert_array_equal(weight, ended[name], err_msg=str(name))
@@ -332,7 +332,7 @@ def test_stages_may_start_from_scratch_another_stage_or_a_file(
     a, b, c, d = fake.started
     file = by_name(keras.models.load_model(finished[0] / "model.keras"))
     for name in a:
-        np.testing.assert_array_equal(a[name], b[name])  # The same seed.
+        np.testing.assert_array_equal(a[name], b[name])  # They have the same seed.
         np.testing.assert_array_equal(c[name], fake.ended[0][name])
         np.testing.assert_array_equal(d[name], file[name])
 

@@ -16,7 +16,7 @@ BLOCKS = {"BiRealNet18": (4, 4, 4, 4), "BiRealNet34": (6, 8, 12, 6)}
 BINARY = sorted(BLOCKS)
 TWINS = {name: f"{name}Float" for name in BINARY}
 
-# Slim and small: quick to build, same skeleton.
+# Slim and small models are quick to build and have the same skeleton.
 SLIM = {"input_shape": (32, 32, 3), "num_classes": 10, "width": 4}
 SMALL = {**SLIM, "input_shape": (8, 8, 3), "stem": "cifar"}
 
@@ -407,7 +407,7 @@ class TestWeights:
         data = path.read_bytes()
         before = model.get_weights()
         damaged = [data[:kept] for kept in (0, 10, len(data) // 2, len(data) - 1)]
-        # HDF5's signature of a symbol table node: h5py answers with a RuntimeError.
+        # This is HDF5's signature of a symbol table node: h5py answers with a RuntimeError.
         damaged.append(b"XXXX".join(data.rsplit(b"SNOD", 1)))
         for contents in damaged:
             path.write_bytes(contents)
@@ -418,7 +418,7 @@ class TestWeights:
 
     @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
     def test_huge_array_is_not_read(self, suffix, tmp_path):
-        """Of chunks that were never written an HDF5 file takes no space."""
+        """Chunks that were never written take no space in an HDF5 file."""
         path = tmp_path / f"w{suffix}"
         model = randomize(shared())
         model.save_weights(path)

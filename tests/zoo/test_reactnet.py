@@ -54,7 +54,7 @@ def test_becomes_plain_operators():
     set_exact_weights(model)
     names = [name for name, _ in operators(lce.convert_keras_model(model))]
     assert names.count("LceBconv2d") == names.count("LceQuantize") == names.count("PRELU") == 16
-    # In each block one before the sign, the shortcut's, and two around the PReLU.
+    # Each block has one before the sign, the shortcut's, and two around the PReLU.
     assert names.count("ADD") == 4 * 16
     assert set(names) == {
         *("CONV_2D", "LceQuantize", "LceBconv2d", "ADD", "PRELU", "AVERAGE_POOL_2D"),

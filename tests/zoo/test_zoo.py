@@ -40,7 +40,7 @@ def bn(channels):
 
 
 def parameters(name, width=64, classes=1000):
-    """As Keras counts them, moving averages included."""
+    """Their number as Keras counts them, moving averages included."""
     family, depth, _ = parse(name)
     count = conv(7, 3, width) + bn(width)
     channels = width
@@ -91,7 +91,7 @@ class TestEveryModel:
         assert slim(name).count_params() == parameters(name, WIDTH, CLASSES)
 
     def test_documentation_says_how_many(self, name):
-        """Where it says so."""
+        """It may say nothing, as a twin's does."""
         said = re.findall(r"([\d,]+) parameters", getattr(zoo, name).__doc__)
         assert said in ([], [f"{parameters(name):,}"])
         assert said or any(part in name for part in ("Float", "BinaryResNet"))
@@ -169,7 +169,7 @@ class TestCreateModel:
             zoo.create_model("BiRealNet18", classes=10)
 
 
-# One of each kind of block; the deeper ones repeat them. `make test-zoo` tests all.
+# They are one of each kind of block; the deeper ones repeat them. `make test-zoo` tests all.
 EXPORTED = [
     *((name, {}) for name in MODELS if parse(name)[1] == 18),
     ("BiRealNet50", {}),

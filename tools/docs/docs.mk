@@ -1,4 +1,4 @@
-# The documentation site and the models' cards.
+# These targets write the documentation site and the models' cards.
 
 DOCS := _build/docs_venv
 

@@ -1,4 +1,4 @@
-# The C++ tests of the delegate under sanitizers, and libFuzzer.
+# These targets run the C++ tests of the delegate under sanitizers, and libFuzzer on it.
 
 TESTING = $(filter %.cc,$(LIBRARY)) $(patsubst %,delegate/testing/%.cc,graph interpreter $(1))
 TESTING_FLAGS := -std=c++17 -O1 -g -Wall -Wextra -Werror -ffp-contract=off -pthread -I.
@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 600
 sanitize: ## the delegate's C++ tests under address, undefined and thread sanitizers
 	$(MAKE) --no-print-directory --jobs 2 --output-sync sanitize-address,undefined sanitize-thread
 
-# As many random graphs as take each about as long.
+# With these numbers of random graphs both take about as long.
 sanitize-address,undefined: GRAPHS := 500
 sanitize-thread: GRAPHS := 150
 sanitize-%:
