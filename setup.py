@@ -49,6 +49,7 @@ TENSORFLOW = [
 ]
 DEV = [
     "pytest",
+    "pytest-xdist",
     "ruff",
     "mypy",
     "clang-format",

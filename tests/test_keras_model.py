@@ -35,6 +35,7 @@ def test_weights_and_batch_norms_statistics_are_carried_exactly():
             np.testing.assert_array_equal(weight, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("other", "message"),
     [
@@ -67,6 +68,7 @@ def with_real_kernels():
     return model, _keras_model.with_real_kernels(model)
 
 
+@pytest.mark.slow
 def test_real_kernels_are_neither_quantized_nor_clipped(with_real_kernels):
     model, real = with_real_kernels
     quantized = [layer for layer in model.layers if isinstance(layer, lq.layers.QuantConv2D)]
@@ -115,7 +117,7 @@ def test_bfloat16_is_for_the_arithmetic_and_not_for_weights_and_outputs(with_rea
     images = np.random.default_rng(1).uniform(-1, 1, (2, 5, 5, 4)).astype(np.float32)
     exact, rounded = (m.get_layer("stage1_block2_conv")(images) for m in (model, twin))
     assert rounded.dtype == "bfloat16"
-    # Up to 36 terms of +-s: s, the sum and their product are rounded to 8 bits.
+    # It sums up to 36 terms of +-s: s, the sum and their product are rounded to 8 bits.
     np.testing.assert_allclose(np.float32(rounded), exact, rtol=3 * 2**-8, atol=1e-6)
 
 

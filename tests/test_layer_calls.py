@@ -16,7 +16,7 @@ def test_sees_every_call_and_leaves_no_trace():
     assert {"outer", "shared", "inner", "relu"} <= {layer.name for layer in layers}
     assert len(layers) == len({id(layer) for layer in layers})
 
-    shared.call = original = shared.call  # As a layer from a SavedModel has it.
+    shared.call = original = shared.call  # A layer from a SavedModel has it so.
     before = [dict(vars(layer)) for layer in layers]
     x = np.ones((2, 3), np.float32)
     expected = model(x)

@@ -13,6 +13,7 @@ def test_every_model_has_a_card_and_no_other():
 
 
 # `make test-zoo` checks the others.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["BiRealNet18", "BiRealNet34Float", "ReActBiRealNet18"])
 def test_a_card_is_up_to_date(name):
     card, row = model_cards.describe(name)

@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -36,6 +37,7 @@ def python(code, **environment):
     return result.returncode, result.stdout.strip(), result.stderr.strip()
 
 
+@pytest.mark.slow
 class TestLegacyKeras:
     def test_imported_before_tensorflow_it_chooses_legacy_keras(self):
         status, out, err = python(
@@ -77,7 +79,7 @@ class TestLegacyKeras:
         assert out == "BiRealNet18"
 
 
-# Makes the import of packages fail as if they were not installed.
+# It makes the import of packages fail as if they were not installed.
 HIDE = """
 import sys, types
 class Hide:
@@ -87,7 +89,7 @@ class Hide:
 sys.meta_path.insert(0, Hide())
 """
 
-# The little of TensorFlow and tf-keras that is looked at before Larq is imported.
+# This little of TensorFlow and tf-keras is looked at before Larq is imported.
 PRETEND = """
 keras = types.SimpleNamespace(Model=object)
 sys.modules["tensorflow"] = types.SimpleNamespace(__version__="2.21.0", keras=keras)
@@ -153,7 +155,7 @@ class TestTopLevel:
         ("name", "module"),
         [
             *((name, name) for name in ("cost", "export", "quantizers", "runtime", "zoo")),
-            # As they were called when they lay at the top.
+            # They were called so when they lay at the top.
             *((name, f"training.{name}") for name in ("ablation", "data", "preprocessing")),
         ],
     )
@@ -171,16 +173,25 @@ class TestInstallation:
         for name in ("setup.py", "pyproject.toml", "Makefile", "BUILD"):
             assert bireal_keras.__version__ not in (repository / name).read_text(), name
 
-    def test_every_module_is_packaged(self, repository, tmp_path):
-        subprocess.run(
-            [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib", tmp_path],
-            cwd=repository,
-            check=True,
-            capture_output=True,
-        )
-        installed = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
+    @pytest.mark.parametrize("source", ["checkout", "sdist"])
+    def test_every_module_is_packaged(self, source, repository, tmp_path):
+        """Also zoo/ and export/, which are links in a checkout and folders in an sdist."""
+
+        def setup(folder, *arguments):
+            command = [sys.executable, "setup.py", "--quiet", *arguments]
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+        folder = repository
+        if source == "sdist":
+            setup(repository, "sdist", "--dist-dir", tmp_path)
+            name = f"bireal_keras-{bireal_keras.__version__}"
+            shutil.unpack_archive(tmp_path / f"{name}.tar.gz", tmp_path)
+            folder = tmp_path / name
+        library = tmp_path / "library"
+        setup(folder, "build_py", "--build-lib", library)
+        installed = {str(path.relative_to(library)) for path in library.rglob("*.*")}
         expected = {"bireal_keras/py.typed", "bireal_keras/zoo/imagenet_classes.txt"}
-        # With the links to zoo/ and export/, which `rglob` does not follow.
+        # `rglob` would not follow the links to zoo/ and export/.
         for folder, _, names in os.walk(repository / "bireal_keras", followlinks=True):
             for name in names:
                 if name.endswith(".py"):
@@ -190,8 +201,9 @@ class TestInstallation:
         assert len(expected) > 20
         assert installed == expected
 
+    @pytest.mark.slow
     def test_a_users_type_checker_sees_the_zoo(self, tmp_path):
-        """In an editable install, too, of which tools see only what they find by its path."""
+        """So it does in an editable install, of which tools see only what they find by its path."""
         script = tmp_path / "train.py"
         script.write_text(
             "from bireal_keras import export, zoo\n"
@@ -224,7 +236,7 @@ def pins(path, environment):
     for line in path.read_text().splitlines():
         if line.strip().startswith("#"):
             continue
-        # Nothing but names, versions and markers: no address, no path, no option.
+        # It is nothing but a name, a version and a marker: no address, no path, no option.
         assert re.fullmatch(r"[a-z0-9][a-z0-9._-]*==[a-z0-9.+!]+( ; .+)?", line), line
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate(environment):

@@ -15,7 +15,7 @@ GRID = np.concatenate(
     [
         np.linspace(-2, 2, 1601, dtype=np.float32),
         np.array([-1, -0.0, 0, 1], np.float32),
-        # The neighbours of the gradient's edges and of the sign's.
+        # They are the neighbours of the gradient's edges and of the sign's.
         [-np.nextafter(ONE, 2 * ONE), -np.nextafter(ONE, 0 * ONE)],
         [np.nextafter(ONE, 0 * ONE), np.nextafter(ONE, 2 * ONE)],
         np.array([-1e-30, 1e-30, -np.inf, np.inf], np.float32),
@@ -350,7 +350,7 @@ class TestFlipRatio:
         for flips in (0, 3, 7, 20):
             changed = w.copy()
             changed.reshape(-1)[:flips] *= -1
-            # Other magnitudes, same signs: no flip.
+            # Other magnitudes with the same signs are not a flip.
             changed *= 0.5
             before, w = w, changed
             quantizer(w)

@@ -4,7 +4,7 @@ At 32x32 and 64x64 the last stages' maps are 1x1 and 2x2, smaller than their fil
 LCE 0.16's default kernel goes wrong without a word.
 
 Two correct programs may round a value near zero to different signs, and one sign can change
-everything behind it. So the network here has weights that leave nothing to round: see
+everything after it. So the network here has weights that leave nothing to round: see
 `set_exact_weights`. Whatever differs then is wrong.
 """
 
@@ -76,7 +76,7 @@ def test_runtime_agrees_with_keras_and_lce_default_kernel_does_not(size, shared_
     model = BiRealNet18(input_shape=(size, size, 3), num_classes=CLASSES)
     set_exact_weights(model)
 
-    # Logits, and what each sign sees, in one output.
+    # One output has the logits, and what each sign sees.
     signed = [layer.input for layer in model.layers if isinstance(layer, lq.layers.QuantConv2D)]
     assert len(signed) == 16
     flat = [keras.layers.Flatten()(tensor) for tensor in signed]

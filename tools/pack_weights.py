@@ -4,7 +4,7 @@
 
 The kernels of 1-bit convolutions become their signs, BatchNorm absorbs their scales, exactly
 (`batch_norm.absorb_scale`), and the arrays are compressed: a sign takes about one bit. The real
-weights that training kept behind the signs are lost. The same model gives the same bytes.
+weights that training kept beside the signs are lost. The same model gives the same bytes.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ def pack(model: keras.Model, path: Path) -> None:
                 if isinstance(item, h5py.Group):
                     packed.create_group(name).attrs.update(item.attrs)
                 else:
-                    # By bytes of the same rank: three of a sign's four are always the same.
+                    # Bytes of one rank lie together: three of a sign's four are always the same.
                     packed.create_dataset(
                         name, data=item[()], compression="gzip", compression_opts=9, shuffle=True
                     )

@@ -301,7 +301,7 @@ def test_interrupt_has_no_traceback(model, tmp_path):
     """While it waits for an image on standard input."""
     image = picture(tmp_path / "x.png", (0, 0, 0))
     with start(model, image, "-", stdin=subprocess.PIPE) as process:
-        process.stdout.readline()  # It runs.
+        process.stdout.readline()  # The command runs.
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
         errors = without_litert(process.stderr.read().decode())

@@ -76,7 +76,7 @@ def test_help_lists_the_flags(sheep, flag):
     assert "(default: '3')" in out
     assert "--[no]loud: Whether to shout." in out
     assert "--verbosity" in out
-    # Not the dozens of flags that absl itself defines.
+    # The dozens of flags that absl itself defines are not there.
     assert "--alsologtostderr" not in out
 
 

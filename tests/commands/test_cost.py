@@ -46,6 +46,7 @@ def test_json(tflite):
     assert json.loads(result.stdout) == cost.of_tflite(tflite).as_dict()
 
 
+@pytest.mark.slow
 def test_folder_of_a_run(tmp_path):
     model = build(birealnet)
     model.save(tmp_path / "model.keras")
@@ -54,12 +55,14 @@ def test_folder_of_a_run(tmp_path):
     assert result.stdout == f"{cost.of_model(model)}\n"
 
 
+@pytest.mark.slow
 def test_model_of_the_zoo():
     result = run("BiRealNet18", "--json")
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout)["total"]["flops"] == pytest.approx(1.63e8, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

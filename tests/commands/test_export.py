@@ -44,11 +44,12 @@ def model_dir(small, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_model_dir(small, model_dir):
     result = export(f"--model_dir={model_dir}")
     assert result.returncode == 0
     path = model_dir / "model.tflite"
-    # Same names, same weights: the same bytes as from the model in memory.
+    # The names and weights are the same, so the bytes are those from the model in memory.
     assert path.read_bytes() == small.content
     *lines, latency = result.stdout.splitlines()
     assert lines == str(small.report).replace(str(small.path), str(path)).splitlines()[:-1]
@@ -60,6 +61,7 @@ def test_model_dir(small, model_dir):
     ]
 
 
+@pytest.mark.slow
 def test_real_layers(small, model_dir):
     result = export(f"--model_dir={model_dir}", "--real_layers=int8")
     assert result.returncode == 0, result.stderr
@@ -71,6 +73,7 @@ def test_real_layers(small, model_dir):
     assert re.search(r"thread: float32 \d+\.\d\d ms, int8 \d+\.\d\d ms", latency)
 
 
+@pytest.mark.slow
 def test_saved_model_output_and_labels(tmp_path):
     def layers(x):
         x = larq_conv(8)(keras.layers.Conv2D(4, 1)(x))
@@ -94,6 +97,7 @@ def test_saved_model_output_and_labels(tmp_path):
     assert not (tmp_path / "saved.tflite").exists()
 
 
+@pytest.mark.slow
 def test_json_and_allow_float(tmp_path):
     path, json_path = tmp_path / "model.keras", tmp_path / "report.json"
     build(lambda x: larq_conv(8, name="padded", pad_values=-1.0)(x), (6, 6, 4)).save(path)
@@ -111,6 +115,7 @@ def test_json_and_allow_float(tmp_path):
     assert report["size_bytes"] == (tmp_path / "model.tflite").stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_python_code_in_a_model_does_not_run(tmp_path):
     def layers(x):
@@ -171,7 +176,7 @@ def test_help_needs_no_tensorflow(tmp_path):
 
 
 def test_python_without_tensorflow(tmp_path):
-    """As on a device, where only the runtime is installed."""
+    """It is so on a device, where only the runtime is installed."""
     (tmp_path / "tensorflow.py").write_text("raise ModuleNotFoundError('no tensorflow')")
     (tmp_path / "model.keras").touch()
     result = subprocess.run(

@@ -75,6 +75,7 @@ def test_a_wrong_command_line_is_one_line_and_status_2(arguments, message, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_failure_is_one_line_and_status_1(tmp_path):
     (tmp_path / "photos" / "cats").mkdir(parents=True)
     photos = tmp_path / "photos"
@@ -89,6 +90,7 @@ def test_a_failure_is_one_line_and_status_1(tmp_path):
     assert not output_dir.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "tf_config", "message"),
     [
@@ -112,6 +114,7 @@ def test_what_the_recipe_or_the_machines_lack_is_one_line(arguments, tf_config, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_pipeline_only_trains_nothing():
     result = run(MODULE, "--config=mnist_5k", "--dataset=fake/28/10", "--pipeline_only")
     assert result.returncode == 0, result.stderr

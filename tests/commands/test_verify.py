@@ -27,7 +27,7 @@ def fails(status, message, *arguments):
 
 @pytest.fixture(scope="module")
 def run_folder(small, tmp_path_factory):
-    """As bireal-train leaves it, after training on noise."""
+    """A run's folder as bireal-train leaves it, after training on noise."""
     folder = tmp_path_factory.mktemp("run")
     small.model.save(folder / "model.keras")
     config = {
@@ -38,6 +38,7 @@ def run_folder(small, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_right_file(run_folder, small, tmp_path):
     output = tmp_path / "result.json"
     result = verify(run_folder, small.path, "--num_images=40", f"--json={output}")
@@ -46,7 +47,7 @@ def test_right_file(run_folder, small, tmp_path):
 
     first, top1, same_class, *_, verdict = result.stdout.splitlines()
     assert first.endswith(f"on 40 images of fake/{SIZE}/{CLASSES}'s validation split")
-    # On noise, what they agree on is no more than chance.
+    # On noise, what they agree on is only chance.
     [share] = set(re.findall(r"[\d.]+%", top1))
     assert top1 == f"top-1: Keras {share}, LCE {share}, ours {share}"
     assert same_class.count("100.0%") == 3
@@ -74,6 +75,7 @@ def test_right_file(run_folder, small, tmp_path):
         assert all(0 < layer["difference"] < 1e-4 for layer in content[who]["layers"])
 
 
+@pytest.mark.slow
 def test_wrong_file_on_artificial_images(small, tmp_path):
     def change(data):
         data.view(np.float32)[0] += 0.01
@@ -127,6 +129,7 @@ def test_damaged_config(small, tmp_path):
     fails(1, r".*config\.json is damaged: KeyError.*", tmp_path, small.path)
 
 
+@pytest.mark.slow
 def test_dataset_of_other_classes(run_folder, small):
     message = f"The dataset fake/8/3 has 3 classes and the model {CLASSES}."
     fails(1, message, run_folder, small.path, "--dataset=fake/8/3")

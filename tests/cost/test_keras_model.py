@@ -10,7 +10,7 @@ from bireal_keras import cost, zoo
 from bireal_keras._keras import keras, lq
 
 BINARY = {"input_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
-# Published by the paper's authors: FLOPs and Mbit.
+# The paper's authors published these FLOPs and Mbit.
 PUBLISHED = {
     "BiRealNet18": (1.63e8, 33.6),
     "BiRealNet34": (1.93e8, 43.7),
@@ -45,6 +45,7 @@ def only(result):
     return layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_reproduces_the_papers_figures(name):
     total = zoo_cost(name).total
@@ -53,6 +54,7 @@ def test_reproduces_the_papers_figures(name):
     assert total.memory_bits / 1e6 == pytest.approx(megabits, rel=0.005)
 
 
+@pytest.mark.slow
 def test_the_documentation_has_our_figures(repository):
     lines = (repository / "docs" / "cost.md").read_text().splitlines()
     for name in PUBLISHED:
@@ -174,7 +176,7 @@ class TestLayers:
             *(0, 35, 0, 42),
             32 * 42,
         )
-        # On (3, 5), once for each of the three.
+        # It runs on (3, 5), once for each of the three.
         assert only(of_layers(keras.layers.Dense(7), shape=(3, 5))).real_macs == 105
 
     def test_binary_dense(self):

@@ -37,7 +37,7 @@ def zeros(*shape, dtype=np.float32):
 class TestOperators:
     @pytest.mark.parametrize("output", ["float", "int8"])
     def test_binary_convolution(self, output):
-        """Of 40 channels, which fill two words with 24 bits to spare; these cost nothing."""
+        """It has 40 channels, which fill two words with 24 bits to spare; these cost nothing."""
         case = Bconv2d(1, 5, 7, 40, 6, filter_size=(3, 2), strides=(2, 1), output=output)
         weights = 3 * 2 * 40 * 6
         memory = weights + 32 * (6 + 6)

@@ -52,6 +52,7 @@ def replay(repository, tmp_path_factory):
     return program
 
 
+@pytest.mark.slow
 def test_the_corpus_replays(replay, repository):
     corpus = sorted(str(path) for path in (repository / "tests/delegate/corpus").iterdir())
     assert len(corpus) > 100
@@ -61,6 +62,7 @@ def test_the_corpus_replays(replay, repository):
     assert result.stdout.splitlines() == corpus
 
 
+@pytest.mark.slow
 def test_a_crash_would_be_seen(replay, tmp_path):
     """The program does read its files: one that is not there is an error."""
     result = subprocess.run([replay, str(tmp_path / "missing")], capture_output=True, text=True)

@@ -28,6 +28,7 @@ print("equal", len(cases))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module", ["ai_edge_litert.interpreter", "tflite_runtime.interpreter", ""], ids=str
 )

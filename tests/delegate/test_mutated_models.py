@@ -14,6 +14,7 @@ from pathlib import Path
 
 import ai_edge_litert.interpreter as litert
 import numpy as np
+import pytest
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 from lce_ops import RELU, Bconv2d, Op, Tensor, build_model, constant, pack
@@ -190,6 +191,7 @@ def test_the_sound_model_runs():
     interpreter.invoke()
 
 
+@pytest.mark.slow
 def test_mutated_models_are_refused_or_run():
     result = subprocess.run(
         [sys.executable, __file__, "0", str(SEEDS)],

@@ -84,7 +84,7 @@ def test_compact_real_layers(precision, small, path):
     size = {"float16": 2, "int8": 1}[precision]
     assert report.real_total.kernel_bytes == size * report.real_total.weights
     assert report.real_total.layers == 3
-    # With Keras it is the float32 file that is compared.
+    # It is the float32 file that is compared with Keras.
     assert report.max_abs_difference == small.report.max_abs_difference
     text = str(report)
     assert f"3 bit-packed (3 with 1-bit quantizers in Keras), 2 in {precision}" in text
@@ -99,7 +99,7 @@ def test_unfit_real_layers(model, path):
 
 
 def test_file_gives_what_keras_gives(small):
-    """Without the converter's own check: other images, other code."""
+    """This is not the converter's own check: the images and the code are others."""
     images = np.random.default_rng(7).normal(size=(32, SIZE, SIZE, 3)).astype(np.float32)
     images *= np.linspace(0, 2, 32)[:, None, None, None]
     expected = np.log(small.model(images, training=False))
@@ -122,7 +122,7 @@ def test_what_the_images_are_travels_inside_the_file(small, path):
     export.convert(model, path, normalization=zoo.imagenet.NORMALIZATION)
     metadata = read_metadata(path)
     assert (metadata.labels, metadata.image_size, metadata.center_crop) == (None, (6, 10), 1)
-    # The same numbers as `standardize` takes, on another scale.
+    # These are the numbers that `standardize` takes, on another scale.
     pixels = np.array([[0, 0, 0], [255, 128, 1]], np.float32)
     mean, std = metadata.normalization.mean, metadata.normalization.std
     standardized = zoo.imagenet.standardize(pixels / 127.5 - 1)
@@ -161,6 +161,7 @@ def test_feature_extractor(path):
     assert "top-1" not in str(report)
 
 
+@pytest.mark.slow
 def test_zoo_model_with_untrained_weights(path):
     model = zoo.BiRealNet18(input_shape=(32, 32, 3), num_classes=10, width=8)
     report = export.convert(model, path)
@@ -249,7 +250,7 @@ def test_wrong_file_is_not_written(model, path, monkeypatch):
         def change(data):
             data.view(np.float32)[:] += 0.1
 
-        # What the first 1-bit convolution adds.
+        # This is what the first 1-bit convolution adds.
         return edit(convert_saved_model(folder), "LceBconv2d", 3, change)
 
     monkeypatch.setattr(lce, "convert_saved_model", with_an_error)
@@ -306,7 +307,7 @@ def test_console_stays_clean(model, path, capfd):
 
 
 def keras3_model():
-    # Not on top: the first to import TensorFlow decides on its Keras.
+    # It is not imported at the top: the first to import TensorFlow decides on its Keras.
     import keras as keras3
 
     return keras3.Sequential([keras3.Input((8, 8, 3))])

@@ -16,7 +16,7 @@ from bireal_keras.export.verification import random_samples
 
 L = keras.layers
 SHAPE = (8, 8, 32)
-# Sign quantizers as layers of their own, for what comes between them and a convolution.
+# Here sign quantizers are layers of their own, for what comes between them and a convolution.
 sign = lq.quantizers.SteSign
 
 
@@ -39,7 +39,7 @@ def xnor_k(x):
 
 
 def fake_quantized(x):
-    # A step of 2.39, of which no even number is a half: ties are rounded in several ways.
+    # The step is 2.39, of which no even number is a half: ties are rounded in several ways.
     return tf.quantization.fake_quant_with_min_max_args(x, -304.7, 304.7)
 
 
@@ -237,7 +237,7 @@ def converted(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(converted):
-    """By layer's name."""
+    """The reports on layers by their names."""
     return {layer.name: layer for layer in converted[1].layers}
 
 

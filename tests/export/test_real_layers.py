@@ -19,7 +19,7 @@ from bireal_keras.tflite.model import serialize
 
 COMPACT = ["float16", "int8"]
 
-# Runs files on images.npy: MODULE FILE ...
+# The program runs files on images.npy: MODULE FILE ...
 SCRIPT = """
 import importlib, sys
 import numpy as np
@@ -185,7 +185,7 @@ class TestFile:
                 assert (old.type, data[0] is None) == (new.type, data[1] is None)
                 np.testing.assert_array_equal(*data)
                 same += data[0] is not None
-        # Filters, factors and summands of three binary layers, and three biases.
+        # There are filters, factors and summands of three binary layers, and three biases.
         assert same >= 10
         assert all(buffer.data is None for buffer in after.buffers[len(before.buffers) :])
 
@@ -301,6 +301,7 @@ class TestComputation:
         assert steps(files[precision]) == steps(small.content)
         assert len(steps(small.content)) == 4
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("module", ["tflite_runtime.interpreter", "tensorflow.lite"])
     def test_other_interpreters(self, module, files, images, tmp_path):
         package = module.split(".")[0]

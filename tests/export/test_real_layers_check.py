@@ -36,7 +36,7 @@ def test_right_file(precision, small, samples):
 @pytest.mark.parametrize(
     ("precision", "operator", "which", "change"),
     [
-        # The stem, a shortcut and the classifier.
+        # They are the stem, a shortcut and the classifier.
         ("float16", "DEQUANTIZE", 0, add(np.float16, 0.01)),
         ("float16", "DEQUANTIZE", 1, add(np.float16, 0.01)),
         ("float16", "DEQUANTIZE", 2, add(np.float16, np.nan)),

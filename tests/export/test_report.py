@@ -63,7 +63,7 @@ def report_of(*layers):
 def test_text_fits_in_100_columns():
     text = str(report_of(*[layer(name=f"layer{index}") for index in range(40)], layer()))
     assert max(map(len, text.splitlines())) <= 100
-    # Each explanation once, and not all the names.
+    # Each explanation is there once, and not with all the names.
     assert text.count("channels_last only") == 1
     assert "layer5, ..." in text
     assert "real layers in int8: top-1 agrees with float32 on 97.0%" in text
@@ -111,7 +111,7 @@ def test_layers_of_a_birealnet(small):
         assert rows[name].fused
         assert rows[name].kernel_bytes == 4 * count
         assert rows[name].expected_kernel_bytes == weights[name] // 8
-    # A factor and a summand for each channel; the stem has one bias from its BatchNormalization.
+    # Each channel has a factor and a summand; the stem has one bias from its BatchNormalization.
     assert rows["block3_conv"].other_bytes == 2 * 4 * 40
     assert rows["stem_conv"].other_bytes == 4 * 16
     assert rows["stem_conv"].reason == "real"

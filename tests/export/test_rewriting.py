@@ -77,7 +77,7 @@ def test_dead_filter_gives_what_batch_norm_makes_of_zero(dead):
     filters = [values[:, : 6 * 6 * 8].reshape(8, 6, 6, 8) for values in (actual, expected)]
     for values in filters:
         np.testing.assert_allclose(values[..., DEAD], of_zero, rtol=1e-6)
-    # One value, bit by bit: nothing of the filter's signs is left.
+    # It is one value, bit by bit: nothing of the filter's signs is left.
     assert len(np.unique(filters[0][..., DEAD])) == 1
     # The others do vary, so that the equality above says something.
     assert len(np.unique(filters[0][..., DEAD - 1])) > 10

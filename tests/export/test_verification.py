@@ -42,7 +42,7 @@ def test_right_file(small, samples):
     assert agreement.samples == agreement.close_samples == 32
     assert agreement.top1_agreement == 1.0
     assert 0 < agreement.max_abs_difference < 1e-4
-    # 12x12x16, 12x12x16 and 6x6x40 values in front of the signs of 32 images.
+    # 12x12x16, 12x12x16 and 6x6x40 values before the signs of 32 images.
     assert agreement.signs == 32 * (12 * 12 * 16 + 12 * 12 * 16 + 6 * 6 * 40)
     assert agreement.flips == 0
 
@@ -190,6 +190,7 @@ def test_signs_without_a_value_in_front_of_them(packed_model, samples):
         verify(model, content, samples)
 
 
+@pytest.mark.slow
 def test_untrained_net_without_shortcuts():
     """Fresh BatchNorms leave sums of signs around exactly zero: flips by the thousand."""
     model = zoo.BinaryPlainNet18(input_shape=(16, 16, 3), num_classes=10, width=4, stem="cifar")

@@ -21,12 +21,12 @@ def test_xnnpack_runs_every_op_that_is_left(precision, small):
     assert {op["op_name"] for op in details[len(graph.operators) :]} == {"DELEGATE"}
 
     stretches = [entry.nodes for entry in profile(content, num_runs=1) if not entry.delegated]
-    # The stem, the shortcut of the second stage, the classifier.
+    # They are the stem, the shortcut of the second stage, and the classifier.
     assert len(stretches) == 3
     for nodes in stretches:
         read = {t for node in nodes for t in graph.operators[node].inputs if t >= 0}
         written = {t for node in nodes for t in graph.operators[node].outputs}
         others = [op for index, op in enumerate(graph.operators) if index not in nodes]
         wanted = set(graph.outputs).union(*(op.inputs for op in others))
-        # As one op of XNNPACK's, which reads and writes what they do together.
+        # They are one op of XNNPACK's, which reads and writes what they do together.
         assert (frozenset(read - written), frozenset(written & wanted)) in delegates

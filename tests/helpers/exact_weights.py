@@ -1,7 +1,7 @@
 """Weights with which two correct programs agree on every sign.
 
 Two correct programs may round a value near zero to different signs, and one sign can change
-everything behind it. With the weights below every value before a sign is far from zero, as
+everything after it. With the weights below every value before a sign is far from zero, as
 rounding goes: whatever differs then is wrong.
 """
 
@@ -34,8 +34,8 @@ def set_exact_weights(model: keras.Model) -> None:
     both, and where the offset comes to nothing on the way to a sign, a BatchNormalization or
     a shift adds half a step.
 
-    A leaky clip leaves any grid: the one real convolution behind it, in the first bottleneck,
-    is zero. The classifier, behind all signs, keeps its weights.
+    A leaky clip leaves any grid: the one real convolution after it, in the first bottleneck,
+    is zero. The classifier, after all signs, keeps its weights.
 
     Args:
         model: of the zoo, for images of multiples of 1/128.

@@ -9,7 +9,7 @@ from bireal_keras._keras import keras, lq
 
 SIZE = 12
 CLASSES = 5
-# Of the images that the model converted once is to see.
+# The center crop of the images that the `small` model is to see.
 CENTER_CROP = 0.875
 
 

@@ -47,7 +47,7 @@ class Op:
     inputs: Sequence[int]
     outputs: Sequence[int]
     options: dict[str, int] | bytes | None = None
-    # Of a builtin op: the name of its table in the schema, and the table.
+    # A builtin op has a table in the schema: its name, and the table.
     builtin: tuple[str, object] | None = None
 
 
@@ -269,7 +269,7 @@ class Bconv2d:
         y = (self.depth - value).astype(np.float32) * slope + offset
         if self.output == "float":
             return y
-        y = y.astype(np.float64)  # Where y + 0.5 is exact.
+        y = y.astype(np.float64)  # There, y + 0.5 is exact.
         ties_away = np.trunc(y + np.copysign(0.5, y))
         return np.clip(ties_away, -128, 127).astype(np.int8)
 

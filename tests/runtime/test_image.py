@@ -10,7 +10,7 @@ from PIL import Image
 
 from bireal_keras.runtime import Metadata, Normalization, load_image
 
-# A model that sees pixels as they are.
+# The model sees pixels as they are.
 PIXELS = Metadata(image_size=(4, 4), normalization=Normalization(mean=0, std=1))
 
 
@@ -41,7 +41,7 @@ def test_pixels_become_minus_one_to_one(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
     Image.fromarray(image).save(tmp_path / "x.png")
     result = load_image(tmp_path / "x.png", Metadata(image_size=(4, 4)))
-    # To the last bit what `preprocessing` computes.
+    # It is what `preprocessing` computes, to the last bit.
     np.testing.assert_array_equal(result, image.astype(np.float32) / 127.5 - 1)
 
 
@@ -104,7 +104,7 @@ def test_white_shows_through():
     assert flat((255, 0, 0, 0), "RGBA") == (255, 255, 255)
     np.testing.assert_allclose(flat((255, 0, 0, 51), "RGBA"), (255, 204, 204), atol=1)
     assert flat((0, 0), "LA") == (255, 255, 255)
-    # A colour that stands for transparent, and a palette's entry.
+    # A colour stands for transparent, or a palette's entry does.
     assert flat((1, 2, 3), transparency=(1, 2, 3)) == (255, 255, 255)
     assert flat((1, 2, 4), transparency=(1, 2, 3)) == (1, 2, 4)
     assert flat(5, "L", transparency=5) == (255, 255, 255)
@@ -121,7 +121,7 @@ def test_the_first_frame_of_an_animation(format):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_orientation_in_exif(orientation):
     upright = waves(8, 8)
-    # What a camera stores for the picture to be turned back.
+    # A camera stores this for the picture to be turned back.
     stored = {
         1: lambda x: x,
         2: lambda x: x[:, ::-1],

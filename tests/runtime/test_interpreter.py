@@ -165,7 +165,7 @@ def test_bench_compares_two_models_and_prints_json(model):
     first, second, ratio = result.stdout.splitlines()
     assert first.startswith(f"{model}: min ")
     assert second.startswith(f"{model}: min ")
-    assert 0.2 < float(ratio.split()[2]) < 5  # The same model.
+    assert 0.2 < float(ratio.split()[2]) < 5  # It is the same model.
 
     result = command("bench", model, "--num_runs=9", "--json")
     (figures,) = json.loads(result.stdout)

@@ -47,7 +47,7 @@ def test_every_op_is_listed_where_it_runs(model):
 
 
 def test_the_times_add_up_to_the_run(model):
-    # One run: medians of several need not add up.
+    # It is one run, since medians of several need not add up.
     start = time.perf_counter()
     entries = profile(model, num_runs=1, warmup_runs=0)
     elapsed = (time.perf_counter() - start) * 1e3

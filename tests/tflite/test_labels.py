@@ -1,4 +1,4 @@
-"""Class names in the archive behind a TFLite model."""
+"""Class names in the archive after a TFLite model."""
 
 import io
 import struct
@@ -54,7 +54,7 @@ def test_same_arguments_give_the_same_bytes(monkeypatch):
         b"",
         b"TFL3",
         MODEL,
-        # The four bytes alone, as weights may contain them.
+        # It is the four bytes alone, as weights may contain them.
         MODEL + b"PK\x05\x06" + MODEL[:100],
         archive("other.txt"),
         archive("folder/labels.txt"),
@@ -81,7 +81,7 @@ def test_bad_labels(names):
 
 
 def test_name_that_is_no_unicode():
-    # What Python makes of a folder's name with stray bytes.
+    # Python makes this of a folder's name with stray bytes.
     with pytest.raises(ValueError, match="surrogates not allowed"):
         append_labels(MODEL, ["caf\udce9"])
 

@@ -316,6 +316,6 @@ def test_much_damage_is_a_value_error(model):
 def test_a_vector_that_claims_to_be_long_is_not_read(model):
     content = embed(model, Metadata(image_size=SIZE), name="net")
     mean = struct.pack("<If", 1, 127.5)
-    assert content.count(mean) == 2  # Mean and deviation.
+    assert content.count(mean) == 2  # It is the mean and the deviation.
     with pytest.raises(ValueError, match=r"a vector of 4294967295 items .* does not fit"):
         read_metadata(content.replace(mean, struct.pack("<If", 2**32 - 1, 127.5)))

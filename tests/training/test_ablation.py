@@ -75,7 +75,7 @@ class TestTables:
     @pytest.fixture
     def study(self, tmp_path):
         write_study(tmp_path, ACCURACIES)
-        # Not finished.
+        # This cell is not finished.
         (tmp_path / "cells" / "resnet-ste_sign-plain-clip" / "seed0").mkdir(parents=True)
         ablation.write_tables(tmp_path)
         return tmp_path
@@ -104,7 +104,7 @@ class TestTables:
         assert "Epochs of 1-bit training: 20; of each real-valued network before it: 5." in text
         lines = text.splitlines()
         assert "| per_conv | approx_sign | plain | scratch | 20 | 3 | 52.33 | 2.08 |" in lines
-        # Three stages of pre-training.
+        # Pre-training has three stages.
         assert "| none | ste_sign | plain | clip | 35 | 1 | 25.00 |  |" in lines
         # 50 - 30 and 53 - 36: the third seed has no counterpart.
         assert "| shortcuts: per_conv | none | 2 | +18.50 | 2.12 | 2 |" in lines
@@ -120,7 +120,7 @@ class TestTables:
     def test_plot(self, study):
         image = np.asarray(Image.open(study / "ablation.png").convert("RGB"))
         assert min(image.shape[:2]) > 200
-        # A colour for each kind of shortcut that there is: blue and green of matplotlib.
+        # Each kind of shortcut that there is has a colour: matplotlib's blue and green.
         pixels = {tuple(pixel) for pixel in image.reshape(-1, 3)}
         assert {(31, 119, 180), (44, 160, 44)} <= pixels
         assert (255, 127, 14) not in pixels
@@ -149,7 +149,7 @@ def get_config():
 """
 
 
-# The command, which dies once the first epoch of a real-valued network has its checkpoint.
+# The command dies once the first epoch of a real-valued network has its checkpoint.
 KILLED_WHILE_PRETRAINING = """
 import os, signal
 from bireal_keras.commands import ablate
@@ -185,6 +185,7 @@ def study(config, folder, **choices):
     )
 
 
+@pytest.mark.slow
 def test_is_killed_and_goes_on(recipe, tmp_path):
     folder = tmp_path / "study"
     arguments = [

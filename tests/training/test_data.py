@@ -107,7 +107,7 @@ class TestTrainBatches:
         epochs = self.numbers(numbered_split(50)).reshape(6, 48)
         assert all(len(set(epoch)) == 48 for epoch in epochs)
         assert len({tuple(epoch) for epoch in epochs}) == 6
-        # Whoever the batch size leaves out differs between epochs.
+        # What the batch size leaves out differs between epochs.
         assert len({frozenset(epoch) for epoch in epochs}) > 1
 
     @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ class TestFake:
         assert (images.train.size, images.validation.size) == (1024, 128)
         pixels, labels = train_arrays(images.train, image_size=12, num_classes=7, epochs=1)
         assert pixels.shape == (1024, 12, 12, 3)
-        assert pixels.std() == pytest.approx(2 / 12**0.5, abs=0.01)  # Uniform in [-1, 1].
+        assert pixels.std() == pytest.approx(2 / 12**0.5, abs=0.01)  # They are uniform in [-1, 1].
         counts = labels.sum(axis=0)
         assert counts.max() - counts.min() <= 1
 
@@ -369,7 +369,7 @@ class TestTfds:
 
         pixels, labels = first_images(0, 2)
         assert pixels.shape == (2000, 64, 64, 3)
-        assert (labels.reshape(2, 1000, 1000).sum(axis=1) == 1).all()  # One image per class.
+        assert (labels.reshape(2, 1000, 1000).sum(axis=1) == 1).all()  # One image is in each class.
         assert (pixels[:1000] != pixels[1000:]).any()
         again, _ = first_images(1, 2)
         np.testing.assert_array_equal(again, pixels[1000:])

@@ -55,7 +55,7 @@ def test_center_crop_is_what_remains_of_a_larger_resized_image(height, width):
 
     np.testing.assert_allclose((result + 1) * 127.5, expected, atol=1.1)
     if min(height, width) == 256:
-        # ImageNet's custom, to the pixel.
+        # This is ImageNet's custom, to the pixel.
         assert (top, left, side) == (16, 16, 224)
 
 
@@ -167,7 +167,7 @@ def test_random_resized_crops_have_the_areas_and_ratios_they_should(mirrored):
     name = "random_resized_crop_flip" if mirrored else "random_resized_crop"
     results = (augment_often(image, name, image_size=50) + 1) * 127.5
 
-    # From the first pixel's centre to the last's is (50 - 1) / 50 of the crop.
+    # The first pixel's centre and the last's are (50 - 1) / 50 of the crop apart.
     widths = (results[:, 25, -1, 0] - results[:, 25, 0, 0]) * 50 / 49
     heights = (results[:, -1, 25, 1] - results[:, 0, 25, 1]) * 50 / 49
     assert (heights > 0).all()
@@ -205,7 +205,7 @@ def test_lighting_is_normal_noise_along_the_principal_components_of_colour():
     image = smooth_image(8, 8)
     results = augment_often(image, "none", times=2000, image_size=8, lighting=0.1)
     noise = (results - (image / 127.5 - 1)) / 2
-    # The same for all pixels of an image.
+    # The shift is the same for all pixels of an image.
     assert np.ptp(noise, axis=(1, 2)).max() < 1e-6
     noise = noise[:, 0, 0].astype(np.float64)
 
@@ -217,7 +217,7 @@ def test_lighting_is_normal_noise_along_the_principal_components_of_colour():
     factors = noise @ components.T / [0.2175, 0.0188, 0.0045]
     np.testing.assert_allclose(factors.mean(axis=0), 0, atol=0.01)
     np.testing.assert_allclose(np.cov(factors.T), 0.01 * np.eye(3), atol=0.001)
-    # About 68 and 95 % of a normal distribution.
+    # These are about 68 and 95 % of a normal distribution.
     assert np.mean(np.abs(factors) < 0.1) == pytest.approx(0.683, abs=0.03)
     assert np.mean(np.abs(factors) < 0.2) == pytest.approx(0.954, abs=0.02)
 

@@ -26,7 +26,7 @@ def test_every_recipe_is_right(name):
     )
     for stage in recipes.stages(config):
         optimizers.create_optimizer(stage, steps_per_epoch=10)
-        # What the model's function makes of its arguments, without the seconds to build it.
+        # This is what the model's function makes of its arguments, without the seconds to build it.
         arguments = {**stage.model, "input_shape": (stage.dataset.image_size,) * 2 + (3,)}
         model = getattr(zoo, arguments.pop("name"))
         inspect.signature(model).bind(**arguments)
@@ -71,6 +71,7 @@ def test_the_papers_recipe_is_its_four_stages(name, last):
     assert config.reestimate_epochs == 1
 
 
+@pytest.mark.slow
 def test_reactnets_recipe_is_its_two_stages_behind_a_teacher():
     teacher, activations, weights = recipes.stages(recipes.load("imagenet_react_18"))
     assert (activations.binary_weights, weights.binary_weights) == (False, True)

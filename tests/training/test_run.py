@@ -47,6 +47,7 @@ def contents(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.slow
 class TestAFinishedRun:
     def test_leaves_these_files_and_no_partial_one(self, finished):
         run_dir, _ = finished
@@ -200,7 +201,7 @@ def test_a_run_that_is_terminated_and_then_killed_ends_with_the_same_weights(
     assert status == -signal.SIGKILL
     assert "epoch 1/3" in out
     assert not list(saved.glob("epoch-0003-*"))
-    # As if the kill had come between an epoch's log and its checkpoint.
+    # The folder is as if the kill had come between an epoch's log and its checkpoint.
     lines = (run_dir / "log.csv").read_text().splitlines()
     (run_dir / "log.csv").write_text("\n".join([*lines, "2,0.5,0.01,9.9"]))
 
@@ -213,6 +214,7 @@ def test_a_run_that_is_terminated_and_then_killed_ends_with_the_same_weights(
     assert_same_run(run_dir, tmp_path / "straight")
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_left_for_the_one_before(finished, config, photos, tmp_path):
     run_dir = tmp_path / "damaged"
     for path, content in contents(finished[0]).items():
@@ -273,6 +275,7 @@ REACTNET = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stages", [PAPER, REACTNET], ids=["paper", "ReActNet"])
 def test_each_stage_starts_with_exactly_the_weights_of_the_last(
     stages, config, photos, tmp_path, monkeypatch
@@ -284,7 +287,7 @@ def test_each_stage_starts_with_exactly_the_weights_of_the_last(
     assert len(fake.started) == len(stages)
     for ended, started in zip(fake.ended, fake.started[1:]):
         assert ended.keys() == started.keys()
-        # Kernels, BatchNorm's gamma, beta, moving mean and variance, the classifier.
+        # These are kernels, BatchNorm's gamma, beta, moving mean and variance, the classifier.
         assert ("stage3_block2_bn", 3) in started
         for name, weight in started.items():
             np.testing.assert_array_equal(weight, ended[name], err_msg=str(name))
@@ -300,6 +303,7 @@ def test_each_stage_starts_with_exactly_the_weights_of_the_last(
         np.testing.assert_array_equal(weight, fake.ended[-1][name])
 
 
+@pytest.mark.slow
 def test_stages_have_optimizers_of_their_own(config, photos, tmp_path, monkeypatch):
     fake = FakeFit(monkeypatch)
     training.train_and_evaluate(
@@ -312,6 +316,7 @@ def test_stages_have_optimizers_of_their_own(config, photos, tmp_path, monkeypat
     assert decays == [4 * 13, 2 * 13, 2 * 13, 3 * 13]
 
 
+@pytest.mark.slow
 def test_stages_may_start_from_scratch_another_stage_or_a_file(
     finished, config, photos, tmp_path, monkeypatch
 ):
@@ -328,7 +333,7 @@ def test_stages_may_start_from_scratch_another_stage_or_a_file(
     a, b, c, d = fake.started
     file = by_name(keras.models.load_model(finished[0] / "model.keras"))
     for name in a:
-        np.testing.assert_array_equal(a[name], b[name])  # The same seed.
+        np.testing.assert_array_equal(a[name], b[name])  # They have the same seed.
         np.testing.assert_array_equal(c[name], fake.ended[0][name])
         np.testing.assert_array_equal(d[name], file[name])
 
@@ -384,6 +389,7 @@ def test_a_staged_run_that_breaks_off_ends_with_the_same_weights(
 
 
 # Weights that are not finite are not saved, and that is said.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:No checkpoint at")
 def test_an_invalid_loss_stops_the_run(config, photos, tmp_path):
     config.optimizer.learning_rate = 1e30
@@ -444,6 +450,7 @@ class TestBeforeAnythingIsWritten:
         config.dataset.augmentation.name = "flip"
         refused(r"`augmentation.name` must be one of")
 
+    @pytest.mark.slow
     def test_every_stage_is_checked(self, config, refused, finished, tmp_path):
         with_stages(config, {"name": "a", "epochs": 1}, {"name": "b", "epochs": 0})
         refused(r"`stages\[1\].epochs` must be a positive int")
@@ -457,6 +464,7 @@ class TestBeforeAnythingIsWritten:
         config.stages[1].model = ml_collections.ConfigDict({"width": 8})
         refused(r"cannot start from the weights .* layer 'stem_conv' .*3, 8\).*3, 4\)")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("teacher", "message"),
         [

@@ -55,7 +55,7 @@ def test_a_step_is_the_formula(l2, weight):
     slope = (probabilities - targets) / len(IMAGES)
 
     (new_kernel, new_bias), logs = step(model, stage(l2, weight), teacher)
-    decay = (l2 or 0) * kernel  # Not of the bias.
+    decay = (l2 or 0) * kernel  # The bias has none.
     np.testing.assert_allclose(new_kernel, kernel - IMAGES.T @ slope - decay, atol=1e-5)
     np.testing.assert_allclose(new_bias, bias - slope.sum(axis=0), atol=1e-5)
     # The figures are those of the cross-entropy, and accuracy's labels are the true ones.

@@ -20,7 +20,7 @@ def slow_batches(milliseconds, count):
 
 
 def test_is_the_speed_of_what_it_measures():
-    # Four images in 20 ms or, on a busy machine, a little longer.
+    # Four images take 20 ms or, on a busy machine, a little longer.
     rate = throughput.images_per_second(slow_batches(20, 10**6), seconds=0.5)
     assert 60 < rate <= 200
 

@@ -17,6 +17,7 @@ def layers(model):
     return [config["layers"], config["output_layers"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "name", "other_arguments"),
     [
@@ -64,6 +65,7 @@ def test_gradients_are_exchanged_in_every_convolution(shortcuts):
         np.testing.assert_array_equal(gradient(layer.kernel_quantizer, kernel), [[1, 1], [1, 0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcuts", ["per_conv", "resnet", "none"])
 def test_the_real_valued_twin_has_the_same_weights_under_the_same_names(shortcuts):
     one_bit = zoo.AblationNet18(**SMALL, shortcuts=shortcuts)

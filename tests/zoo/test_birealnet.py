@@ -16,7 +16,7 @@ BLOCKS = {"BiRealNet18": (4, 4, 4, 4), "BiRealNet34": (6, 8, 12, 6)}
 BINARY = sorted(BLOCKS)
 TWINS = {name: f"{name}Float" for name in BINARY}
 
-# Slim and small: quick to build, same skeleton.
+# Slim and small models are quick to build and have the same skeleton.
 SLIM = {"input_shape": (32, 32, 3), "num_classes": 10, "width": 4}
 SMALL = {**SLIM, "input_shape": (8, 8, 3), "stem": "cifar"}
 
@@ -55,6 +55,7 @@ def images(size, batch=2):
 
 
 class TestParameters:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "count", "trainable"),
         [("BiRealNet18", 11_699_112, 11_689_512), ("BiRealNet34", 21_814_696, 21_797_672)],
@@ -64,6 +65,7 @@ class TestParameters:
         assert model.count_params() == count
         assert sum(np.prod(w.shape) for w in model.trainable_weights) == trainable
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", BINARY)
     def test_one_bit_weights(self, name):
         """Every 3x3 kernel of the four stages, and nothing else, has one bit a weight."""
@@ -83,6 +85,7 @@ class TestParameters:
         if name == "BiRealNet18":
             assert expected == 10_985_472
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", BINARY)
     def test_twin_has_as_many(self, name):
         assert shared(TWINS[name]).count_params() == shared(name).count_params()
@@ -172,6 +175,7 @@ class TestStructure:
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 class TestBottleneck:
     """50 and 152: the two streams from block to block."""
 
@@ -221,6 +225,7 @@ class TestBottleneck:
 
 
 class TestOutput:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("stem", "size", "map_size"),
         [("imagenet", 64, 2), ("imagenet", 65, 3), ("cifar", 32, 4), ("cifar", 33, 5)],
@@ -333,6 +338,7 @@ def test_bad_arguments_of_one_kind():
         slim("BiRealNet18Float", activation="tanh")
 
 
+@pytest.mark.slow
 class TestWeights:
     @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
     @pytest.mark.parametrize("name", ["BiRealNet18", "BiRealNet18Float"])
@@ -401,7 +407,7 @@ class TestWeights:
         data = path.read_bytes()
         before = model.get_weights()
         damaged = [data[:kept] for kept in (0, 10, len(data) // 2, len(data) - 1)]
-        # HDF5's signature of a symbol table node: h5py answers with a RuntimeError.
+        # This is HDF5's signature of a symbol table node: h5py answers with a RuntimeError.
         damaged.append(b"XXXX".join(data.rsplit(b"SNOD", 1)))
         for contents in damaged:
             path.write_bytes(contents)
@@ -412,7 +418,7 @@ class TestWeights:
 
     @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
     def test_huge_array_is_not_read(self, suffix, tmp_path):
-        """Of chunks that were never written an HDF5 file takes no space."""
+        """Chunks that were never written take no space in an HDF5 file."""
         path = tmp_path / f"w{suffix}"
         model = randomize(shared())
         model.save_weights(path)

@@ -13,7 +13,7 @@ from bireal_keras.zoo import imagenet
 
 
 def test_standardize():
-    # Black, white and the mean colour, by the definition for values in [0, 255].
+    # They are black, white and the mean colour, by the definition for values in [0, 255].
     pixels = np.array([[0, 0, 0], [255, 255, 255], [123.675, 116.28, 103.53]], np.float32)
     expected = (pixels - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]
     np.testing.assert_allclose(imagenet.standardize(pixels / 127.5 - 1), expected, atol=1e-6)

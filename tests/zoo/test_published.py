@@ -54,7 +54,7 @@ def test_table(key):
         assert record.url.startswith("https://github.com/larq/zoo/releases/download/")
         assert (record.top1, record.top5) == (57.47, 79.84)
     arguments = set(MODELS[model].arguments)
-    # Whatever decides about shapes of weights or about what is computed with them.
+    # These decide about shapes of weights or about what is computed with them.
     assert set(record.arguments) == arguments - {"input_shape", "input_tensor", "weights"} - (
         {"include_top"} if include_top else {"include_top", "num_classes"}
     )
@@ -81,7 +81,7 @@ def test_weights_that_come_with_the_package(cifar10):
 
 
 def test_they_are_as_accurate_as_the_table_says(cifar10, shared_tfds):
-    """On 1,000 of CIFAR-10's 10,000 test images, within the error of the sample."""
+    """It is measured on 1,000 of CIFAR-10's 10,000 test images, within the error of the sample."""
     split = data.load("cifar10", data_dir=shared_tfds).validation
     batches = data.evaluation_batches(split, image_size=32, num_classes=10, batch_size=1000)
     images, labels = next(iter(batches))
@@ -167,6 +167,7 @@ def test_models_they_do_not_fit(downloads, include_top, argument):
     assert not downloads.exists()
 
 
+@pytest.mark.slow
 def test_names_that_nobody_published():
     with pytest.raises(
         ValueError, match=r"path .*, or 'cifar10' or 'imagenet' for BiRealNet18\. .*'ImageNet'"
@@ -177,7 +178,7 @@ def test_names_that_nobody_published():
 
 
 def test_order_of_layers_is_larq_zoo_s():
-    """By which Keras assigns the arrays of a file. `make test-peers` proves it is theirs."""
+    """Keras assigns the arrays of a file by it. `make test-peers` proves it is theirs."""
     expected = ["stem_conv", "stem_bn"]
     for stage in range(1, 5):
         for block in range(1, 5):

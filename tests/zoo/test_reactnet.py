@@ -30,6 +30,7 @@ def test_structure():
     assert producers(model.get_layer("head_pool")) == [previous]
 
 
+@pytest.mark.slow
 def test_is_bi_real_net_when_the_activations_do_nothing():
     react, plain = zoo.ReActBiRealNet18(**SLIM), zoo.BiRealNet18(**SLIM)
     set_exact_weights(plain)
@@ -44,6 +45,7 @@ def test_is_bi_real_net_when_the_activations_do_nothing():
     np.testing.assert_array_equal(react(exact_images(8, 2)), plain(exact_images(8, 2)))
 
 
+@pytest.mark.slow
 def test_becomes_plain_operators():
     lce = pytest.importorskip("larq_compute_engine", reason="LCE has no wheel for this platform")
     from export_helpers import operators
@@ -52,7 +54,7 @@ def test_becomes_plain_operators():
     set_exact_weights(model)
     names = [name for name, _ in operators(lce.convert_keras_model(model))]
     assert names.count("LceBconv2d") == names.count("LceQuantize") == names.count("PRELU") == 16
-    # In each block one before the sign, the shortcut's, and two around the PReLU.
+    # Each block has one before the sign, the shortcut's, and two around the PReLU.
     assert names.count("ADD") == 4 * 16
     assert set(names) == {
         *("CONV_2D", "LceQuantize", "LceBconv2d", "ADD", "PRELU", "AVERAGE_POOL_2D"),

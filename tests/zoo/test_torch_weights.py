@@ -113,7 +113,7 @@ class Bottleneck(nn.Module):
         self.conv3 = BinaryConv(narrow, wide, 1)
         self.bn1, self.bn2, self.bn3 = map(nn.BatchNorm2d, (narrow, narrow, wide))
         if self.changes:
-            # Made for the first block, too, and not used there.
+            # It is made for the first block, too, and not used there.
             self.down_conv1x1 = nn.Conv2d(channels // 4, narrow, 1, bias=False)
             self.downsample = nn.Sequential(
                 nn.AvgPool2d(stride), nn.Conv2d(channels, wide, 1, bias=False), nn.BatchNorm2d(wide)

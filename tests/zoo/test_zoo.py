@@ -36,7 +36,7 @@ def bn(channels):
 
 
 def parameters(name, width=64, classes=1000):
-    """As Keras counts them, moving averages included."""
+    """Their number as Keras counts them, moving averages included."""
     family, depth = REGISTRY[name].family, REGISTRY[name].depth
     count = conv(7, 3, width) + bn(width)
     channels = width
@@ -80,13 +80,14 @@ def test_count_by_hand(name, count):
     assert parameters(name) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 class TestEveryModel:
     def test_parameters(self, name):
         assert slim(name).count_params() == parameters(name, WIDTH, CLASSES)
 
     def test_documentation_says_how_many(self, name):
-        """Where it says so."""
+        """It may say nothing, as a twin's does."""
         said = re.findall(r"([\d,]+) parameters", getattr(zoo, name).__doc__)
         assert said in ([], [f"{parameters(name):,}"])
         assert said or any(part in name for part in ("Float", "BinaryResNet"))
@@ -174,7 +175,7 @@ class TestCreateModel:
             zoo.create_model("BiRealNet18", classes=10)
 
 
-# One of each kind of block; the deeper ones repeat them. `make test-zoo` tests all.
+# They are one of each kind of block; the deeper ones repeat them. `make test-zoo` tests all.
 EXPORTED = [
     *((name, {}) for name in MODELS if REGISTRY[name].depth == 18),
     ("BiRealNet50", {}),
@@ -183,6 +184,7 @@ EXPORTED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments"),
     EXPORTED,
@@ -205,6 +207,7 @@ def test_exports_and_agrees_with_keras(name, arguments, tmp_path):
     np.testing.assert_allclose(output, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "suffix"),
     [("BiRealNet50", ".keras"), ("ReActBiRealNet18", ".h5"), ("XNORResNet18", ".keras")],
@@ -216,6 +219,7 @@ def test_save_and_load(name, suffix, tmp_path):
     np.testing.assert_array_equal(loaded(exact_images(32, 2)), saved(exact_images(32, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_save_weights_and_load(name, tmp_path):
     model = slim(name)
@@ -227,6 +231,7 @@ def test_save_weights_and_load(name, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stem", "size", "map_size", "channels"),
     [("BiRealNet50", "cifar", 33, 5, 64), ("BiRealNet18", "cheap", 65, 3, 16)],
@@ -269,6 +274,7 @@ def test_torch_padding_needs_a_known_size():
         zoo.BiRealNet18(include_top=False, padding="torch")
 
 
+@pytest.mark.slow
 def test_transfer_to_other_digits():
     """A backbone trained on the digits 0 to 4 serves a new head to tell 5 to 9; chance is 20 %."""
     backbone = zoo.BiRealNet18(include_top=False, input_shape=(16, 16, 3), width=8, stem="cifar")

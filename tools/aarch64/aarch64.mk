@@ -1,4 +1,4 @@
-# The delegate on emulated Raspberry Pis.
+# This target tests the delegate on emulated Raspberry Pis.
 
 AARCH64 := $(CURDIR)/_build/aarch64
 

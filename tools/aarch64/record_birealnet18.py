@@ -31,7 +31,7 @@ def make_network() -> keras.Model:
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.gamma.assign(random.choice([-1, 1], layer.gamma.shape))
-            # The statistics of the one batch below.
+            # They are the statistics of the one batch below.
             layer.momentum = 0.0
     model(random.uniform(-1, 1, (32, SIZE, SIZE, 3)).astype(np.float32), training=True)
     return model

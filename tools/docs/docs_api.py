@@ -77,7 +77,7 @@ def _find(name: str) -> _Definition:
     for node in tree.body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == attribute:
             return _Definition(node, module)
-    # Wherever they are: some packages import on first use, and for type checkers.
+    # They may be anywhere: some packages import on first use, and for type checkers.
     for imported in ast.walk(tree):
         if isinstance(imported, ast.ImportFrom) and imported.module:
             for alias in imported.names:
@@ -195,7 +195,7 @@ def _sections(doc: str) -> Iterator[tuple[str | None, str]]:
     for line in [*doc.splitlines(), "End:"]:
         match = re.fullmatch(rf"({'|'.join([*_LISTS, *_TEXTS, _CODE, 'End'])}):", line)
         if title is not None and line and not line.startswith(" ") and match is None:
-            # Text goes on behind a section.
+            # Text goes on after a section.
             yield title, textwrap.dedent("\n".join(lines)).strip()
             title, lines = None, []
         if match is None:

@@ -35,7 +35,7 @@ _LANGUAGES = {
     ".sh": "bash",
 }
 _REFERENCE = re.compile(r"^::: (\S+)$", re.MULTILINE)
-# Of [text](target#anchor) and ![text](target "title"): what is in front of the target, and it.
+# Matches [text](target#anchor) and ![text](target "title"): what is before the target, and it.
 LINK = re.compile(r"(\]\()([^\s()#]+)")
 
 
@@ -84,7 +84,7 @@ def _with_links(
         other = sources.get(target) or linked[target]
         return match[1] + os.path.relpath(other, PurePosixPath(page).parent)
 
-    # Not in code.
+    # Code stays as it is.
     parts = re.split(r"(^```.*?^```$|`[^`\n]+`)", text, flags=re.MULTILINE | re.DOTALL)
     parts[::2] = [LINK.sub(rewrite, part) for part in parts[::2]]
     return "".join(parts)

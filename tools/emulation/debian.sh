@@ -28,7 +28,7 @@ if ! command -v qemu-aarch64-static > /dev/null; then
     fail "apt-get install qemu-user-static failed, see $log"
 fi
 
-# Next to the root, an apt with everything of its own: sources, package lists, downloads.
+# Next to the root lies an apt with everything of its own: sources, package lists, downloads.
 apt=$root.apt
 rm -rf "$root" "$apt"
 mkdir -p "$root/proc" "$apt/lists/partial" "$apt/archives/partial"

@@ -21,7 +21,7 @@ A model whose NAME.npz exists is not made again; that file is written last.
 
 import os
 
-os.environ["TF_USE_LEGACY_KERAS"] = "1"  # Larq works with no other.
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # Larq does not work with another.
 
 import sys
 from collections.abc import Callable
@@ -36,7 +36,7 @@ from larq_compute_engine.tflite.python.interpreter import Interpreter
 MODELS = {
     model.__name__: model
     for model in (
-        # Not DoReFaNet: its activations have two bits, and LCE's converter fails on it.
+        # DoReFaNet is not there: its activations have two bits, and LCE's converter fails on it.
         larq_zoo.literature.BiRealNet,
         larq_zoo.literature.BinaryResNetE18,
         larq_zoo.literature.RealToBinaryNet,
@@ -77,11 +77,11 @@ def make_model(build: Callable[..., keras.Model]) -> keras.Model:
                 layer.gamma.assign(sizes * random.choice([-1, 1], layer.gamma.shape))
             if layer.center:
                 layer.beta.assign(random.normal(0, 0.3, layer.beta.shape))
-            layer.momentum = 0.0  # The statistics of the one batch below.
+            layer.momentum = 0.0  # They are the statistics of the one batch below.
     model(images(16), training=True)
     classifier = model.layers[-2]
     if type(classifier) is keras.layers.Dense:
-        # Or a network without BatchNorm behind its sums gives probabilities of 0 and 1 only.
+        # A network without BatchNorm after its sums would give probabilities of 0 and 1 only.
         logits = keras.Model(model.input, classifier.output).predict(images(16), verbose=0)
         classifier.kernel.assign(classifier.kernel / logits.std())
     return model

@@ -1,10 +1,10 @@
-# Larq Zoo, in an environment of its own, as a peer.
+# This target compares with Larq Zoo, which gets an environment of its own.
 
 PEERS := _build/peers
 
 .PHONY: test-peers
 
-# The first time, larq-zoo's models are exported in an environment of their own: ten minutes.
+# The first time, larq-zoo's models are exported there, which takes ten minutes.
 test-peers: $(PEERS)/models/made $(PEERS)/larq_zoo/made ## larq-zoo's models on the delegate, its weights in ours
 	$(BIN)/pytest tests/acceptance/peers
 
@@ -15,7 +15,7 @@ $(PEERS)/venv/installed: tools/peers/requirements.txt | $(VENV)/installed
 	$(@D)/bin/pip install --quiet --requirement $<
 	@touch $@
 
-# What it declares to need, its models do without: so it also runs beside our TensorFlow.
+# Its models do without what it declares to need, so it also runs beside our TensorFlow.
 $(PEERS)/larq_zoo/made: $(VENV)/built
 	rm -rf $(@D)
 	$(BIN)/pip install --quiet --no-deps --target $(@D) \

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import sklearn.datasets
 
-# A temple, 640x427, which scikit-learn brings.
+# It is a temple, 640x427, which scikit-learn brings.
 PHOTO = Path(sklearn.datasets.__file__).parent / "images/china.jpg"
 
 

@@ -19,7 +19,7 @@ except ModuleNotFoundError:
 
 
 def main(model: str, recorded: str) -> int:
-    # Verbose, it names the kernels that it found.
+    # It names the kernels that it found if it is verbose.
     delegate = runtime.load_delegate(num_threads=2, verbose=True)
     interpreter = Interpreter(model, experimental_delegates=[delegate])
     interpreter.allocate_tensors()

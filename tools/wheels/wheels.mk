@@ -1,11 +1,11 @@
-# Wheels for Linux, and their tests on emulated machines.
+# These targets build wheels for Linux and test them on emulated machines.
 
 WHEELS := _build/wheels
 WHEEL_MACHINES := x86_64 aarch64 armv7l
 
 .PHONY: wheels test-wheels
 
-# Emulated, Pythons install and run the wheels for Arm: ten minutes and more.
+# Emulated Pythons install and run the wheels for Arm, which takes ten minutes and more.
 test-wheels: $(addprefix $(WHEELS)/,arm64/made armhf/made recorded/made) wheels ## the wheels in fresh environments, and on emulated Raspberry Pis
 	$(BIN)/pytest tests/acceptance/wheels
 
@@ -26,7 +26,7 @@ $(WHEELS)/recorded/made: $(AARCH64)/birealnet18/made tools/wheels/record.py
 	$(BIN)/python tools/wheels/record.py $(<D) $(@D)
 	@touch $@
 
-# What a Raspberry Pi OS has. On 32-bit Arm NumPy and Pillow come from the distribution.
+# They have what a Raspberry Pi OS has. On 32-bit Arm NumPy and Pillow come from the distribution.
 $(WHEELS)/arm64/made: tools/emulation/debian.sh
 	tools/emulation/debian.sh $(@D) arm64 python3.11 python3-pip-whl libstdc++6 libgomp1
 	@touch $@
@@ -34,6 +34,6 @@ $(WHEELS)/arm64/made: tools/emulation/debian.sh
 $(WHEELS)/armhf/made: tools/emulation/debian.sh
 	tools/emulation/debian.sh $(@D) armhf python3.11 python3-pip-whl libstdc++6 \
 	    python3-numpy python3-pil
-	# As update-alternatives would, which is not run.
+	# This is what update-alternatives would do, which is not run.
 	cd $(@D)/usr/lib/arm-linux-gnueabihf && ln -s blas/libblas.so.3 lapack/liblapack.so.3 .
 	@touch $@

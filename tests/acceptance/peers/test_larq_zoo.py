@@ -35,7 +35,7 @@ MODELS = [
     "RealToBinaryNet",
     "XNORNet",
 ]
-# Sums in an order of their own, or functions that are approximated.
+# They sum in an order of their own, or approximate functions.
 ROUNDING = {
     "AVERAGE_POOL_2D",
     "CONV_2D",
@@ -86,7 +86,7 @@ def test_the_network_agrees(name):
     inputs, expected = recording["inputs"], recording["outputs"]
     outputs = runtime.Interpreter(path).predict(inputs)
     assert runtime.Interpreter(path, num_threads=2).predict(inputs).tobytes() == outputs.tobytes()
-    # Unlike images, unlike classes: as much as probabilities of 0.001 differ by.
+    # Unlike images are of unlike classes: it is as much as probabilities of 0.001 differ by.
     assert expected.std(axis=0).mean() > 1e-5
     assert expected.std(axis=1).mean() > 1e-4
     differences = np.abs(outputs - expected).max(axis=1)
