@@ -72,7 +72,7 @@ def block(x, weights, *, strides, pad_value):
 
 
 def bottleneck(narrow, wide, weights, *, strides):
-    """Both streams behind Bi-Real Net 50's block."""
+    """Both streams after Bi-Real Net 50's block."""
     if narrow is None:
         clipped = np.clip(wide, -1, 1)
         y = conv(clipped + 0.1 * (wide - clipped), weights["b_conv1/kernel"], 1, 0)

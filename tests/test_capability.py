@@ -37,7 +37,7 @@ class TestFormulas:
         assert values_per_entry([conv], shortcuts=False) == [Count.of(conv.values)]
 
     def test_plain_net_of_three_convolutions(self):
-        """A 1x1 map of 6 channels, all inputs: 7 values in front of each sign, no more."""
+        """A 1x1 map of 6 channels, all inputs: 7 values before each sign, no more."""
         rng = np.random.default_rng(0)
         x = all_signs(6)
         for count in values_per_entry([Conv(1, 6)] * 3, shortcuts=False):

@@ -4,7 +4,7 @@ At 32x32 and 64x64 the last stages' maps are 1x1 and 2x2, smaller than their fil
 LCE 0.16's default kernel goes wrong without a word.
 
 Two correct programs may round a value near zero to different signs, and one sign can change
-everything behind it. So the network here has weights that leave nothing to round: see
+everything after it. So the network here has weights that leave nothing to round: see
 `set_exact_weights`. Whatever differs then is wrong.
 """
 

@@ -55,7 +55,7 @@ _OUTPUT_DIR = _cli.define_path(
 )
 
 
-def _define_choices(axis: str, name: str, text: str) -> flags.FlagHolder:
+def _choices(name: str, axis: str, text: str) -> flags.FlagHolder:
     choices = ablation.AXES[axis]
     holder = flags.DEFINE_list(name, list(choices), text)
     flags.register_validator(
@@ -67,13 +67,12 @@ def _define_choices(axis: str, name: str, text: str) -> flags.FlagHolder:
 
 
 _CHOICES = {
-    axis: _define_choices(axis, name, text)
-    for axis, name, text in (
-        ("shortcuts", "shortcuts", "Which shortcuts."),
-        ("activation", "activations", "Which signs of the activations."),
-        ("weight_gradient", "weight_gradients", "Which gradients of the weights."),
-        ("start", "starts", "Which weights to start from."),
-    )
+    "shortcuts": _choices("shortcuts", "shortcuts", "Which shortcuts."),
+    "activation": _choices("activations", "activation", "Which signs of the activations."),
+    "weight_gradient": _choices(
+        "weight_gradients", "weight_gradient", "Which gradients of the weights."
+    ),
+    "start": _choices("starts", "start", "Which weights to start from."),
 }
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "With which seeds to train each cell.")
 flags.register_validator(

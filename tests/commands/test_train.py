@@ -91,7 +91,7 @@ def test_a_failure_is_one_line_and_status_1(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "tf_config", "message"),
     [
-        ([*COMPLETE, "--strategy=multi_worker"], "{", "For strategy 'multi_worker' .* no JSON.*"),
+        ([*COMPLETE, "--strategy=multi_worker"], "{", "For strategy 'multi_worker' .* not JSON.*"),
         ([*STAGED, "--config.stages[3].epochs=0"], "", r".*`stages\[3\].epochs` must be a pos.*"),
         ([*STAGED, "--config.epochs=3"], "", ".*`epochs` must be an int of at least 4.*"),
     ],
