@@ -21,12 +21,15 @@ from absl import flags, logging
 from curve import draw_curve
 from report import machine, print_table
 
-from bireal_keras import runtime, zoo
-from bireal_keras._keras import keras, tf
+from bireal_keras import _native_log
 from bireal_keras.commands import _cli
 from bireal_keras.runtime.latency import measure
 from bireal_keras.tflite.labels import read_labels
-from bireal_keras.training import data
+
+with _native_log.quiet():  # TensorFlow greets.
+    from bireal_keras import runtime, zoo
+    from bireal_keras._keras import keras, tf
+    from bireal_keras.training import data
 
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", "runs/demo", "Folder for everything the demo makes; what is there is replaced."
@@ -38,7 +41,7 @@ _NUM_RUNS = 200
 def main(args: list[str]) -> None:
     if args:
         raise ValueError(f"takes flags only. Received: {' '.join(args)}.")
-    logging.set_verbosity(logging.WARNING)  # TensorFlow's converter tells its whole story.
+    logging.set_verbosity(logging.WARNING)
     folder = Path(_OUTPUT_DIR.value)
     shutil.rmtree(folder, ignore_errors=True)
     binary_path, float_path = folder / "model.tflite", folder / "float_twin.tflite"
@@ -48,6 +51,13 @@ def main(args: list[str]) -> None:
     )
     _command("bireal-export", f"--model_dir={folder}", f"--output={binary_path}")
 
+    # So do the interpreters, and the converter tells its whole story.
+    with _native_log.quiet():
+        _compare(folder, binary_path, float_path)
+
+
+def _compare(folder: Path, binary_path: Path, float_path: Path) -> None:
+    """Prints the table and draws the pictures."""
     model = keras.models.load_model(folder / "model.keras")
     float_path.write_bytes(_float_twin(model))
     images, labels = _held_out_images(model.input_shape[1])

@@ -35,3 +35,20 @@ def captured() -> Iterator[Callable[[], str]]:
             sys.stderr.flush()
             os.dup2(screen, _STDERR)
             os.close(screen)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """As `captured`; if the block fails, the lines about errors are printed."""
+    lines = ""
+    try:
+        with captured() as errors:
+            try:
+                yield
+            except Exception:
+                lines = errors()
+                raise
+    except Exception:
+        if lines:
+            print(lines, file=sys.stderr)
+        raise

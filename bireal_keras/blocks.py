@@ -77,7 +77,7 @@ def binary_conv(
 
 
 def real_conv(activation: str, *, padding: str = "same") -> ConvFactory:
-    """Real-valued convolutions behind a `RealActivation` of that name."""
+    """Real-valued convolutions after a `RealActivation` of that name."""
     _check_padding(padding)
 
     def conv(x: tf.Tensor, filters: int, kernel_size: int, strides: int, name: str) -> tf.Tensor:
@@ -355,7 +355,7 @@ def bottleneck_block(
     Where the shapes change: the narrow stream is widened by a *real* 1x1 convolution without
     BN before the first sum, and halved by average pooling before the second; the wide stream
     as in `shortcut_block`. The network's first block has no narrow stream yet: nothing is
-    added to its first convolution, which is real, behind a leaky clip in place of the sign.
+    added to its first convolution, which is real, after a leaky clip in place of the sign.
 
     Source: Liu et al., IJCV 2020 (arXiv:1811.01335), and the authors' PyTorch code.
 

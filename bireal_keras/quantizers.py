@@ -73,7 +73,7 @@ class _BinaryQuantizer(lq.quantizers.Quantizer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         outputs = self._binarize(inputs)
         if self._flip_ratio is not None:
-            # Of the signs: FlipRatio keeps integers, and scaled outputs would all become 0.
+            # FlipRatio keeps integers, as which scaled outputs would all become 0: it gets signs.
             self.add_metric(self._flip_ratio(lq.math.sign(inputs)))
         return outputs
 

@@ -90,6 +90,16 @@ def test_absorbing_is_the_formula(between):
         np.testing.assert_allclose(weight, expected, rtol=1e-6)
 
 
+def branch(*before):
+    """A convolution whose output, or that of the layers `before`, also goes elsewhere."""
+    inputs = keras.Input((8, 8, 3))
+    conv = small_net().get_layer("conv")
+    x = conv(inputs)
+    for layer in before:
+        x = layer(x)
+    return keras.Model(inputs, [keras.layers.BatchNormalization()(x), keras.layers.ReLU()(x)])
+
+
 def dead_filter(model):
     kernel, bias = model.get_layer("conv").get_weights()
     kernel[..., 4] = 0
@@ -103,6 +113,12 @@ def dead_filter(model):
         (lambda: small_net(), "'conv' is not followed by a BatchNorm of its own"),
         (
             lambda: small_net(keras.layers.ReLU(), keras.layers.BatchNormalization()),
+            "'conv' is not followed by a BatchNorm of its own",
+        ),
+        # Whoever reads the other branch would miss the scale.
+        (lambda: branch(), "'conv' is not followed by a BatchNorm of its own"),
+        (
+            lambda: branch(keras.layers.AvgPool2D()),
             "'conv' is not followed by a BatchNorm of its own",
         ),
         (

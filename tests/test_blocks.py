@@ -321,6 +321,22 @@ def test_real_block_is_the_formula_and_can_be_saved(activation, suffix, tmp_path
     np.testing.assert_array_equal(loaded(x), model(x))
 
 
+def test_batch_norm_moves_its_statistics_by_a_fifth():
+    """Momentum 0.8 and epsilon 1e-3, as Larq Zoo trains."""
+    inputs = keras.Input((4, 4, 2))
+    model = keras.Model(inputs, blocks.batch_norm(inputs, "bn"))
+    x = np.random.default_rng(0).normal(3, 2, (8, 4, 4, 2)).astype(np.float32)
+    model(x, training=True)
+    mean, variance = model.get_layer("bn").get_weights()[2:]
+    np.testing.assert_allclose(mean, 0.2 * x.mean((0, 1, 2)), rtol=1e-5)
+    # The moving variance is of the population that the batch is a sample of.
+    expected = 0.8 + 0.2 * x.reshape(-1, 2).var(axis=0, ddof=1)
+    np.testing.assert_allclose(variance, expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        model(x, training=False), (x - mean) / np.sqrt(variance + 1e-3), rtol=1e-4, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("size", [32, 33])
 def test_stems(size):
     inputs = keras.Input((size, size, 3))

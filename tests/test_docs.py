@@ -155,9 +155,9 @@ def test_commands_have_the_flags_that_pages_use():
     for folder in ("bireal_keras", "benchmarks"):
         for path in (ROOT / folder).rglob("*.py"):
             source = path.read_text("utf-8")
-            defined |= set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", source))
+            defined |= set(re.findall(r"(?:DEFINE_\w+|define_path)\(\s*\"(\w+)\"", source))
             defined |= set(re.findall(r"_choices\(\s*\"(\w+)\"", source))
-    defined |= {"config", "help", "verbosity"}
+    defined |= {"config", "help", "verbosity", "version"}
     for page in WRITTEN:
         text = page.read_text("utf-8").replace("\\\n", " ")
         for command in re.findall(r"\bbireal-[a-z]+ [^\n`|]*", text):

@@ -171,7 +171,7 @@ def _load(path: str | os.PathLike[str]) -> Any:
     if not isinstance(path, (str, os.PathLike)) or not os.path.isfile(path):
         raise ValueError(
             "`checkpoint` must be the path of a file or a mapping from names to arrays. "
-            f"Received: checkpoint={path!r}, which is no file."
+            f"Received: checkpoint={path!r}, which is not a file."
         )
     try:
         import torch
@@ -254,6 +254,6 @@ def _weights(layer: keras.layers.Layer, values: list[np.ndarray]) -> list[np.nda
 
 
 def _to_numpy(value: Any) -> np.ndarray:
-    if hasattr(value, "detach"):  # a tensor: one that asks for a gradient is no array
+    if hasattr(value, "detach"):  # a tensor: one that asks for a gradient is not an array
         value = value.detach().cpu().float()
     return np.asarray(value, np.float32)

@@ -6,19 +6,51 @@ A command is a module with absl flags, a docstring and a `main`:
         _cli.run("bireal-classify", main, module=__name__, doc=__doc__)
 """
 
+import contextlib
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
 
+import bireal_keras
+
 USAGE_ERROR = 2
 FAILURE = 1
+
+# What is defined here is the calling module's flag, and so the command's --help lists it.
+flags.disclaim_key_flags()
+
+
+class _PathParser(flags.ArgumentParser):
+    """The shell expands ~ at the beginning of a word only, and not in --flag=~/file."""
+
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)
+
+
+def define_path(name: str, default: str | None, text: str, **options: Any) -> flags.FlagHolder:
+    """Defines a flag that is a path, in which ~ stands for the home folder."""
+    return flags.DEFINE(_PathParser(), name, default, text, **options)
+
+
+@contextlib.contextmanager
+def imports(command: str) -> Iterator[None]:
+    """Around imports that only a complete installation has: what lacks becomes one line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        install = "pip install 'bireal-keras[tensorflow]'"
+        _fail(command, f"needs the Python package {error.name}: {install}.", FAILURE)
+    except ImportError as error:
+        _fail(command, str(error), FAILURE)
 
 
 def run(
@@ -34,7 +66,8 @@ def run(
         command: name shown in messages.
         main: takes the positional arguments.
         module: `__name__` of the module that defines the flags.
-        doc: printed by `--help` above the flags.
+        doc: printed by `--help` above the flags, the paragraph that starts with "Usage:"
+            first.
     """
 
     def parse(argv: list[str]) -> list[str]:
@@ -42,7 +75,10 @@ def run(
         # a generated script without any, and exits with 1.
         options = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
         if {"-h", "-help", "--help", "-?"} & set(options):
-            print(f"{(doc or '').strip()}\n\nflags:\n{_flag_help(module)}", flush=True)
+            print(f"{_help(command, doc)}\n\nflags:\n{_flag_help(module)}", flush=True)
+            sys.exit(0)
+        if {"-version", "--version"} & set(options):
+            print(f"{command} {bireal_keras.__version__}", flush=True)
             sys.exit(0)
         try:
             return flags.FLAGS(argv)
@@ -95,6 +131,13 @@ def output_path(flag: str, value: str | None) -> Path | None:
     return path
 
 
+def _help(command: str, doc: str | None) -> str:
+    paragraphs = (doc or "").strip().split("\n\n")
+    usage = [text for text in paragraphs if text.startswith("Usage:")]
+    others = [text for text in paragraphs if text not in usage]
+    return "\n\n".join([*(usage or [f"Usage: {command} [flags]"]), *others])
+
+
 def _flag_help(module: str) -> str:
     if module == "__main__":  # python -m: absl knows the module by the command's name.
         module = sys.argv[0]
@@ -102,7 +145,8 @@ def _flag_help(module: str) -> str:
     own = [flag for flag in known.get(module, []) if flag.help is not None]
     lines = [flags.FLAGS.module_help(module).strip()] if own else []
     lines.append(
-        "  --verbosity: 1 shows where in the program an error came from.\n    (default: 0)"
+        "  --verbosity: 1 shows where in the program an error came from.\n    (default: 0)\n"
+        "  --version: Print the version, and do nothing else."
     )
     return "\n".join(lines)
 

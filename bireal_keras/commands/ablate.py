@@ -1,5 +1,7 @@
 """Measures what each idea of Bi-Real Net brings, by training networks without it.
 
+Usage: bireal-ablate --config=RECIPE --dataset=DATASET --output_dir=FOLDER [flags]
+
     bireal-ablate --config=cifar10 --dataset=cifar10 --output_dir=runs/ablation --seeds=0,1
 
 Trains every combination of these choices, the paper's first, with every seed:
@@ -27,21 +29,25 @@ import sys
 
 from absl import app, flags, logging
 
-from bireal_keras import recipes, training
-from bireal_keras.commands import _cli, _recipe_flag
-from bireal_keras.training import ablation
+from bireal_keras import _native_log, training
+from bireal_keras.commands import _cli
+
+with _cli.imports("bireal-ablate"):
+    from bireal_keras import recipes
+    from bireal_keras.commands import _recipe_flag
+    from bireal_keras.training import ablation
 
 _CONFIG = _recipe_flag.define()
-_DATASET = flags.DEFINE_string(
+_DATASET = _cli.define_path(
     "dataset", None, "What to train on, as for bireal-train.", required=True
 )
-_DATA_DIR = flags.DEFINE_string(
+_DATA_DIR = _cli.define_path(
     "data_dir", None, "Where TensorFlow Datasets keeps its data, if not in the usual place."
 )
 _DOWNLOAD = flags.DEFINE_bool(
     "download", False, "Let TensorFlow Datasets download what --data_dir lacks."
 )
-_OUTPUT_DIR = flags.DEFINE_string(
+_OUTPUT_DIR = _cli.define_path(
     "output_dir",
     None,
     "Where the study goes: a new or empty folder, or that of a study to go on with.",
@@ -49,7 +55,7 @@ _OUTPUT_DIR = flags.DEFINE_string(
 )
 
 
-def _define_choices(axis: str, name: str, text: str) -> flags.FlagHolder:
+def _choices(name: str, axis: str, text: str) -> flags.FlagHolder:
     choices = ablation.AXES[axis]
     holder = flags.DEFINE_list(name, list(choices), text)
     flags.register_validator(
@@ -61,13 +67,12 @@ def _define_choices(axis: str, name: str, text: str) -> flags.FlagHolder:
 
 
 _CHOICES = {
-    axis: _define_choices(axis, name, text)
-    for axis, name, text in (
-        ("shortcuts", "shortcuts", "Which shortcuts."),
-        ("activation", "activations", "Which signs of the activations."),
-        ("weight_gradient", "weight_gradients", "Which gradients of the weights."),
-        ("start", "starts", "Which weights to start from."),
-    )
+    "shortcuts": _choices("shortcuts", "shortcuts", "Which shortcuts."),
+    "activation": _choices("activations", "activation", "Which signs of the activations."),
+    "weight_gradient": _choices(
+        "weight_gradients", "weight_gradient", "Which gradients of the weights."
+    ),
+    "start": _choices("starts", "start", "Which weights to start from."),
 }
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "With which seeds to train each cell.")
 flags.register_validator(
@@ -89,6 +94,8 @@ def main(args: list[str]) -> int:
     if logging.get_verbosity() < logging.DEBUG:
         logging.set_verbosity(logging.ERROR)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _native_log.quiet():  # TensorFlow's greeting.
+        from bireal_keras import _keras  # noqa: F401
     try:
         ablation.run(
             _CONFIG.value,

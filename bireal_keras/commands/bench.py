@@ -15,21 +15,25 @@ from typing import Any
 
 from absl import app, flags
 
+from bireal_keras import _native_log
 from bireal_keras.commands import _cli
 from bireal_keras.runtime.interpreter import Interpreter
 from bireal_keras.runtime.latency import measure
 from bireal_keras.runtime.profile import Entry, profile
 
-_GRAPH = flags.DEFINE_string("graph", None, "The model, instead of the argument.")
+_GRAPH = _cli.define_path("graph", None, "The model, instead of the argument.")
 _NUM_THREADS = flags.DEFINE_integer(
     "num_threads", 1, "Threads to compute with.", lower_bound=1, upper_bound=64
 )
 _NUM_RUNS = flags.DEFINE_integer("num_runs", 50, "Runs that are measured.", lower_bound=1)
 _WARMUP_RUNS = flags.DEFINE_integer("warmup_runs", 5, "Runs before those.", lower_bound=0)
 _KERNEL = flags.DEFINE_string(
-    "kernel", None, "Forces the kernels for one instruction set; default: this CPU's best."
+    "kernel",
+    None,
+    "Forces the kernels for one instruction set: avx512, avx2 or portable on x86-64, neon_lookup, "
+    "neon or portable on 64-bit Arm; default: this CPU's best.",
 )
-_COMPARE = flags.DEFINE_string(
+_COMPARE = _cli.define_path(
     "compare",
     None,
     "Another model, its float32 twin for example, that takes turns with the first.",
@@ -46,9 +50,11 @@ def main(args: list[str]) -> None:
         raise app.UsageError(f"exactly one model is needed. Received: {len(paths)}.")
     if _COMPARE.value is not None:
         paths = [*paths, _COMPARE.value]
-    interpreters = [
-        Interpreter(path, num_threads=_NUM_THREADS.value, kernel=_KERNEL.value) for path in paths
-    ]
+    with _native_log.quiet():  # LiteRT greets.
+        interpreters = [
+            Interpreter(path, num_threads=_NUM_THREADS.value, kernel=_KERNEL.value)
+            for path in paths
+        ]
     times = measure(interpreters, num_runs=_NUM_RUNS.value, warmup_runs=_WARMUP_RUNS.value)
     results: list[dict[str, Any]] = [
         {

@@ -21,6 +21,7 @@ import warnings
 import numpy as np
 from absl import app, flags
 
+from bireal_keras import _native_log
 from bireal_keras.commands import _cli
 from bireal_keras.runtime.camera import Camera
 from bireal_keras.runtime.image import load_image, prepare
@@ -84,7 +85,8 @@ class _Classifier:
     """A model that is fit for images, and the names of what it tells apart."""
 
     def __init__(self, path: str):
-        self._interpreter = Interpreter(path, num_threads=_NUM_THREADS.value)
+        with _native_log.quiet():  # LiteRT greets.
+            self._interpreter = Interpreter(path, num_threads=_NUM_THREADS.value)
         shape, classes = self._interpreter.input_shape, self._interpreter.output_shape
         if len(shape) != 4 or shape[-1] != 3 or self._interpreter.input_dtype != np.float32:
             raise ValueError(

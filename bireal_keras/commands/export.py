@@ -1,5 +1,8 @@
 """Converts a trained Keras model to a .tflite file with bit-packed convolutions.
 
+Usage: bireal-export --model_dir=FOLDER [flags]
+       bireal-export --model=MODEL [flags]
+
     bireal-export --model_dir=runs/br18
     bireal-export --model=birealnet18.h5 --output=birealnet18.tflite --labels=labels.txt
 
@@ -24,22 +27,22 @@ from bireal_keras.commands import _cli
 from bireal_keras.export.real_layers import PRECISIONS
 from bireal_keras.training import run_folder
 
-_MODEL_DIR = flags.DEFINE_string(
+_MODEL_DIR = _cli.define_path(
     "model_dir",
     None,
     "Folder that bireal-train wrote; model.keras, labels.txt and, of config.json, "
     "dataset.center_crop are taken.",
 )
-_MODEL = flags.DEFINE_string(
+_MODEL = _cli.define_path(
     "model", None, "Instead of --model_dir: a .keras or .h5 file or a SavedModel folder."
 )
-_OUTPUT = flags.DEFINE_string(
+_OUTPUT = _cli.define_path(
     "output",
     None,
     "File to write or replace. Default: model.tflite in --model_dir, or beside --model under "
     "its name.",
 )
-_LABELS = flags.DEFINE_string(
+_LABELS = _cli.define_path(
     "labels",
     None,
     "Text file with the class names, one a line, to put into the .tflite file. Default: "
@@ -68,8 +71,8 @@ _REAL_LAYERS = flags.DEFINE_enum(
 _ALLOW_FLOAT = flags.DEFINE_bool(
     "allow_float", False, "Write the file even if a layer that is meant to be 1-bit stays float."
 )
-_JSON = flags.DEFINE_string("json", None, "File to write the report to, too, for programs.")
-_NPZ = flags.DEFINE_string(
+_JSON = _cli.define_path("json", None, "File to write the report to, too, for programs.")
+_NPZ = _cli.define_path(
     "npz",
     None,
     "File to write packed bits, scales, thresholds and real weights to as well, for FPGAs and "

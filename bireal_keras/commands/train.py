@@ -1,5 +1,7 @@
 """Trains a model of the zoo from a recipe.
 
+Usage: bireal-train --config=RECIPE --dataset=DATASET --output_dir=FOLDER [flags]
+
     bireal-train --config=mnist_5k --dataset=mnist_5k --output_dir=runs/digits
     bireal-train --config=cifar10 --dataset=cifar10 --download --output_dir=runs/cifar10
     bireal-train --config=my_recipe.py --dataset=photos/ --output_dir=runs/photos
@@ -8,14 +10,16 @@ A recipe is a Python file with a function get_config(). These come with the pack
 
     {recipes}
 
-Any of a recipe's fields can be set on the command line, after --config:
+Any of a recipe's fields can be set on the command line, after --config, those that it leaves out,
+too:
 
     --config.epochs=20 --config.optimizer.learning_rate=0.01 --config.model.width=32
-    --config.stages[0].epochs=30
+    --config.dataset.center_crop=0.875 --config.stages[0].epochs=30
 
 The output folder receives config.json, labels.txt, log.csv, tensorboard/, checkpoints/,
 model.keras and metrics.json. A run that was stopped, or killed at any time, continues with
-the same command and --resume. On SIGTERM it saves where it is and exits with status 143.
+the same command and --resume. On Ctrl-C and on SIGTERM it saves where it is, and exits with status
+130 and 143. A second Ctrl-C stops at once.
 
 With --pipeline_only the input pipeline runs alone, for ten seconds: it is the bottleneck where it
 delivers fewer images a second than training takes.
@@ -30,11 +34,15 @@ import warnings
 
 from absl import app, flags, logging
 
-from bireal_keras import recipes
-from bireal_keras.commands import _cli, _recipe_flag
+from bireal_keras import _native_log, training
+from bireal_keras.commands import _cli
+
+with _cli.imports("bireal-train"):
+    from bireal_keras import recipes
+    from bireal_keras.commands import _recipe_flag
 
 _CONFIG = _recipe_flag.define()
-_DATASET = flags.DEFINE_string(
+_DATASET = _cli.define_path(
     "dataset",
     None,
     "What to train on: mnist_5k (5,000 digits, needs no download), a folder of images "
@@ -43,10 +51,10 @@ _DATASET = flags.DEFINE_string(
     "measure training alone).",
     required=True,
 )
-_DATA_DIR = flags.DEFINE_string(
+_DATA_DIR = _cli.define_path(
     "data_dir", None, "Where TensorFlow Datasets keeps its data, if not in the usual place."
 )
-_OUTPUT_DIR = flags.DEFINE_string(
+_OUTPUT_DIR = _cli.define_path(
     "output_dir",
     None,
     "Where the run goes: a new or empty folder, or with --resume the run's. Required.",
@@ -101,8 +109,10 @@ def main(args: list[str]) -> int:
 
 
 def _measure_pipeline() -> int:
-    # After the flags, here and below: --help and a mistyped flag need not wait for TensorFlow.
-    from bireal_keras.training import throughput
+    # After the flags, here and below: --help and a mistyped flag need not wait for TensorFlow,
+    # whose greeting nobody needs.
+    with _native_log.quiet():
+        from bireal_keras.training import throughput
 
     speed = throughput.measure_pipeline(
         _CONFIG.value,
@@ -115,10 +125,10 @@ def _measure_pipeline() -> int:
 
 
 def _train(output_dir: str) -> int:
-    from bireal_keras import training
-
+    with _native_log.quiet():
+        train_and_evaluate = training.train_and_evaluate
     try:
-        metrics = training.train_and_evaluate(
+        metrics = train_and_evaluate(
             _CONFIG.value,
             dataset=_DATASET.value,
             output_dir=output_dir,

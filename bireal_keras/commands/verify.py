@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from bireal_keras._keras import keras
     from bireal_keras.export.comparison import Comparison
 
-_DATASET = flags.DEFINE_string(
+_DATASET = _cli.define_path(
     "dataset",
     None,
     "Whose validation split to take the images from, as for bireal-train. Default: the dataset "
     "that config.json in MODEL names.",
 )
-_DATA_DIR = flags.DEFINE_string(
+_DATA_DIR = _cli.define_path(
     "data_dir", None, "Where TensorFlow Datasets keeps its data, if not in the usual place."
 )
 _NUM_IMAGES = flags.DEFINE_integer(
@@ -57,7 +57,7 @@ _TOLERANCE = flags.DEFINE_float(
     "layers in half precision need about 0.01.",
     lower_bound=0.0,
 )
-_JSON = flags.DEFINE_string("json", None, "File to write the results to, for programs.")
+_JSON = _cli.define_path("json", None, "File to write the results to, for programs.")
 
 _PROGRESS_SECONDS = 5.0
 _log = logging.getLogger("bireal_keras.commands.verify")

@@ -41,7 +41,7 @@ def check_tf_config(text: str | None) -> None:
     """Checks TF_CONFIG: the workers' addresses, and which of them this is.
 
     Raises:
-        ValueError: it is missing, no JSON, or lacks a part.
+        ValueError: it is missing, is not JSON, or lacks a part.
     """
     problem = _problem_of(text)
     if problem:
@@ -62,7 +62,7 @@ def _problem_of(text: str | None) -> str | None:
     try:
         config = json.loads(text)
     except ValueError as error:
-        return f"It is no JSON: {error}"
+        return f"It is not JSON: {error}"
     cluster = config.get("cluster") if isinstance(config, dict) else None
     if not isinstance(cluster, dict) or not {"worker"} <= set(cluster) <= {"chief", "worker"}:
         return "Its `cluster` must have `worker`, and nothing else but `chief`"

@@ -92,7 +92,7 @@ def load(name_or_path: str | os.PathLike[str]) -> ConfigDict:
         ValueError: no such recipe, its file fails or returns no ConfigDict.
     """
     name = os.fspath(name_or_path)
-    path = _FOLDER / f"{name}.py" if name in list_recipes() else Path(name)
+    path = _FOLDER / f"{name}.py" if name in list_recipes() else Path(name).expanduser()
     if not path.is_file():
         raise ValueError(
             f"A recipe must be one of {list_recipes()} or the path of a Python file. "

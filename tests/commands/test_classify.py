@@ -91,6 +91,12 @@ def test_names_the_classes(model, tmp_path):
     )
 
 
+def test_says_nothing_else(model, tmp_path):
+    """Neither does LiteRT, which greets on stderr."""
+    result = command("classify", model, picture(tmp_path / "night.png", (3, 2, 9)))
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_takes_the_folder_of_a_run(model, tmp_path):
     image = picture(tmp_path / "night.png", (3, 2, 9))
     run = tmp_path / "run"

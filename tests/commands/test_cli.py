@@ -1,9 +1,15 @@
 """What every console command does with help, bad flags and errors, in a process of its own."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from commands import command
+
+import bireal_keras
+from bireal_keras.commands import _cli
 
 SCRIPT = '''
 """Counts sheep.
@@ -17,6 +23,7 @@ from bireal_keras.commands import _cli
 
 _COUNT = flags.DEFINE_integer("count", 3, "How many sheep.", lower_bound=1)
 _LOUD = flags.DEFINE_bool("loud", False, "Whether to shout.")
+_FIELD = _cli.define_path("field", None, "Where they graze.")
 
 
 def main(args):
@@ -30,6 +37,9 @@ def main(args):
         raise KeyboardInterrupt
     if args[0] == "status":
         return 7
+    if args[0] == "where":
+        print(_FIELD.value)
+        return 0
     print(_COUNT.value, _LOUD.value, *args)
 
 
@@ -71,13 +81,43 @@ def test_exit_status_of_main(sheep):
 def test_help_lists_the_flags(sheep, flag):
     status, out, err = sheep(flag)
     assert (status, err) == (0, "")
-    assert out.startswith("Counts sheep.\n\nUsage: sheep [flags] [NAME ...]\n")
+    assert out.startswith("Usage: sheep [flags] [NAME ...]\n\nCounts sheep.\n\nflags:\n")
     assert "--count: How many sheep." in out
     assert "(default: '3')" in out
     assert "--[no]loud: Whether to shout." in out
     assert "--verbosity" in out
+    assert "--version" in out
+    assert "--field: Where they graze." in out
     # The dozens of flags that absl itself defines are not there.
     assert "--alsologtostderr" not in out
+
+
+def test_every_command_has_a_version_and_a_usage_line():
+    for path in sorted(Path(_cli.__file__).parent.glob("[a-z]*.py")):
+        result = command(path.stem, "--version")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout == f"bireal-{path.stem} {bireal_keras.__version__}\n"
+        result = command(path.stem, "--help")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.startswith(f"Usage: bireal-{path.stem} ")
+
+
+def test_help_lists_the_kernels(repository):
+    """Those that the delegate's own message names, on every kind of machine."""
+    source = (repository / "delegate/kernels/dispatch.cc").read_text()
+    lists = re.findall(r'return "([\w, ]+)";', source)
+    assert len(lists) == 3
+    text = " ".join(command("bench", "--help").stdout.split())
+    kernels = re.search("kernels for one instruction set: (.*?); default", text)[1]
+    named = set(re.findall(r"\w+", kernels))
+    assert {name for names in lists for name in names.split(", ")} <= named
+
+
+@pytest.mark.parametrize("arguments", [["--field=~/grass"], ["--field", "~/grass"]])
+def test_a_path_in_the_home_folder(sheep, monkeypatch, arguments):
+    monkeypatch.setenv("HOME", "/home/shepherd")
+    assert sheep(*arguments, "where") == (0, "/home/shepherd/grass\n", "")
+    assert sheep("where") == (0, "None\n", "")
 
 
 def test_help_as_an_argument_is_an_argument(sheep):

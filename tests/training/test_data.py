@@ -131,6 +131,20 @@ class TestTrainBatches:
             np.testing.assert_array_equal(last_images, images[2 * 48 :])
             np.testing.assert_array_equal(last_labels, labels[2 * 48 :])
 
+    def test_every_image_of_every_epoch_has_an_augmentation_of_its_own(self):
+        """Augmentation is a function of a seed: the run's, and the number of the image."""
+        batches = data.train_batches(
+            numbered_split(50),
+            augment=lambda image, seed: tf.cast(seed, tf.int64),
+            num_classes=50,
+            batch_size=16,
+            seed=5,
+            epochs=3,
+        )
+        seeds = np.concatenate([seeds for seeds, _ in batches.as_numpy_iterator()])
+        assert {seed for seed, _ in seeds.tolist()} == {5}
+        assert [index for _, index in seeds.tolist()] == list(range(3 * 48))
+
     def test_the_seed_decides_order_and_augmentation(self):
         split = numbered_split(48)
         assert list(self.numbers(split)) == list(self.numbers(split))

@@ -39,7 +39,7 @@ def test_a_right_tf_config_passes(text):
     [
         (None, "It is not set"),
         ("", "It is not set"),
-        ("{", "It is no JSON: Expecting"),
+        ("{", "It is not JSON: Expecting"),
         ("[]", "Its `cluster` must have `worker`"),
         (tf_config({}), "Its `cluster` must have `worker`"),
         (tf_config({"worker": WORKERS, "ps": WORKERS}), "nothing else but `chief`"),

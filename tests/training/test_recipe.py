@@ -72,7 +72,7 @@ def test_the_papers_recipe_is_its_four_stages(name, last):
 
 
 @pytest.mark.slow
-def test_reactnets_recipe_is_its_two_stages_behind_a_teacher():
+def test_reactnets_recipe_is_its_two_stages_after_a_teacher():
     teacher, activations, weights = recipes.stages(recipes.load("imagenet_react_18"))
     assert (activations.binary_weights, weights.binary_weights) == (False, True)
     assert (activations.start, weights.start) == ("scratch", "previous")

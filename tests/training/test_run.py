@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,20 +187,31 @@ def test_a_run_that_is_terminated_and_then_killed_ends_with_the_same_weights(
             time.sleep(0.001)
         process.send_signal(number)
         out, err = process.communicate(timeout=300)
-        return process.returncode, out, err.splitlines()[-1]
+        return process.returncode, out, err
 
-    status, _, last_line = stop(bireal_train(*arguments), 0, signal.SIGTERM)
+    status, _, err = stop(bireal_train(*arguments), 0, signal.SIGTERM)
     assert status == 128 + signal.SIGTERM
     newest = max(saved.iterdir())
     assert re.fullmatch(
         rf"bireal-train: Terminated at epoch 1, step \d+: saved {newest}\. "
-        r"Continue with --resume\.",
-        last_line,
+        r"Continue with --resume\.\n",
+        err,
     )
 
-    status, out, _ = stop(bireal_train(*arguments, "--resume"), 1, signal.SIGKILL)
+    # Ctrl-C.
+    status, out, err = stop(bireal_train(*arguments, "--resume"), 1, signal.SIGINT)
+    assert status == 128 + signal.SIGINT
+    assert "epoch 1/3: " in out
+    newest = max(saved.iterdir())
+    assert re.fullmatch(
+        rf"bireal-train: Interrupted at epoch 2, step \d+: saved {newest}\. "
+        r"Continue with --resume\.\n",
+        err,
+    )
+
+    status, out, _ = stop(bireal_train(*arguments, "--resume"), 2, signal.SIGKILL)
     assert status == -signal.SIGKILL
-    assert "epoch 1/3" in out
+    assert "epoch 2/3: " in out
     assert not list(saved.glob("epoch-0003-*"))
     # The folder is as if the kill had come between an epoch's log and its checkpoint.
     lines = (run_dir / "log.csv").read_text().splitlines()
@@ -207,8 +219,8 @@ def test_a_run_that_is_terminated_and_then_killed_ends_with_the_same_weights(
 
     process = bireal_train(*arguments, "--resume")
     out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert "epoch 1/3" not in out
+    assert (process.returncode, err) == (0, "")
+    assert "epoch 2/3" not in out
     assert "epoch 3/3" in out
     assert straight.wait(timeout=300) == 0
     assert_same_run(run_dir, tmp_path / "straight")
@@ -239,7 +251,7 @@ class FakeFit:
     def __get__(self, run, _):
         return self.fit
 
-    def fit(self, model, index, start, end, request):
+    def fit(self, model, index, start, end, request, best):
         rng = np.random.default_rng(index)
         self.started.append(by_name(model))
         model.set_weights([rng.uniform(0.1, 1, weight.shape) for weight in model.weights])
@@ -336,6 +348,93 @@ def test_stages_may_start_from_scratch_another_stage_or_a_file(
         np.testing.assert_array_equal(a[name], b[name])  # They have the same seed.
         np.testing.assert_array_equal(c[name], fake.ended[0][name])
         np.testing.assert_array_equal(d[name], file[name])
+
+
+def test_validation_sees_the_part_that_the_recipe_says(config, photos, tmp_path, monkeypatch):
+    """The centre of an image, made larger: bilinear, as Pillow does it."""
+    FakeFit(monkeypatch)
+    config.dataset.center_crop = 0.5
+    config.label_smoothing = 0.0
+    metrics = training.train_and_evaluate(config, dataset=str(photos), output_dir=tmp_path / "run")
+
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    paths, labels = zip(*data.load(photos).validation.examples.as_numpy_iterator())
+    pixels = [np.float32(Image.open(path.decode())) for path in paths]
+
+    def loss(box):
+        images = [
+            np.stack(
+                [
+                    np.asarray(Image.fromarray(channel).resize((8, 8), Image.BILINEAR, box))
+                    for channel in np.moveaxis(image, -1, 0)
+                ],
+                axis=-1,
+            )
+            for image in pixels
+        ]
+        probabilities = model.predict(np.stack(images) / 127.5 - 1, verbose=0)
+        return -np.mean(np.log(probabilities[np.arange(len(labels)), labels]))
+
+    whole, centre = loss((0, 0, 8, 8)), loss((2, 2, 6, 6))
+    assert abs(whole - centre) > 0.01
+    assert metrics["validation"]["loss"] == pytest.approx(centre, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_the_best_epoch_is_kept_and_resumed(config, photos, tmp_path, capsys):
+    config.keep = "best"
+    # With such a rate, epochs differ.
+    config.optimizer.learning_rate = 0.05
+    config.epochs = 6
+    run_dir = tmp_path / "run"
+    options = {"dataset": str(photos), "output_dir": run_dir}
+    metrics = training.train_and_evaluate(config, **options)
+    accuracies = [float(row["val_accuracy"]) for row in rows(run_dir)]
+    best = int(np.argmax(accuracies))
+    assert accuracies[best] > accuracies[-1]
+    assert metrics["validation"]["accuracy"] == pytest.approx(accuracies[best])
+    said = f"keeping the weights of epoch {best + 1}, the best: validation accuracy "
+    assert f"{said}{accuracies[best]:.2%}\n" in capsys.readouterr().out
+
+    # As if the run had been killed before it was done: the best epoch is long over.
+    weights = keras.models.load_model(run_dir / "model.keras").get_weights()
+    for name in ("model.keras", "metrics.json"):
+        (run_dir / name).unlink()
+    newest = max((run_dir / "checkpoints").glob("epoch-*"))
+    assert newest.name == "epoch-0006-step-000000.npz"
+    training.train_and_evaluate(config, **options, resume=True)
+    resumed = keras.models.load_model(run_dir / "model.keras").get_weights()
+    for expected, weight in zip(weights, resumed, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_the_first_line_says_what_is_trained_on_what(config, photos, tmp_path, monkeypatch, capsys):
+    FakeFit(monkeypatch)
+    training.train_and_evaluate(config, dataset=str(photos), output_dir=tmp_path / "run")
+    first = capsys.readouterr().out.splitlines()[0]
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert first == (
+        f"{photos}: 3 classes (blue 40, green 40, red 40), 108 images to train and 12 to "
+        f"validate; BiRealNet18, {model.count_params():,} parameters"
+    )
+
+
+def test_a_run_of_an_older_version_is_resumed(finished, config, photos, tmp_path):
+    """Its config.json says nothing of the fields that the recipe leaves out."""
+    run_dir = tmp_path / "old"
+    shutil.copytree(finished[0], run_dir)
+    path = run_dir / "config.json"
+    recorded = json.loads(path.read_text())
+    for field in ("keep", "start", "precision", "distillation", "reestimate_epochs"):
+        del recorded["recipe"][field]
+    del recorded["recipe"]["optimizer"]["l2"], recorded["recipe"]["dataset"]["center_crop"]
+    path.write_text(json.dumps(recorded))
+    training.train_and_evaluate(config, dataset=str(photos), output_dir=run_dir, resume=True)
+    assert_same_run(run_dir, finished[0])
+    path.write_text(json.dumps(recorded))
+    config.keep = "best"
+    with pytest.raises(ValueError, match=r"started with recipe.keep='last', .*keep='best'"):
+        training.train_and_evaluate(config, dataset=str(photos), output_dir=run_dir, resume=True)
 
 
 @pytest.mark.slow

@@ -1,5 +1,8 @@
 """The training step against gradients by hand: a softmax regression."""
 
+import subprocess
+import sys
+
 import ml_collections
 import numpy as np
 import pytest
@@ -65,6 +68,69 @@ def test_a_step_is_the_formula(l2, weight):
     assert logs["accuracy"] == pytest.approx(np.mean(right))
     if teacher is not None:
         np.testing.assert_array_equal(teacher.get_weights()[0], teacher_kernel)
+
+
+def test_a_teacher_does_not_learn():
+    """It computes as outside training, with its BatchNorm's statistics, which stay."""
+    inputs = keras.Input((5,))
+    x = keras.layers.BatchNormalization(
+        epsilon=0.0, moving_mean_initializer=keras.initializers.Constant(0.5)
+    )(inputs)
+    outputs = keras.layers.Dense(3, "softmax", kernel_initializer="random_normal")(x)
+    teacher = keras.Model(inputs, outputs)
+    before = teacher.get_weights()
+    kernel = teacher.layers[-1].kernel.numpy()
+    model = regression()
+    student_kernel, bias = model.get_weights()
+
+    (new_kernel, _), _ = step(model, stage(weight=1.0), teacher)
+    targets = softmax((IMAGES - 0.5) @ kernel)
+    slope = (softmax(IMAGES @ student_kernel + bias) - targets) / len(IMAGES)
+    np.testing.assert_allclose(new_kernel, student_kernel - IMAGES.T @ slope, atol=1e-5)
+    for expected, weight in zip(before, teacher.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_accuracy_is_that_of_the_true_labels():
+    """The student is right about all images, and its teacher about none."""
+    model, teacher = regression(), regression()
+    kernel, bias = model.get_weights()
+    right = np.eye(3, dtype=np.float32)[(IMAGES @ kernel + bias).argmax(axis=1)]
+    teacher.set_weights([-kernel, -bias])
+    trained = create_training_model(model, stage(weight=1.0), teacher)
+    trained.compile(keras.optimizers.SGD(1.0), "categorical_crossentropy", metrics=["accuracy"])
+    logs = trained.train_on_batch(IMAGES, right, return_dict=True)
+    assert logs["accuracy"] == 1.0
+
+
+# One step on two devices, of a classifier whose loss has no slope: all its inputs are zero.
+TWO_DEVICES = """
+import numpy as np
+
+from bireal_keras._keras import keras, tf
+from bireal_keras.training.step import create_training_model
+import ml_collections
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    inputs = keras.Input((5,))
+    dense = keras.layers.Dense(3, "softmax", use_bias=False, kernel_initializer="ones")
+    model = keras.Model(inputs, dense(inputs))
+    stage = ml_collections.ConfigDict({"optimizer": {"l2": 0.125}})
+    trained = create_training_model(model, stage, None)
+    trained.compile(keras.optimizers.SGD(1.0), "categorical_crossentropy")
+batch = np.zeros((4, 5), np.float32), np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
+trained.fit(*batch, batch_size=4, epochs=1, verbose=0)
+print(strategy.num_replicas_in_sync, sorted(set(dense.kernel.numpy().ravel().tolist())))
+"""
+
+
+def test_several_devices_add_l2_once():
+    """w - rate * l2 * w: 1 - 0.125 as on one device."""
+    out = subprocess.check_output([sys.executable, "-c", TWO_DEVICES], text=True, timeout=300)
+    assert out.splitlines()[-1] == "2 [0.875]"
 
 
 def test_without_teacher_and_l2_the_model_trains_itself():

@@ -398,7 +398,7 @@ class TestMisfits:
 class TestFiles:
     @pytest.mark.parametrize("path", ["none.pth", None, 5])
     def test_no_file(self, path):
-        check_refused(path, f"`checkpoint` must be the path .*{path!r}, which is no file")
+        check_refused(path, f"`checkpoint` must be the path .*{path!r}, which is not a file")
 
     @pytest.mark.parametrize("kept", [0, 10, 0.5])
     def test_damaged(self, kept, tmp_path):
