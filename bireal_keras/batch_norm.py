@@ -42,7 +42,7 @@ def fix_signs(model: keras.Model) -> list[str]:
 
 
 def absorb_scale(model: keras.Model) -> list[str]:
-    """Moves the scale of each 1-bit kernel into the BatchNorm behind it, exactly.
+    """Moves the scale of each 1-bit kernel into the BatchNorm after it, exactly.
 
     With s the scale of a filter, its convolution's output is s times that of the signs:
 

@@ -1,4 +1,4 @@
-"""How many values an activation can take in front of a sign: in theory, and on images.
+"""How many values an activation can take before a sign: in theory, and on images.
 
 The paper's argument for the shortcut (Liu et al., ECCV 2018, arXiv:1808.00278): a 1-bit
 convolution adds up n = height * width * channels values of -1 and +1, so its output takes
@@ -120,7 +120,7 @@ def values_per_entry(convs: Sequence[Conv], *, shortcuts: bool, start: int = 1) 
             1 counts what the convolutions add.
 
     Returns:
-        One count for each convolution, what the sign behind it sees: an upper bound, for real
+        One count for each convolution, what the sign after it sees: an upper bound, for real
         numbers without rounding.
 
     Raises:
@@ -159,7 +159,7 @@ def distinct_values(
     tolerance: float = 1e-6,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Counts the values that activations take in front of each sign, on images.
+    """Counts the values that activations take before each sign, on images.
 
     Args:
         model: of legacy Keras, with layers that have a 1-bit `input_quantizer`.

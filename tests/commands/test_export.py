@@ -152,7 +152,7 @@ def test_recipe_that_is_damaged(tmp_path):
 def test_labels_that_are_no_text(tmp_path):
     (tmp_path / "model.keras").touch()
     (tmp_path / "labels.txt").write_bytes(b"\xff\xfe")
-    fails(1, r".*labels\.txt is no UTF-8 text: .*", f"--model_dir={tmp_path}")
+    fails(1, r".*labels\.txt is not UTF-8 text: .*", f"--model_dir={tmp_path}")
 
 
 def test_help_needs_no_tensorflow(tmp_path):

@@ -84,7 +84,7 @@ def test_compact_real_layers(precision, small, path):
     size = {"float16": 2, "int8": 1}[precision]
     assert report.real_total.kernel_bytes == size * report.real_total.weights
     assert report.real_total.layers == 3
-    # With Keras it is the float32 file that is compared.
+    # It is the float32 file that is compared with Keras.
     assert report.max_abs_difference == small.report.max_abs_difference
     text = str(report)
     assert f"3 bit-packed (3 with 1-bit quantizers in Keras), 2 in {precision}" in text
@@ -306,7 +306,7 @@ def test_console_stays_clean(model, path, capfd):
 
 
 def keras3_model():
-    # Not on top: the first to import TensorFlow decides on its Keras.
+    # It is not on top, because the first to import TensorFlow decides on its Keras.
     import keras as keras3
 
     return keras3.Sequential([keras3.Input((8, 8, 3))])

@@ -42,7 +42,7 @@ def test_right_file(small, samples):
     assert agreement.samples == agreement.close_samples == 32
     assert agreement.top1_agreement == 1.0
     assert 0 < agreement.max_abs_difference < 1e-4
-    # 12x12x16, 12x12x16 and 6x6x40 values in front of the signs of 32 images.
+    # 12x12x16, 12x12x16 and 6x6x40 values before the signs of 32 images.
     assert agreement.signs == 32 * (12 * 12 * 16 + 12 * 12 * 16 + 6 * 6 * 40)
     assert agreement.flips == 0
 
@@ -177,7 +177,7 @@ def packed_model(tmp_path_factory):
     return model, path.read_bytes()
 
 
-def test_signs_without_a_value_in_front_of_them(packed_model, samples):
+def test_signs_without_a_value_before_them(packed_model, samples):
     model, content = packed_model
     assert operators(content)[1] == ("LceBconv2d", "INT32")
     assert verify(model, content, samples).flips == 0

@@ -28,5 +28,5 @@ def test_xnnpack_runs_every_op_that_is_left(precision, small):
         written = {t for node in nodes for t in graph.operators[node].outputs}
         others = [op for index, op in enumerate(graph.operators) if index not in nodes]
         wanted = set(graph.outputs).union(*(op.inputs for op in others))
-        # As one op of XNNPACK's, which reads and writes what they do together.
+        # They run as one op of XNNPACK's, which reads and writes what they do together.
         assert (frozenset(read - written), frozenset(written & wanted)) in delegates
