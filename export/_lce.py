@@ -1,6 +1,6 @@
 """The one door to Larq Compute Engine, as `bireal_keras._keras` is to TensorFlow."""
 
-# First, for its checks of the Keras that LCE is about to import.
+# This comes first, for its checks of the Keras that LCE is about to import.
 import bireal_keras._keras  # noqa: F401
 
 try:

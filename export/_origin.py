@@ -12,7 +12,7 @@ import numpy as np
 from bireal_keras._keras import tf
 from bireal_keras.export import reasons
 
-# As a value of `Origin.sign`, beside the codes of signs that LCE does not know.
+# This is a value of `Origin.sign` beside the codes of signs that LCE does not know.
 SIGN = "sign"
 
 _TRANSPARENT = ("Identity", "IdentityN", "StopGradient", "CheckNumerics", "Snapshot")
@@ -20,7 +20,7 @@ _SUMS = ("Add", "AddV2", "Sub")
 _PRODUCTS = ("Mul", "RealDiv", "Neg")
 _PADS = ("Pad", "PadV2", "MirrorPad")
 _POOLS = ("MaxPool", "MaxPoolV2")
-# Of these, sums with constants and products are a part.
+# Sums with constants and products are a part of these.
 _MADE_OF_ARITHMETIC = (reasons.CAST, reasons.MORE_BITS)
 _MOVES = {
     "BatchToSpaceND",
@@ -89,9 +89,9 @@ class Origins:
         return self._found[tensor.name]
 
     def _find(self, tensor: tf.Tensor) -> Origin:
-        tensor = self.behind_identities(tensor)
+        tensor = self.before_identities(tensor)
         op = tensor.op
-        # Not shapes, which vary with the number of images.
+        # Shapes are left out, which vary with the number of images.
         varying = [
             source
             for source in op.inputs
@@ -120,7 +120,7 @@ class Origins:
             return real or _separated(origins[0], reasons.MOVED, op.type)
         return _REAL
 
-    def behind_identities(self, tensor: tf.Tensor) -> tf.Tensor:
+    def before_identities(self, tensor: tf.Tensor) -> tf.Tensor:
         """The tensor of which this one is a mere copy."""
         while tensor.op.type in _TRANSPARENT:
             # IdentityN, from a custom gradient, has one input for each output.
@@ -128,18 +128,18 @@ class Origins:
         return tensor
 
     def _kind_of_sign(self, op: tf.Operation) -> str:
-        inner = self.behind_identities(op.inputs[0]).op
+        inner = self.before_identities(op.inputs[0]).op
         if inner.type == "Relu":
             return reasons.ZERO_ONE
         if inner.type in ("Add", "AddV2"):
-            summands = [self.behind_identities(source) for source in inner.inputs]
+            summands = [self.before_identities(source) for source in inner.inputs]
             signs = [source for source in summands if source.op.type == "Sign"]
             if signs:
                 return SIGN if any(map(self.is_constant, summands)) else reasons.TERNARY
         return reasons.TF_SIGN
 
     def _kind_of_select(self, op: tf.Operation) -> str:
-        arms = [self.behind_identities(arm) for arm in op.inputs[1:]]
+        arms = [self.before_identities(arm) for arm in op.inputs[1:]]
         values = [tf.get_static_value(arm) for arm in arms]
         if all(value is not None for value in values):
             distinct = np.unique(np.concatenate([np.ravel(value) for value in values])).tolist()
@@ -148,7 +148,7 @@ class Origins:
         return reasons.WHERE if all(map(_is_filled, arms)) else ""
 
     def _sum(self, origin: Origin) -> Origin:
-        """Of a tensor and a constant."""
+        """The origin of the sum of a tensor and a constant."""
         if origin.sign == reasons.ZERO_ONE:
             return Origin(reasons.CAST)
         return origin if origin.sign in _MADE_OF_ARITHMETIC else _REAL

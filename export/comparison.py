@@ -1,18 +1,18 @@
 """A file against the Keras model it comes from, tensor by tensor, sign by sign.
 
-A 1-bit network is not continuous. Where an activation in front of a sign is within rounding of
+A 1-bit network is not continuous. Where an activation before a sign is within rounding of
 zero, two correct programs may round it to different sides, and the flipped sign changes everything
-behind it. So the results of a right file may be far from Keras's, and comparing them proves little.
+after it. So the results of a right file may be far from Keras's, and comparing them proves little.
 
 Here Keras is told the file's signs. The model runs on the same images, but each of its 1-bit layers
 gets the signs that the file's convolution got in place of its own. What lies between two signs is
-continuous, so now every value in front of a sign, and the result, has to agree up to rounding, on
-every image. A flip is harmless if the value in front of it is within rounding of zero.
+continuous, so now every value before a sign, and the result, has to agree up to rounding, on
+every image. A flip is harmless if the value before it is within rounding of zero.
 
 If all of that holds, then for each of these images every sign of the file is what Keras makes of
 the signs before it, or was undecided, and its result is what Keras makes of its signs. What
 computes something else, however little it shows in the results, is found in the first tensor
-behind it. What no image exercises is not found.
+after it. What no image exercises is not found.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,14 +27,16 @@ from bireal_keras.export import matching, probes
 from bireal_keras.export.packing import unpack_signs
 from bireal_keras.tflite.model import Graph
 
-# As a share of a tensor's spread, its standard deviation. Through rounding alone, given the same
-# signs, untrained networks of 18 and 50 layers at 32x32 differ by up to 1.1e-5 of it.
+# What passes for rounding, as a share of a tensor's spread, its standard deviation. Given the same
+# signs, rounding alone makes untrained networks of 18 and 50 layers at 32x32 differ by up to 1.1e-5
+# of it.
 TOLERANCE = 2e-4
-# As a share of a tensor's largest value: the last digits of float32, if the values hardly vary.
+# The same as a share of a tensor's largest value: the last digits of float32, where values hardly
+# vary.
 _ROUNDING = 1e-5
 _BATCH = 8
 
-# Besides LCE's signs: what makes a jump of a small difference.
+# Besides LCE's signs, these operators make a jump of a small difference.
 _JUMPS = {"SIGN", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "LceDequantize"}
 
 
@@ -67,7 +69,7 @@ class Layer:
 
     @property
     def is_right(self) -> bool:
-        # Not `difference > tolerance`: NaN has to fail.
+        # It is not `difference > tolerance`, because NaN has to fail.
         return self.difference <= self.tolerance and not self.wrong_bits
 
 
@@ -78,7 +80,7 @@ class Comparison:
     Attributes:
         layers: in the order in which Keras computes them, the result last.
         all_signs_told: whether Keras could be told all signs of the file. If not, because some
-            are no input of a binary convolution, later differences can be harmless.
+            are not inputs of a binary convolution, later differences can be harmless.
         outputs: (images, ...) what the file gives.
         close: (images,) bool: where the result agrees with that of Keras, told the signs.
         free_differences: (images,) the largest difference of each result, of the logits where it
@@ -93,7 +95,7 @@ class Comparison:
 
     @property
     def first_wrong(self) -> Layer | None:
-        """The first layer whose difference is none of rounding."""
+        """The first layer whose difference is not one of rounding."""
         return next((layer for layer in self.layers if not layer.is_right), None)
 
     @property
@@ -287,10 +289,10 @@ class _LayerTally:
         """Adds a batch.
 
         Args:
-            told: what Keras has in front of the sign, told the file's signs before.
+            told: what Keras has before the sign, told the file's signs before.
             free: what it has on its own.
             negative: the file's signs, True for -1.
-            real: what the file has in front of the sign, where it has such a tensor.
+            real: what the file has before the sign, where it has such a tensor.
         """
         flipped = (told < 0) != negative
         # A sign that flipped may do so within rounding of zero.

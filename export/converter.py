@@ -225,8 +225,8 @@ def _checked_samples(samples: np.ndarray | None, shape: tuple[int, int, int]) ->
 
 
 def _to_flatbuffer(model: keras.Model) -> bytes:
-    # Not lce.convert_keras_model: it tries the same, and when that fails keeps the reason to
-    # itself and tries something else.
+    # lce.convert_keras_model is not used: it tries the same, and when that fails, it keeps the
+    # reason to itself and tries something else.
     with (
         tempfile.TemporaryDirectory() as folder,
         _native_log.captured() as native_errors,

@@ -25,7 +25,7 @@ _LAYERS = (
     keras.layers.SeparableConv1D,
     keras.layers.SeparableConv2D,
 )
-# In this order: Keras derives some of these from Conv2D.
+# The order matters: Keras derives some of these from Conv2D.
 _KINDS: tuple[tuple[type, str], ...] = (
     (keras.layers.Conv2DTranspose, "transposed convolution"),
     (keras.layers.Conv3DTranspose, "transposed convolution"),
@@ -149,16 +149,16 @@ def _data(
     inputs: tf.Tensor,
 ) -> tf.Tensor:
     """What a layer multiplies by its kernel, less the padding that is its own."""
-    # Of the other kinds nothing is asked but whether their inputs are signs.
+    # Nothing is asked of the other kinds but whether their inputs are signs.
     if multiplication is None or _kind(layer):
         return inputs
     varying = [source for source in multiplication.inputs if not origins.is_constant(source)]
     if not varying:
         return inputs
-    data = origins.behind_identities(varying[0])
+    data = origins.before_identities(varying[0])
     own = ["SpaceToBatchND"] + (["PadV2"] if _padding(layer) else [])
     while data.op.type in own:
-        data = origins.behind_identities(data.op.inputs[0])
+        data = origins.before_identities(data.op.inputs[0])
     return data
 
 
@@ -179,7 +179,7 @@ def _bits_of_kernel(layer: keras.layers.Layer, input_bits: int | None) -> int | 
         return min(precision, 2) if precision < 32 else None
     if input_bits != 1 or not hasattr(layer, "kernel"):
         return None
-    # LCE asks for values alone. (A filter of one weight is no sign.)
+    # LCE asks for values alone. (A filter of one weight is not a sign.)
     values = _keras_model.quantized_kernel(layer)
     is_one_bit = values[..., 0].size > 1 and np.abs(values).min() > 0 and not _odd_filter(values)
     return 1 if is_one_bit else None
@@ -253,7 +253,7 @@ def _warning(layer: keras.layers.Layer, followers: list[str]) -> str:
 
 
 def _left_reason(layer: keras.layers.Layer, followers: list[str]) -> str:
-    """Why some of its followers might stay behind a 1-bit convolution."""
+    """Why some of its followers might stay operators after a 1-bit convolution."""
     before: list[str] = []
     for kind in followers:
         if kind in (reasons.PRELU, reasons.SEVERAL_READERS):

@@ -69,7 +69,7 @@ class _Graph:
     def __init__(self, model: keras.Model):
         self.operations: list[dict[str, Any]] = []
         self.arrays: dict[str, np.ndarray] = {}
-        # By name of a Keras layer: the operation that computes its output.
+        # The operation that computes the output of each Keras layer, by its name.
         self._ends: dict[str, str] = {}
         source, self._last = (tensor._keras_history.layer for tensor in (model.input, model.output))
         # A sequential model does not list its input.
@@ -153,7 +153,7 @@ def _describe(
     Raises:
         ValueError: the format cannot express it.
     """
-    # By exact type: a subclass is another operation.
+    # The exact type counts: a subclass is another operation.
     describe = _DESCRIBERS.get(type(layer))
     if describe is not None and getattr(layer, "data_format", "channels_last") == "channels_last":
         described = describe(layer)

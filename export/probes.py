@@ -17,8 +17,8 @@ from bireal_keras.cost.tflite_model import BINARY
 from bireal_keras.export._lce import lce
 from bireal_keras.tflite.model import Graph, serialize, unpack
 
-# From images (n, height, width, channels) to what the outputs of a file are for them, in the
-# file's order, each (n, ...).
+# A runner takes images (n, height, width, channels) and gives the outputs of a file for them, each
+# (n, ...), in the file's order.
 Runner = Callable[[np.ndarray], list[np.ndarray]]
 
 

@@ -4,12 +4,12 @@ Real-valued layers are CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED: in Bi-Rea
 the 1x1 convolutions on the shortcuts and the classifier, two thirds of its file. `compact`
 stores their kernels as
 
-- float16: half-precision constants, each behind a DEQUANTIZE to float32; or
+- float16: half-precision constants, each before a DEQUANTIZE to float32; or
 - int8: with a scale for each output channel, symmetric. A convolution of at least 16 input
   channels reads them as they are: LiteRT's dynamic range, in which the float32 input is rounded
   to int8 as it comes, in steps of a 255th of its range in an image (XNNPACK: at a pixel, where
   the convolution is 1x1), products are summed up as integers, and the output is float32. All
-  other kernels are behind a DEQUANTIZE, too, and multiply in float32.
+  other kernels are unpacked by a DEQUANTIZE, too, and multiply in float32.
 
 XNNPACK runs all of it: a DEQUANTIZE of a constant when a model is loaded, the dynamic range
 with kernels of its own. Activations are float32 between any two layers, so binary layers and
@@ -28,7 +28,7 @@ PRECISIONS = ("float32", "float16", "int8")
 
 # The axis of a layer's output channels in its kernel.
 OUTPUT_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
-# With fewer, int8 takes longer than float32: kernels fill up the channels of a tap to 4 or 8,
+# With fewer, int8 takes longer than float32: kernels fill up the channels of a pixel to 4 or 8,
 # and the three of a stem are rounded to int8 and padded to gain nothing.
 _MIN_DYNAMIC_CHANNELS = 16
 # The first versions of the operators that know float16, and int8 with several scales. A

@@ -12,10 +12,11 @@ from bireal_keras.export._lce import lce
 from bireal_keras.runtime.interpreter import Interpreter
 from bireal_keras.tflite.model import Graph, Tensor, serialize, unpack
 
-# Of the sum of the magnitudes that an output is made of. Two sums of hundreds of float32 products
-# in another order differ by a few units in the last place, 6e-8 each.
+# What passes for rounding, as a share of the sum of the magnitudes that an output is made of. Two
+# sums of hundreds of float32 products in another order differ by a few units in the last place,
+# 6e-8 each.
 _ROUNDING = 1e-5
-# Half a step, with an allowance for scales that are float32.
+# This is half a step, with an allowance for scales that are float32.
 _HALF = 0.5 * (1 + 1e-5)
 _INT8_STEPS = 255
 _IMAGES = 8
@@ -41,7 +42,7 @@ class _Layer:
 def check(float32: bytes, compact: bytes, samples: np.ndarray) -> float | None:
     """Compares a compact file with the float32 file that it was made of.
 
-    A stem in fewer bits rightly turns the signs of some activations, and then everything behind
+    A stem in fewer bits rightly turns the signs of some activations, and then everything after
     them is different. So the files are compared layer by layer, each on the input that it gets
     in the compact file:
 
@@ -72,7 +73,7 @@ def check(float32: bytes, compact: bytes, samples: np.ndarray) -> float | None:
     content, layers = _probe(float32, compact)
     with _native_log.captured():
         probe = lce.testing.Interpreter(content, use_reference_bconv=True)
-        # One by one: the maps behind a stem take megabytes.
+        # One by one: the maps after a stem take megabytes.
         for sample in samples[:_IMAGES]:
             outputs = [sample[None], *probe.predict([sample[None]])]
             for layer in layers:
@@ -154,12 +155,12 @@ def _check_weights(
     name: str, stored: np.ndarray, weights: np.ndarray, tensor: Tensor, axis: int
 ) -> None:
     if tensor.type == schema.TensorType.FLOAT16:
-        # Below 2^-14 its steps do not get smaller.
+        # The steps of float16 do not get smaller below 2^-14.
         allowed = np.maximum(np.abs(weights) * 2.0**-11, 2.0**-25)
     else:
         largest = np.abs(weights).max(axis=_all_but(axis, weights.ndim), keepdims=True)
         allowed = _HALF * largest / 127
-    # As it stands, NaN is wrong, here as below.
+    # Written in this way, the condition finds NaN wrong, here as below.
     if not (np.abs(stored - weights) <= allowed).all():
         raise ValueError(f"The compact file does not hold the weights of {name}.")
 

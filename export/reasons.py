@@ -1,4 +1,4 @@
-"""Why a layer stays in float, or leaves operators behind it, and what to do about it.
+"""Why a layer stays in float, or leaves operators after it, and what to do about it.
 
 The keys stand in reports and in their JSON; docs/export.md explains each with an example.
 """
@@ -32,7 +32,7 @@ NO_LAYER = "no_layer"
 FAKE_QUANT = "fake_quant"
 GROUPED = "grouped"
 WARNINGS = (FAKE_QUANT, GROUPED)
-# What stays behind a convolution.
+# What stays an operator of its own after a convolution.
 RELU_ON_ZEROS = "relu_on_zeros"
 RELU_LATE = "relu_late"
 PRELU = "prelu"
@@ -86,7 +86,7 @@ EXPLANATIONS = {
         "convolution pad: padding='same'."
     ),
     SCALED: (
-        "The input's sign is multiplied ({detail}) before the convolution. Multiply behind the "
+        "The input's sign is multiplied ({detail}) before the convolution. Multiply after the "
         "convolution, where LCE folds constants in; XNOR-Net's factor K has to go."
     ),
     MOVED: (
@@ -117,7 +117,7 @@ EXPLANATIONS = {
     ),
     NO_LAYER: "No convolution or dense layer of the Keras model has its kernel.",
     FAKE_QUANT: (
-        "Fake quantization behind it makes its output int8, which LCE's own runtime refuses "
+        "Fake quantization after it makes its output int8, which LCE's own runtime refuses "
         "together with zero padding (bireal_keras.runtime takes it). Take the fake quantization "
         "out, or set pad_values=1."
     ),
@@ -129,8 +129,8 @@ EXPLANATIONS = {
         "leave it."
     ),
     RELU_LATE: (
-        "LCE fuses a ReLU only right behind the convolution, with neither bias, factor nor "
-        "BatchNormalization between. Put BatchNormalization behind the ReLU, or leave it."
+        "LCE fuses a ReLU only right after the convolution, with neither bias, factor nor "
+        "BatchNormalization between. Put BatchNormalization after the ReLU, or leave it."
     ),
     PRELU: "LCE does not fuse a PReLU.",
     POOL_FIRST: (

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 _WIDTH = 100
-# Of the columns, together with the two spaces between them at most `_WIDTH`.
+# The widths of the columns; with two spaces between them they are at most `_WIDTH`.
 _HEADER = ("layer", "kind", "as", "note", "bytes", "MACs")
 _MAX_WIDTHS = (28, 18, 5, 16, 10, 13)
 _TEXT_COLUMNS = 4

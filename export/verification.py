@@ -6,8 +6,8 @@ from bireal_keras._keras import keras
 from bireal_keras.export import comparison, probes
 from bireal_keras.export.report import Agreement
 
-# Of the results that agree, where Keras cannot be told all signs of the file. An error in the
-# file shows on every image, a flipped sign does not.
+# This share of the results has to agree where Keras cannot be told all signs of the file. An error
+# in the file shows on every image, a flipped sign does not.
 _MIN_SHARE = 1 / 8
 MIN_SAMPLES = 8
 
@@ -21,9 +21,9 @@ def verify(
 ) -> Agreement:
     """Runs both on the samples and compares, as `comparison` explains.
 
-    Given the file's signs, every value that Keras has in front of a sign, and every result, has
+    Given the file's signs, every value that Keras has before a sign, and every result, has
     to be finite and agree with the file's up to rounding. Where Keras cannot be told all signs,
-    because some are no input of a binary convolution, a harmless flip among them changes all that
+    because some are not inputs of a binary convolution, a harmless flip among them changes all that
     follows: then it is enough that an eighth of the results agree, and no weight is wrong.
 
     The file runs on LCE's reference kernel.

@@ -143,7 +143,7 @@ def _check_shapes(model: "keras.Model", file: Path, interpreter: runtime.Interpr
     ):
         if not isinstance(of_keras, tuple) or tuple(of_keras[1:]) != of_file[1:]:
             raise ValueError(
-                f"{file} is no file of this model: they must {what} the same shape. Received: "
+                f"{file} is not a file of this model: they must {what} the same shape. Received: "
                 f"{of_file} and, of Keras, {of_keras}."
             )
     if interpreter.input_shape[0] != 1 or interpreter.input_dtype != np.float32:
@@ -279,7 +279,7 @@ def _text(result: dict[str, Any], on_lce: "Comparison", on_runtime: "Comparison"
             first = next(layer.name for layer in compared.layers if layer.free_flips)
             line += (
                 f"; with what follows from them {compared.free_flips:,} differ from Keras's, the "
-                f"first in front of {first}"
+                f"first before {first}"
             )
         lines.append(f"{line}; results differ by up to {compared.free_differences.max():.2g}")
     if result["reason"] is None:

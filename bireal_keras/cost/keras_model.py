@@ -109,7 +109,7 @@ class _Watch:
         self.binary_macs: Counter[int] = Counter()
         self.real_macs: Counter[int] = Counter()
         self.mixed: set[int] = set()
-        # By id, and kept, so that no other tensor gets the id.
+        # They are kept, so that no other tensor gets the id.
         self._one_bit: dict[int, tf.Tensor] = {}
 
     def on_call(self, layer: keras.layers.Layer, inputs: Any, outputs: Any) -> None:

@@ -12,7 +12,7 @@ from bireal_keras.tflite.model import Graph, Operator, Tensor
 
 BINARY = "LceBconv2d"
 _TRANSPOSE_CONV = "TRANSPOSE_CONV"
-# In all of these, input 1 is the kernel.
+# Input 1 is the kernel in all of these.
 MULTIPLYING = (
     BINARY,
     _TRANSPOSE_CONV,
@@ -36,7 +36,7 @@ def of_tflite(model: str | os.PathLike[str] | bytes) -> Cost:
     Weights are 1-bit where Larq Compute Engine has packed them (`LceBconv2d`), without the bits
     that fill up its 32-bit words; all others count with the size they have in the file, 32 bits
     for float32 and 8 for int8. What LCE keeps in float although a quantizer made it +-1 is real:
-    that is what the file stores. Integers that are shapes, axes or indices are no weights.
+    that is what the file stores. Integers that are shapes, axes or indices are not weights.
 
     Args:
         model: path of the file, or its content.

@@ -4,6 +4,10 @@ A `.tflite` file may come from anywhere. Every offset and every length in it is 
 it is followed: what leads out of the buffer is a ValueError, and nothing is read ahead of its
 use, so that a small file cannot ask for much work.
 
+LiteRT's package has classes for the schema, made by flatbuffers' compiler. They read whatever an
+offset points at, and tflite-runtime, for 32-bit Arm, comes without them: so the device reads labels
+and metadata with these few lines. `tflite.model` builds on the generated classes.
+
 Format: https://flatbuffers.dev/internals/
 """
 

@@ -153,7 +153,7 @@ NOT_MEANT = {
     "sum_of_signs": (lambda n, x: conv(n, sign()(x) + sign()(-x)), "weights_only", "Only the"),
     "leaky": (lambda n, x: conv(n, tf.where(x >= 0, x, 0.1 * x)), "weights_only", "Only the"),
 }
-# name: (layers, reason, what stays behind, left_reason)
+# name: (layers, reason, what stays after it, left_reason)
 BINARY = {
     "good": (lambda n, x: signed(n, x), "", (), ""),
     "ours": (lambda n, x: blocks.binary_conv()(x, 8, 3, 1, n), "", (), ""),

@@ -83,7 +83,7 @@ def run(path, image):
 def every_layer(x):
     """One of each that the format knows, with thresholds, groups, dilation and both paddings."""
     x = keras.layers.Conv2D(8, 5, strides=2, padding="same", activation="relu", name="stem")(x)
-    x = keras.layers.BatchNormalization(name="stem_bn")(x)  # Behind a ReLU: not folded.
+    x = keras.layers.BatchNormalization(name="stem_bn")(x)  # After a ReLU it is not folded.
     x = blocks.ChannelShift(name="shift")(x)
     x = larq_conv(64, padding="valid", kernel_quantizer="magnitude_aware_sign", name="first")(x)
     x = keras.layers.BatchNormalization(name="first_bn")(x)

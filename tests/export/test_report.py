@@ -124,7 +124,7 @@ def test_json(small):
     data = json.loads(json.dumps(small.report.as_dict()))
     assert [row["name"] for row in data["layers"]] == [row.name for row in small.report.layers]
     assert data["binary_total"]["layers"] == 3
-    # In one level, and the same as the attributes.
+    # They are in one level, and the same as the attributes.
     names = ("samples", "signs", "flips", "close_samples", "max_abs_difference", "top1_agreement")
     assert {name: data[name] for name in names} == {
         name: getattr(small.report, name) for name in names

@@ -107,7 +107,7 @@ def test_model_without_defects_stays_untouched():
 
 
 def test_binary_dense_layers(tmp_path):
-    """Behind a flatten and on maps; with bias, activation and a dead filter."""
+    """After a flatten and on maps; with bias, activation and a dead filter."""
 
     def dense(units, name, **kwargs):
         quantizers = {

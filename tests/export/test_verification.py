@@ -177,7 +177,7 @@ def packed_model(tmp_path_factory):
     return model, path.read_bytes()
 
 
-def test_signs_without_a_value_in_front_of_them(packed_model, samples):
+def test_signs_without_a_value_before_them(packed_model, samples):
     model, content = packed_model
     assert operators(content)[1] == ("LceBconv2d", "INT32")
     assert verify(model, content, samples).flips == 0
