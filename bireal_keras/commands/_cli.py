@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -59,8 +59,8 @@ def run(
     """Parses the flags of `module`, calls `main` and exits.
 
     Exit status: what `main` returns (None is 0), 1 after an exception, 2 when the command
-    line does not parse. An exception becomes one line on stderr; `--verbosity=1` adds the
-    traceback.
+    line does not parse. An exception becomes one line on stderr, and one more for each of its
+    notes (PEP 678); `--verbosity=1` adds the traceback.
 
     Args:
         command: name shown in messages.
@@ -99,7 +99,12 @@ def run(
         except Exception as error:
             if absl_logging.get_verbosity() >= absl_logging.DEBUG:
                 traceback.print_exc()
-            _fail(command, str(error) or type(error).__name__, FAILURE)
+            _fail(
+                command,
+                str(error) or type(error).__name__,
+                FAILURE,
+                notes=getattr(error, "__notes__", ()),
+            )
 
     try:
         sys.exit(app.run(guarded, flags_parser=parse))
@@ -151,6 +156,7 @@ def _flag_help(module: str) -> str:
     return "\n".join(lines)
 
 
-def _fail(command: str, message: str, status: int) -> NoReturn:
-    print(f"{command}: {' '.join(message.split())}", file=sys.stderr)
+def _fail(command: str, message: str, status: int, *, notes: Sequence[str] = ()) -> NoReturn:
+    for line, prefix in [(message, f"{command}: "), *((note, "  ") for note in notes)]:
+        print(prefix + " ".join(line.split()), file=sys.stderr)
     sys.exit(status)

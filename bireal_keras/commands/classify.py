@@ -5,8 +5,9 @@ Usage: bireal-classify [flags] MODEL IMAGE [IMAGE ...]
 
 MODEL is a .tflite file, or a folder of bireal-train with the file that bireal-export put into it.
 
-Prints the most probable classes of each image: a file (JPEG, PNG and whatever else Pillow reads),
-a folder, which stands for all images in it and in the folders below, or - for standard input.
+Prints the most probable classes of each image: a file (AVIF, BMP, GIF, JPEG, JPEG 2000, PGM, PNG,
+PPM, TIFF or WebP), a folder, which stands for all images in it and in the folders below, or - for
+standard input.
 
 The image is turned upright, cropped, resized and normalized as the model's file says, which also
 has the names of the classes. What is transparent becomes white. An image that cannot be read is
@@ -23,6 +24,7 @@ from absl import app, flags
 
 from bireal_keras import _native_log
 from bireal_keras.commands import _cli
+from bireal_keras.image_file import SUFFIXES, is_named_like_one
 from bireal_keras.runtime.camera import Camera
 from bireal_keras.runtime.image import load_image, prepare
 from bireal_keras.runtime.interpreter import Interpreter
@@ -40,11 +42,6 @@ from bireal_keras.training import run_folder
 _STDIN = "-"
 # A photo has a few of them.
 _MAX_STDIN_BYTES = 2**28
-# What is looked for in a folder; a file that is named is read whatever its name.
-_SUFFIXES = (
-    *(".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm"),
-    *(".png", ".ppm", ".tif", ".tiff", ".webp"),
-)
 
 
 class _CameraParser(flags.ArgumentParser):
@@ -157,10 +154,10 @@ def _names(argument: str) -> list[str]:
         names += [
             os.path.join(folder, name)
             for name in files
-            if name.lower().endswith(_SUFFIXES) and not name.startswith(".")
+            if not name.startswith(".") and is_named_like_one(os.path.join(folder, name))
         ]
     if not names:
-        raise ValueError(f"there is no image in this folder ({', '.join(_SUFFIXES)})")
+        raise ValueError(f"there is no image in this folder ({', '.join(SUFFIXES)})")
     return sorted(names)
 
 

