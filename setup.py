@@ -100,6 +100,7 @@ setup(
         "bireal_keras.runtime",
         "bireal_keras.zoo",
         "bireal_keras.export",
+        "bireal_keras.export.binarize",
     ],
     package_data={
         "bireal_keras": ["py.typed"],
