@@ -189,7 +189,9 @@ class _Emitter:
             return None
         if source.tensor in self._packed:
             return self._packed[source.tensor]
-        pool = self._producers[source.tensor]
+        pool = self._producers.get(source.tensor)
+        if pool is None:  # An input of the graph.
+            return None
         return self._pooled(pool, self._bits_of(Source(pool.inputs[0]), strict))
 
     def _quantized(self, source: Source, strict: bool, rows: int, channels: int) -> Bits:

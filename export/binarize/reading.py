@@ -11,6 +11,9 @@ from ai_edge_litert import schema_py_generated as schema
 # is stored once and read twice.
 _EXPANSION = 4
 _SLACK_BYTES = 1 << 16
+# Texts, by the number of their field in the schema: in OperatorCode, Tensor, SignatureDef, Model and
+# SubGraph, and in Metadata and TensorMap.
+_CUSTOM_CODE, _TENSOR_NAME, _SIGNATURE_KEY, _DESCRIPTION, _GRAPH_NAME, _NAME = 1, 3, 2, 3, 4, 0
 
 
 def read(content: bytes) -> schema.ModelT:
@@ -61,31 +64,44 @@ def _parts(model: schema.Model) -> Iterator[int]:
                 "it reads its weights from variables (VAR_HANDLE), which are not in the file. "
                 "Convert the model from a SavedModel, or from the Keras model itself"
             )
-        yield 1 + len(code.CustomCode() or b"")
+        yield 1 + _text(code, _CUSTOM_CODE)
     for index in range(model.BuffersLength()):
         if model.Buffers(index).Offset() > 1:
             raise ValueError("it is larger than 2 GB")
         yield 1
     graph = model.Subgraphs(0)
+    yield _text(model, _DESCRIPTION) + _text(graph, _GRAPH_NAME)
     for index in range(graph.TensorsLength()):
         tensor = graph.Tensors(index)
         if tensor.Sparsity() is not None or tensor.VariantTensorsLength():
             raise ValueError("it has sparse tensors. Convert without optimizations")
-        yield 1 + len(tensor.Name() or b"")
+        yield 1 + _text(tensor, _TENSOR_NAME)
     for index in range(graph.OperatorsLength()):
         operator = graph.Operators(index)
         if operator.BuiltinOptions2Type() or operator.LargeCustomOptionsOffset():
             raise ValueError("it has operators of StableHLO, which LiteRT does not run")
         yield 1
     for index in range(model.MetadataLength()):
-        yield 1 + len(model.Metadata(index).Name() or b"")
+        yield 1 + _text(model.Metadata(index), _NAME)
     for index in range(model.SignatureDefsLength()):
         signature = model.SignatureDefs(index)
-        yield 1 + len(signature.SignatureKey() or b"")
+        yield 1 + _text(signature, _SIGNATURE_KEY)
         for number in range(signature.InputsLength()):
-            yield 1 + len(signature.Inputs(number).Name() or b"")
+            yield 1 + _text(signature.Inputs(number), _NAME)
         for number in range(signature.OutputsLength()):
-            yield 1 + len(signature.Outputs(number).Name() or b"")
+            yield 1 + _text(signature.Outputs(number), _NAME)
+
+
+def _text(table: Any, field: int) -> int:
+    """Bytes of a text, which LiteRT's code for Python would cut off at the end of the file."""
+    offset = table._tab.Offset(4 + 2 * field)
+    if not offset:
+        return 0
+    length: int = table._tab.VectorLen(offset)
+    # A zero follows it.
+    if table._tab.Vector(offset) + length >= len(table._tab.Bytes):
+        raise ValueError("a text is cut off")
+    return length
 
 
 def _check_size(model: schema.ModelT, limit: int) -> None:

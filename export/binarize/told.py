@@ -25,7 +25,7 @@ from bireal_keras.export.binarize.graph import Graph
 # What passes for rounding, as a share of a tensor's standard deviation, and of its largest value.
 TOLERANCE = 2e-4
 _ROUNDING = 1e-5
-# By how much a sign may differ from -a and +a, as a share: PyTorch's estimator, (s - c) + c, rounds.
+# By how much a sign may differ from -a and +a, as a share: (s - c) + c, PyTorch's way, rounds.
 _AMPLITUDE = 1e-3
 
 # From one array for each input of a file to one for each output, both in the file's order.
