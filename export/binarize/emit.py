@@ -189,10 +189,10 @@ class _Emitter:
             return None
         if source.tensor in self._packed:
             return self._packed[source.tensor]
-        pool = self._producers.get(source.tensor)
-        if pool is None:  # An input of the graph.
+        producer = self._producers.get(source.tensor)
+        if producer is None:  # An input of the graph.
             return None
-        return self._pooled(pool, self._bits_of(Source(pool.inputs[0]), strict))
+        return self._pooled(producer, self._bits_of(Source(producer.inputs[0]), strict))
 
     def _quantized(self, source: Source, strict: bool, rows: int, channels: int) -> Bits:
         """An LceQuantize, of real numbers or of a comparison."""

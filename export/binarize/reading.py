@@ -11,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 # is stored once and read twice.
 _EXPANSION = 4
 _SLACK_BYTES = 1 << 16
-# Texts, by the number of their field in the schema: in OperatorCode, Tensor, SignatureDef, Model and
+# Texts, by the number of their field in the schema: in OperatorCode, Tensor, SignatureDef, Model,
 # SubGraph, and in Metadata and TensorMap.
 _CUSTOM_CODE, _TENSOR_NAME, _SIGNATURE_KEY, _DESCRIPTION, _GRAPH_NAME, _NAME = 1, 3, 2, 3, 4, 0
 
