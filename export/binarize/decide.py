@@ -9,7 +9,7 @@ from bireal_keras.export.binarize.signs import is_max_pool
 
 
 @dataclass(frozen=True)
-class Layer:
+class BinaryLayer:
     """A binary layer that is needed.
 
     Attributes:
@@ -32,7 +32,7 @@ class Decision:
         real: the tensors that are needed as they are in the float graph.
     """
 
-    layers: dict[Operator, Layer]
+    layers: dict[Operator, BinaryLayer]
     real: set[int]
 
 
@@ -46,15 +46,16 @@ def decide(graph: Graph, plans: list[tuple[Plan, Output]]) -> Decision:
     # Tensors whose signs are read, and what reads them: dense layers (True) or convolutions.
     signed: dict[int, set[bool]] = {}
     for operator in reversed(graph.operators):
-        needed = [result for result in operator.outputs if result in found.real | signed.keys()]
+        outputs = operator.outputs
+        needed = [result for result in outputs if result in found.real or result in signed]
         if not needed:
             continue
-        if operator.outputs[0] in by_result:
-            _add_layer(found, signed, *by_result[operator.outputs[0]])
+        if outputs[0] in by_result:
+            _add_layer(found, signed, *by_result[outputs[0]])
         elif found.real.isdisjoint(needed) and _pools_bits(operator, signed[needed[0]]):
             signed.setdefault(operator.inputs[0], set()).add(False)
         else:
-            found.real.update(operator.outputs, operator.inputs)
+            found.real.update(outputs, operator.inputs)
     return found
 
 
@@ -72,7 +73,7 @@ def _add_layer(found: Decision, signed: dict[int, set[bool]], plan: Plan, output
         and not plan.is_cropped
         and plan.windows.padding.is_exact_on_bits
     )
-    found.layers[plan.operator] = Layer(plan, output, packs)
+    found.layers[plan.operator] = BinaryLayer(plan, output, packs)
     if not packs:
         found.real.add(result)
     source = plan.sign.source

@@ -9,7 +9,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from bireal_keras.export.binarize import fuse
-from bireal_keras.export.binarize.decide import Decision, Layer
+from bireal_keras.export.binarize.decide import BinaryLayer, Decision
 from bireal_keras.export.binarize.graph import NONE, Graph, Operator
 from bireal_keras.export.binarize.match import Plan
 from bireal_keras.export.binarize.signs import Sign, Source, is_max_pool
@@ -82,7 +82,7 @@ class _Emitter:
         rows = plan.windows.out[0] if plan.is_dense else 0
         return self._bits_of(plan.sign.source, plan.sign.strict, rows, plan.channels_in)
 
-    def layer(self, layer: Layer, bits: Bits) -> None:
+    def layer(self, layer: BinaryLayer, bits: Bits) -> None:
         """An LceBconv2d and what has to come before and after it."""
         plan, output = layer.plan, layer.output
         name = self._graph.name(output.tensor)
@@ -96,8 +96,7 @@ class _Emitter:
             result = self._new(f"{name}/packed", _packed_shape(shape), np.int32)
             constants = [NONE, NONE, self._graph.add_constant(f"{name}/thresholds", thresholds)]
             self._packed[output.tensor] = Bits(result, None)
-            activation = output.activation
-            self._bconv(name, source, negative, constants, result, plan, activation)
+            self._bconv(layer, source, negative, constants, result)
             return
         constants = [
             self._graph.add_constant(f"{name}/multiplier", output.multiplier),
@@ -107,7 +106,7 @@ class _Emitter:
         following = [kind for kind in (output.left, self._cut(plan)) if kind]
         tensors = [self._new(f"{name}/{index}", shape, np.float32) for index in following]
         tensors.append(output.tensor)
-        self._bconv(name, source, plan.negative, constants, tensors[0], plan, output.activation)
+        self._bconv(layer, source, plan.negative, constants, tensors[0])
         for kind, inner, outer in zip(following, tensors, tensors[1:]):
             self._follow(kind, inner, outer)
 
@@ -129,24 +128,24 @@ class _Emitter:
 
     def _bconv(
         self,
-        name: str,
+        layer: BinaryLayer,
         source: int,
         negative: np.ndarray,
         constants: Sequence[int],
         result: int,
-        plan: Plan,
-        activation: int,
     ) -> None:
-        filters = self._graph.add_constant(f"{name}/filters", packed(negative))
+        plan, windows = layer.plan, layer.plan.windows
+        name = f"{self._graph.name(layer.output.tensor)}/filters"
+        filters = self._graph.add_constant(name, packed(negative))
         options = {
             "channels_in": plan.channels_in,
-            "dilation_height_factor": plan.windows.dilations[0],
-            "dilation_width_factor": plan.windows.dilations[1],
-            "fused_activation_function": activation,
-            "pad_values": int(plan.windows.padding.ones),
-            "padding": _padding_code(plan.windows.padding.same),
-            "stride_height": plan.windows.strides[0],
-            "stride_width": plan.windows.strides[1],
+            "dilation_height_factor": windows.dilations[0],
+            "dilation_width_factor": windows.dilations[1],
+            "fused_activation_function": layer.output.activation,
+            "pad_values": int(windows.padding.ones),
+            "padding": schema.Padding.SAME if windows.padding.same else schema.Padding.VALID,
+            "stride_height": windows.strides[0],
+            "stride_width": windows.strides[1],
         }
         inputs = [source, filters, *constants]
         self.operators.append(self._graph.new_custom("LceBconv2d", inputs, result, options))
@@ -274,7 +273,3 @@ def packed(negative: np.ndarray) -> np.ndarray:
 
 def _packed_shape(shape: Sequence[int]) -> tuple[int, ...]:
     return (*shape[:-1], -(-shape[-1] // _WORD_BITS))
-
-
-def _padding_code(same: bool) -> int:
-    return schema.Padding.SAME if same else schema.Padding.VALID
