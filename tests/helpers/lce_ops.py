@@ -16,11 +16,14 @@ SAME, VALID = 0, 1
 NONE, RELU, RELU_N1_TO_1, RELU6 = range(4)
 
 _TYPES = {
+    np.dtype(np.float16): schema.TensorType.FLOAT16,
     np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.int32): schema.TensorType.INT32,
     np.dtype(np.int8): schema.TensorType.INT8,
     np.dtype(np.bool_): schema.TensorType.BOOL,
 }
+# LiteRT has no first version of these, or none for float16.
+_VERSIONS = {"BROADCAST_TO": 2, "DEQUANTIZE": 3}
 
 
 @dataclasses.dataclass
@@ -83,9 +86,11 @@ def build_model(
     for name in dict.fromkeys(op.name for op in ops):
         code = schema.OperatorCodeT()
         builtin = getattr(schema.BuiltinOperator, name, schema.BuiltinOperator.CUSTOM)
-        code.builtinCode = code.deprecatedBuiltinCode = builtin
+        code.builtinCode = builtin
+        # One byte, in which 127 stands for what it cannot hold.
+        code.deprecatedBuiltinCode = min(builtin, 127)
         code.customCode = name
-        code.version = 1
+        code.version = _VERSIONS.get(name, 1)
         model.operatorCodes.append(code)
     names = [code.customCode for code in model.operatorCodes]
     for op in ops:
