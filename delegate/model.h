@@ -9,7 +9,7 @@
 #include <string>
 
 #include "delegate/flexbuffer.h"
-#include "delegate/kernels/kernels.h"
+#include "delegate/kernels/window.h"
 #include "delegate/tflite_abi.h"
 
 namespace bireal {

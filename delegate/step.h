@@ -3,6 +3,7 @@
 #ifndef BIREAL_DELEGATE_STEP_H_
 #define BIREAL_DELEGATE_STEP_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <utility>
@@ -12,6 +13,16 @@
 #include "delegate/thread_pool.h"
 
 namespace bireal {
+
+// Work on the output of a step that the step can do by itself, while it has the values at hand.
+struct Epilogue {
+  enum Kind {
+    kAdd,        // Of the step's output and another tensor. Only the sum is kept.
+    kPackSigns,  // Of the step's output, which is kept as well.
+  };
+  Kind kind;
+  bool relu;  // Of the sum.
+};
 
 class Step {
  public:
@@ -31,9 +42,21 @@ class Step {
   const std::vector<Port>& inputs() const { return inputs_; }
   const std::vector<Port>& outputs() const { return outputs_; }
 
+  bool reads(int tensor) const {
+    return std::any_of(inputs_.begin(), inputs_.end(),
+                       [tensor](const Port& input) { return input.tensor == tensor; });
+  }
+
   // Checks the tensors as they are now and gives the outputs their shapes. Called again
   // whenever the interpreter allocates tensors. Throws ModelError.
   void Prepare(TfLiteContext* context, const ThreadPool& pool);
+
+  // What the step before this one, whose output it reads, could do instead; null if nothing.
+  virtual const Epilogue* epilogue() const { return nullptr; }
+
+  // Lets this step do the work of `next` as well, a step that reads its first output and has an
+  // epilogue. Returns whether it can; where it cannot, nothing has changed.
+  virtual bool TakeOver(const Step&) { return false; }
 
   // Whether Run does without a place for the first output where nobody reads it.
   virtual bool skips_unread_output() const { return false; }
@@ -47,11 +70,14 @@ class Step {
   virtual void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const = 0;
 
  protected:
-  Step(std::string name, int input, int output)
-      : name_(std::move(name)), inputs_{{input, 0}}, outputs_{{output, 0}} {}
+  // Of a node that has an input and an output: the step starts with the first ones.
+  Step(std::string name, const TfLiteNode& node)
+      : name_(std::move(name)),
+        inputs_{{node.inputs->data[0], 0}},
+        outputs_{{node.outputs->data[0], 0}} {}
 
-  // For a step that takes over the work of `other`, which follows it.
-  void TakeOver(const Step& other) { name_ += " + " + other.name_; }
+  // For a step that takes over the work of `next`.
+  void AddName(const Step& next) { name_ += " + " + next.name_; }
 
   void AddInput(int tensor) { inputs_.push_back({tensor, 0}); }
   void AddOutput(int tensor) { outputs_.push_back({tensor, 0}); }

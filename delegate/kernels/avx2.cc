@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "delegate/kernels/kernels.h"
 #include "delegate/kernels/lookup.h"
 #include "delegate/kernels/x86.h"
 
@@ -160,7 +161,7 @@ BIREAL_AVX2 void StoreRows(const int32_t* t, int pixels, int channels, const Aff
       const Affine rest = {affine.multiplier + c, affine.bias + c, affine.clamp_min,
                            affine.clamp_max};
       const Residual rest_residual = {kResidual ? shortcut + c : nullptr, residual.relu};
-      kPortable.store_float(t + c, 1, channels - c, rest, rest_residual, values + c, signs);
+      kPortable.bconv.store_float(t + c, 1, channels - c, rest, rest_residual, values + c, signs);
       if (signs != nullptr) ++signs;
     }
     t += channels;
@@ -187,7 +188,7 @@ BIREAL_AVX2 void PackFloat(const float* in, size_t rows, int channels, uint32_t*
       }
       *out++ = word;
     }
-    if (c < channels) kPortable.pack_float(in + c, 1, channels - c, out++);
+    if (c < channels) kPortable.quantize.pack_float(in + c, 1, channels - c, out++);
   }
 }
 
@@ -195,8 +196,10 @@ BIREAL_AVX2 void PackFloat(const float* in, size_t rows, int channels, uint32_t*
 
 extern const Kernels kAvx2;
 const Kernels kAvx2 = {
-    "avx2", HasAvx2,    LookupHandles, LookupWeightBytes, LookupScratchBytes,
-    Pack,   Accumulate, StoreFloat,    PackFloat,
+    "avx2",
+    HasAvx2,
+    {LookupHandles, LookupWeightBytes, LookupScratchBytes, Pack, Accumulate, StoreFloat},
+    {PackFloat},
 };
 
 }  // namespace bireal

@@ -28,13 +28,9 @@ constexpr PairTables MakePairTables() {
   return tables;
 }
 
-int DivideUp(int a, int b) { return (a + b - 1) / b; }
-
 int BlocksPerGroup(const BconvShape& shape) {
   return DivideUp(shape.channels_out / shape.groups, kBlockChannels);
 }
-
-int TapCount(const BconvShape& shape) { return shape.window.filter_h * shape.window.filter_w; }
 
 int NibblesPerGroup(const BconvShape& shape) { return shape.words_per_group * kNibblesPerWord; }
 
@@ -156,7 +152,7 @@ void LookupAccumulate(const BconvShape& shape, const uint8_t* weights, const uin
   tile_input.pair_stride = 2 * window.stride_w * pixel;
 
   // Every zero is to count as 1. Those of the rows that were left out have not been counted;
-  // the others count as 2 for each 4 bits, also behind the last channel.
+  // the others count as 2 for each 4 bits, also after the last channel.
   const int left_out = (window.filter_h - rows.count()) * window.filter_w;
   const int surplus = shape.channels_per_group - shape.words_per_group * kBitsPerWord;
   const int channels = shape.channels_out / shape.groups;

@@ -69,7 +69,7 @@ void StoreRows(const int32_t* t, int pixels, int channels, const Affine& affine,
       const Affine rest = {affine.multiplier + c, affine.bias + c, affine.clamp_min,
                            affine.clamp_max};
       const Residual rest_residual = {kResidual ? shortcut + c : nullptr, residual.relu};
-      kPortable.store_float(t + c, 1, channels - c, rest, rest_residual, values + c, signs);
+      kPortable.bconv.store_float(t + c, 1, channels - c, rest, rest_residual, values + c, signs);
       if (signs != nullptr) ++signs;
     }
     t += channels;
@@ -94,7 +94,7 @@ void NeonPackFloat(const float* in, size_t rows, int channels, uint32_t* out) {
       for (int i = 0; i < kVectors; ++i) x[i] = vld1q_f32(in + c + kLanes * i);
       *out++ = Signs(x);
     }
-    if (c < channels) kPortable.pack_float(in + c, 1, channels - c, out++);
+    if (c < channels) kPortable.quantize.pack_float(in + c, 1, channels - c, out++);
   }
 }
 

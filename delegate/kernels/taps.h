@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "delegate/kernels/kernels.h"
+#include "delegate/kernels/window.h"
 
 namespace bireal {
 

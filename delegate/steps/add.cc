@@ -4,14 +4,49 @@
 
 namespace bireal {
 
-AddStep::AddStep(std::string name, int a, int b, int output, bool relu, const Kernels& kernels)
-    : Step(std::move(name), a, output), kernels_(kernels), relu_(relu) {
-  AddInput(b);
+namespace {
+
+const TfLiteTensor* FloatTensor(const TfLiteContext& context, int index) {
+  if (index < 0 || static_cast<size_t>(index) >= context.tensors_size) return nullptr;
+  const TfLiteTensor& tensor = context.tensors[index];
+  return tensor.type == kTfLiteFloat32 ? &tensor : nullptr;
 }
 
-void AddStep::TakeQuantize(const QuantizeStep& quantize) {
-  TakeOver(quantize);
-  AddOutput(quantize.outputs()[0].tensor);
+int Activation(const TfLiteNode& node) {
+  return static_cast<const TfLiteAddParams*>(node.builtin_data)->activation;
+}
+
+}  // namespace
+
+bool AddStep::Claims(const TfLiteContext& context, const TfLiteNode& node) {
+  if (node.builtin_data == nullptr || node.inputs == nullptr || node.inputs->size != 2 ||
+      node.outputs == nullptr || node.outputs->size != 1) {
+    return false;
+  }
+  const TfLiteTensor* a = FloatTensor(context, node.inputs->data[0]);
+  const TfLiteTensor* b = FloatTensor(context, node.inputs->data[1]);
+  const TfLiteTensor* sum = FloatTensor(context, node.outputs->data[0]);
+  if (a == nullptr || b == nullptr || sum == nullptr) return false;
+  // A constant keeps its shape when the batch is resized: from then on the sum broadcasts it.
+  const bool has_constant =
+      a->allocation_type == kTfLiteMmapRo || b->allocation_type == kTfLiteMmapRo;
+  return !has_constant && SameShape(*a, *b) && a->dims->size > 0 &&
+         (Activation(node) == kTfLiteActNone || Activation(node) == kTfLiteActRelu);
+}
+
+AddStep::AddStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
+                 const Kernels& kernels)
+    : Step(std::move(name), node),
+      kernel_(kernels.quantize),
+      epilogue_{Epilogue::kAdd, Activation(node) == kTfLiteActRelu} {
+  AddInput(node.inputs->data[1]);
+}
+
+bool AddStep::TakeOver(const Step& next) {
+  if (packs() || next.epilogue()->kind != Epilogue::kPackSigns) return false;
+  AddName(next);
+  AddOutput(next.outputs()[0].tensor);
+  return true;
 }
 
 void AddStep::Resolve(TfLiteContext* context, const ThreadPool&) {
@@ -40,12 +75,12 @@ void AddStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& p
     const float* b = static_cast<const float*>(inputs[1]) + offset;
     float* out = static_cast<float*>(outputs[0]) + offset;
     for (size_t i = 0; i < count; ++i) out[i] = a[i] + b[i];
-    if (relu_) {
+    if (epilogue_.relu) {
       for (size_t i = 0; i < count; ++i) out[i] = out[i] > 0.0f ? out[i] : 0.0f;
     }
     if (packs()) {
-      kernels_.pack_float(out, rows, channels_,
-                          static_cast<uint32_t*>(outputs[1]) + begin * WordsFor(channels_));
+      kernel_.pack_float(out, rows, channels_,
+                         static_cast<uint32_t*>(outputs[1]) + begin * WordsFor(channels_));
     }
   });
 }

@@ -5,7 +5,6 @@
 
 #include "delegate/kernels/kernels.h"
 #include "delegate/step.h"
-#include "delegate/steps/quantize.h"
 
 namespace bireal {
 
@@ -14,13 +13,16 @@ namespace bireal {
 // the sum on the way.
 class AddStep : public Step {
  public:
-  AddStep(std::string name, int a, int b, int output, bool relu, const Kernels& kernels);
+  // Whether the node is such an ADD.
+  static bool Claims(const TfLiteContext& context, const TfLiteNode& node);
 
-  bool relu() const { return relu_; }
+  AddStep(std::string name, const TfLiteContext& context, const TfLiteNode& node,
+          const Kernels& kernels);
 
-  // Takes over the LceQuantize of the sum, which is written as well. Call once at most.
-  void TakeQuantize(const QuantizeStep& quantize);
-  bool packs() const { return outputs().size() > 1; }
+  const Epilogue* epilogue() const override { return &epilogue_; }
+
+  // The LceQuantize of the sum.
+  bool TakeOver(const Step& next) override;
 
   int in_place_input() const override { return 0; }
 
@@ -30,8 +32,10 @@ class AddStep : public Step {
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
 
  private:
-  const Kernels& kernels_;
-  const bool relu_;
+  bool packs() const { return outputs().size() > 1; }
+
+  const QuantizeKernel& kernel_;
+  const Epilogue epilogue_;
   size_t rows_ = 0;
   int channels_ = 0;
 };

@@ -7,14 +7,15 @@
 
 namespace bireal {
 
-BconvStep::BconvStep(std::string name, const TfLiteNode& node, const FlexMap& options,
+BconvStep::BconvStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
                      const Kernels& kernels)
-    : Step(std::move(name), node.inputs->data[0], node.outputs->data[0]),
-      kernels_(kernels),
+    : Step(std::move(name), node),
+      kernel_(kernels.bconv),
       filter_(node.inputs->data[1]),
       multiplier_(node.inputs->data[2]),
       bias_(node.inputs->data[3]),
       thresholds_(node.inputs->data[4]) {
+  const FlexMap options = ParseOptions(node);
   channels_in_ = Option(options, "channels_in", 1, INT32_MAX);
   Window& window = shape_.window;
   window.stride_h = Option(options, "stride_height", 1, INT32_MAX);
@@ -27,16 +28,25 @@ BconvStep::BconvStep(std::string name, const TfLiteNode& node, const FlexMap& op
   activation_ = Option(options, "fused_activation_function", INT32_MIN, INT32_MAX);
 }
 
-void BconvStep::TakeAdd(const AddStep& add, int shortcut) {
-  TakeOver(add);
-  AddInput(shortcut);
-  ReplaceOutput(add.outputs()[0].tensor);
-  relu_after_shortcut_ = add.relu();
-}
-
-void BconvStep::TakeQuantize(const QuantizeStep& quantize) {
-  TakeOver(quantize);
-  AddOutput(quantize.outputs()[0].tensor);
+bool BconvStep::TakeOver(const Step& next) {
+  const Epilogue& epilogue = *next.epilogue();
+  if (packs()) return false;  // The signs are those of the value before `next`.
+  switch (epilogue.kind) {
+    case Epilogue::kAdd: {
+      if (has_shortcut()) return false;
+      const int value = outputs()[0].tensor;
+      const int a = next.inputs()[0].tensor;
+      AddInput(value == a ? next.inputs()[1].tensor : a);
+      ReplaceOutput(next.outputs()[0].tensor);
+      relu_after_shortcut_ = epilogue.relu;
+      break;
+    }
+    case Epilogue::kPackSigns:
+      AddOutput(next.outputs()[0].tensor);
+      break;
+  }
+  AddName(next);
+  return true;
 }
 
 void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
@@ -76,11 +86,11 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   constexpr int kMaxOverhang = 64;
   constexpr size_t kMaxScratchBytes = size_t{1} << 24;
   const int reach = std::max(window.stride_w, (window.filter_w - 1) * window.dilation_w);
-  const bool suits = reach - window.in_w <= kMaxOverhang && kernels_.handles(shape_) &&
-                     kernels_.scratch_bytes(shape_) <= kMaxScratchBytes;
-  bconv_ = suits ? &kernels_ : &kPortable;
-  weights_ = MakeAligned<uint8_t>(bconv_->weight_bytes(shape_));
-  bconv_->pack(shape_, words.data(), weights_.get());
+  const bool suits = reach - window.in_w <= kMaxOverhang && kernel_.handles(shape_) &&
+                     kernel_.scratch_bytes(shape_) <= kMaxScratchBytes;
+  counter_ = suits ? &kernel_ : &kPortable.bconv;
+  weights_ = MakeAligned<uint8_t>(counter_->weight_bytes(shape_));
+  counter_->pack(shape_, words.data(), weights_.get());
 
   if (type_ == kTfLiteInt32) {
     ResolveThresholds(*context);
@@ -92,7 +102,7 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   row_size_ = WholeCacheLines<float>(Product(window.out_w, shape_.channels_out, "output row"));
   counts_ = MakeAligned<int32_t>(row_size_ * pool.num_threads());
   values_ = packs() ? MakeAligned<float>(row_size_ * pool.num_threads()) : nullptr;
-  scratch_bytes_ = WholeCacheLines<uint8_t>(bconv_->scratch_bytes(shape_));
+  scratch_bytes_ = WholeCacheLines<uint8_t>(counter_->scratch_bytes(shape_));
   scratch_ = MakeAligned<uint8_t>(scratch_bytes_ * pool.num_threads());
 
   const int channels = shape_.channels_out;
@@ -124,8 +134,8 @@ void BconvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool&
 
   pool.ParallelFor(rows_, [&](int row, int thread) {
     int32_t* t = counts_.get() + thread * row_size_;
-    bconv_->accumulate(shape_, weights_.get(), in + row / window.out_h * in_image,
-                       row % window.out_h, scratch_.get() + thread * scratch_bytes_, t);
+    counter_->accumulate(shape_, weights_.get(), in + row / window.out_h * in_image,
+                         row % window.out_h, scratch_.get() + thread * scratch_bytes_, t);
     switch (type_) {
       case kTfLiteFloat32: {
         Residual residual = {};
@@ -135,11 +145,11 @@ void BconvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool&
         }
         float* values = outputs[0] != nullptr ? static_cast<float*>(outputs[0]) + row * out_row
                                               : values_.get() + thread * row_size_;
-        // There is no such output when nobody reads it.
+        // An output that nobody reads is null.
         uint32_t* signs = packs() && outputs[1] != nullptr
                               ? static_cast<uint32_t*>(outputs[1]) + row * out_row_packed
                               : nullptr;
-        return kernels_.store_float(t, window.out_w, channels, affine, residual, values, signs);
+        return kernel_.store_float(t, window.out_w, channels, affine, residual, values, signs);
       }
       case kTfLiteInt8:
         return StoreInt8(t, window.out_w, channels, affine,

@@ -8,8 +8,6 @@
 #include "delegate/kernels/kernels.h"
 #include "delegate/model.h"
 #include "delegate/step.h"
-#include "delegate/steps/add.h"
-#include "delegate/steps/quantize.h"
 
 namespace bireal {
 
@@ -19,16 +17,11 @@ namespace bireal {
 class BconvStep : public Step {
  public:
   // Throws ModelError.
-  BconvStep(std::string name, const TfLiteNode& node, const FlexMap& options,
+  BconvStep(std::string name, const TfLiteContext& context, const TfLiteNode& node,
             const Kernels& kernels);
 
-  // Takes over the ADD of the convolution and `shortcut`. Call once at most, before TakeQuantize.
-  void TakeAdd(const AddStep& add, int shortcut);
-  bool has_shortcut() const { return inputs().size() > 1; }
-
-  // Takes over the LceQuantize of the output, which is written as well. Call once at most.
-  void TakeQuantize(const QuantizeStep& quantize);
-  bool packs() const { return outputs().size() > 1; }
+  // The ADD of the convolution and a shortcut, and then the LceQuantize of the output.
+  bool TakeOver(const Step& next) override;
 
   bool skips_unread_output() const override { return packs(); }
   int in_place_input() const override { return has_shortcut() ? 1 : -1; }
@@ -39,6 +32,9 @@ class BconvStep : public Step {
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
 
  private:
+  bool has_shortcut() const { return inputs().size() > 1; }
+  bool packs() const { return outputs().size() > 1; }
+
   void ResolveGroups(int words_in);
   void ResolveThresholds(const TfLiteContext& context);
   void ResolveAffine(const TfLiteContext& context, int depth);
@@ -46,7 +42,7 @@ class BconvStep : public Step {
   std::vector<T> PerChannel(const TfLiteContext& context, int index, TfLiteType type,
                             const char* what) const;
 
-  const Kernels& kernels_;
+  const BconvKernel& kernel_;
   // Tensors with constants.
   int filter_;
   int multiplier_;
@@ -60,8 +56,8 @@ class BconvStep : public Step {
   // What Resolve made of them.
   BconvShape shape_ = {};
   TfLiteType type_ = kTfLiteNoType;
-  int rows_ = 0;                    // Of the whole batch.
-  const Kernels* bconv_ = nullptr;  // kernels_, or the portable ones for an odd shape.
+  int rows_ = 0;                          // Of the whole batch.
+  const BconvKernel* counter_ = nullptr;  // kernel_, or the portable one for an odd shape.
   AlignedArray<uint8_t> weights_;
   std::vector<float> scale_;
   std::vector<float> offset_;

@@ -1,9 +1,13 @@
 #include "delegate/steps/max_pool.h"
 
+#include "delegate/kernels/max_pool.h"
+
 namespace bireal {
 
-MaxPoolStep::MaxPoolStep(std::string name, int input, int output, const FlexMap& options)
-    : Step(std::move(name), input, output) {
+MaxPoolStep::MaxPoolStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
+                         const Kernels&)
+    : Step(std::move(name), node) {
+  const FlexMap options = ParseOptions(node);
   window_.filter_h = Option(options, "filter_height", 1, INT32_MAX);
   window_.filter_w = Option(options, "filter_width", 1, INT32_MAX);
   window_.stride_h = Option(options, "stride_height", 1, INT32_MAX);

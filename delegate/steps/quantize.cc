@@ -19,7 +19,6 @@ void QuantizeStep::Resolve(TfLiteContext* context, const ThreadPool&) {
   RequireType(input, {kTfLiteFloat32, kTfLiteInt8, kTfLiteBool}, "input");
   RequireType(Output(*context), {kTfLiteInt32}, "output");
   RequireShape(input, ElementSize(input.type), "input");
-  type_ = input.type;
   rows_ = RowCount(input);
   channels_ = LastDim(input);
   zero_point_ = input.params.zero_point;
@@ -33,8 +32,8 @@ void QuantizeStep::Run(const void* const* inputs, void* const* outputs, ThreadPo
     const size_t offset = begin * channels_;
     switch (type_) {
       case kTfLiteFloat32:
-        return kernels_.pack_float(static_cast<const float*>(inputs[0]) + offset, rows, channels_,
-                                   out);
+        return kernel_.pack_float(static_cast<const float*>(inputs[0]) + offset, rows, channels_,
+                                  out);
       case kTfLiteInt8:
         return PackInt8(static_cast<const int8_t*>(inputs[0]) + offset, rows, channels_,
                         zero_point_, out);

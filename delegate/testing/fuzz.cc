@@ -31,7 +31,7 @@ class Input {
  public:
   Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
 
-  // Zeros behind the end.
+  // Zeros after the end.
   int Byte() { return size_ == 0 ? 0 : (--size_, *data_++); }
 
   int Below(int n) { return (n <= 256 ? Byte() : Byte() << 8 | Byte()) % n; }

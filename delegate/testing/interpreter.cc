@@ -92,18 +92,18 @@ TfLiteStatus InvokeAdd(TfLiteContext* context, TfLiteNode* node) {
 
 ReadOnlyBuffer::ReadOnlyBuffer(const std::vector<uint8_t>& bytes, int misalignment) {
   const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const size_t behind = (4 - misalignment) % 4;
-  page_bytes_ = (bytes.size() + behind + page - 1) / page * page;
+  const size_t after = (4 - misalignment) % 4;
+  page_bytes_ = (bytes.size() + after + page - 1) / page * page;
   pages_ =
       mmap(nullptr, page_bytes_ + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (pages_ == MAP_FAILED) throw std::bad_alloc();
   char* const begin = static_cast<char*>(pages_);
-  data_ = begin + page_bytes_ - behind - bytes.size();
+  data_ = begin + page_bytes_ - after - bytes.size();
   std::copy(bytes.begin(), bytes.end(), data_);
   mprotect(pages_, page_bytes_, PROT_READ);
   mprotect(begin + page_bytes_, page, PROT_NONE);
   ASAN_POISON_MEMORY_REGION(begin, data_ - begin);
-  ASAN_POISON_MEMORY_REGION(data_ + bytes.size(), behind);
+  ASAN_POISON_MEMORY_REGION(data_ + bytes.size(), after);
 }
 
 ReadOnlyBuffer::~ReadOnlyBuffer() {

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "delegate/kernels/kernels.h"
+#include "delegate/kernels/bconv.h"
 
 namespace bireal {
 namespace {
