@@ -16,6 +16,25 @@ std::vector<int> Elements(const TfLiteIntArray* array) {
   return std::vector<int>(array->data, array->data + array->size);
 }
 
+// Throws when a node reads what only it or a later node writes. A stock interpreter that is asked
+// to partition such a graph may write where it must not.
+void RequireOrder(const std::vector<PlannedNode>& plan) {
+  std::unordered_map<int, size_t> first_writer;  // By tensor.
+  for (size_t i = 0; i < plan.size(); ++i) {
+    for (int output : Elements(plan[i].node->outputs)) first_writer.emplace(output, i);
+  }
+  for (size_t i = 0; i < plan.size(); ++i) {
+    for (int input : Elements(plan[i].node->inputs)) {
+      const auto writer = first_writer.find(input);
+      if (input == kTfLiteOptionalTensor || writer == first_writer.end() || writer->second < i) {
+        continue;
+      }
+      Fail("node %d reads tensor %d before node %d writes it", plan[i].index, input,
+           plan[writer->second].index);
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<PlannedNode> ExecutionPlan(TfLiteContext* context) {
@@ -37,6 +56,7 @@ std::vector<PlannedNode> ExecutionPlan(TfLiteContext* context) {
 
 std::vector<std::vector<int>> ClaimedStages(const TfLiteContext& context,
                                             const std::vector<PlannedNode>& plan) {
+  RequireOrder(plan);
   struct Node {
     const Op* op = nullptr;  // Null where the interpreter runs the node.
     int stage = 0;  // How often the interpreter hands over to the delegate on the way to it.

@@ -24,6 +24,8 @@ std::vector<PlannedNode> ExecutionPlan(TfLiteContext* context);
 // A convolution belongs to the stage of the ADD that reads it, so that the two can be one step.
 // In Bi-Real Net that is the first convolution of a stage, which waits for the interpreter's
 // down-sampling of the shortcut.
+//
+// Throws ModelError where a node reads what a later one writes.
 std::vector<std::vector<int>> ClaimedStages(const TfLiteContext& context,
                                             const std::vector<PlannedNode>& plan);
 

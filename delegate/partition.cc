@@ -58,15 +58,15 @@ int Partition::Readers(int tensor) const {
 
 void Partition::Fuse() {
   for (size_t i = 0; i < steps_.size(); ++i) {
-    const Step& next = *steps_[i].step;
-    const Epilogue* epilogue = next.epilogue();
+    std::unique_ptr<Step>& next = steps_[i].step;
+    const Epilogue* epilogue = next->epilogue();
     if (epilogue == nullptr) continue;
     const bool keeps_value = epilogue->kind == Epilogue::kPackSigns;
     // The later of two convolutions that are added, so that the other sum is there before it.
     for (size_t j = i; j-- > 0;) {
       Step& step = *steps_[j].step;
       const int value = step.outputs()[0].tensor;
-      if (!next.reads(value) || (!keeps_value && Readers(value) != 1)) continue;
+      if (!next->reads(value) || (!keeps_value && Readers(value) != 1)) continue;
       if (!step.TakeOver(next)) continue;
       if (!keeps_value) {
         internal_[value] = false;  // It no longer exists.
@@ -150,7 +150,7 @@ void Partition::Prepare(TfLiteContext* context) {
     // A later step that resized a tensor of an earlier one would show here.
     for (const auto* ports : {&step.inputs(), &step.outputs()}) {
       for (const Step::Port& port : *ports) {
-        if (context->tensors[port.tensor].bytes != port.bytes) {
+        if (BytesOf(context->tensors[port.tensor], step.name().c_str()) != port.bytes) {
           Fail("%s: another op changes the shape of its tensors", step.name().c_str());
         }
       }

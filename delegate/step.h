@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -55,8 +56,9 @@ class Step {
   virtual const Epilogue* epilogue() const { return nullptr; }
 
   // Lets this step do the work of `next` as well, a step that reads its first output and has an
-  // epilogue. Returns whether it can; where it cannot, nothing has changed.
-  virtual bool TakeOver(const Step&) { return false; }
+  // epilogue. Returns whether it can, and may keep `next` then; where it cannot, nothing has
+  // changed.
+  virtual bool TakeOver(std::unique_ptr<Step>&) { return false; }
 
   // Whether Run does without a place for the first output where nobody reads it.
   virtual bool skips_unread_output() const { return false; }
@@ -86,11 +88,11 @@ class Step {
   const TfLiteTensor& Input(const TfLiteContext& context, int port = 0) const;
   const TfLiteTensor& Output(const TfLiteContext& context, int port = 0) const;
 
-  // The shape-dependent part of Prepare; calls Resize for every output.
+  // The rest of Prepare, after the inputs are known to have a shape; calls Resize for every output.
   virtual void Resolve(TfLiteContext* context, const ThreadPool& pool) = 0;
 
-  // Takes ownership of `shape`.
-  void Resize(TfLiteContext* context, TfLiteIntArray* shape, int port = 0) const;
+  // Gives an output its shape.
+  void Resize(TfLiteContext* context, const std::vector<int>& dims, int port = 0) const;
 
  private:
   std::string name_;

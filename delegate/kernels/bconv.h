@@ -37,7 +37,7 @@ struct Affine {
 };
 
 // What is added to the values of a row, pixels * channels of them, and whether negative sums
-// become 0. Nothing is added where `shortcut` is null.
+// become 0. Any other sum, NaN and -0.0 included, stays. Nothing is added where `shortcut` is null.
 struct Residual {
   const float* shortcut;
   bool relu;

@@ -78,7 +78,7 @@ void StoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine
       float y = static_cast<float>(clamped) * affine.multiplier[c] + affine.bias[c];
       if (residual.shortcut != nullptr) {
         y = y + residual.shortcut[first + c];
-        if (residual.relu) y = y > 0.0f ? y : 0.0f;
+        if (residual.relu) y = y < 0.0f ? 0.0f : y;  // A NaN stays one.
       }
       values[first + c] = y;
     }

@@ -1,19 +1,22 @@
 #ifndef BIREAL_DELEGATE_STEPS_ADD_H_
 #define BIREAL_DELEGATE_STEPS_ADD_H_
 
+#include <cstddef>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "delegate/kernels/kernels.h"
 #include "delegate/step.h"
 
 namespace bireal {
 
-// TensorFlow Lite's ADD of two float tensors of one shape, with RELU or without: the shortcut
-// of a residual block whose convolution another partition computed. It can pack the signs of
-// the sum on the way.
+// TensorFlow Lite's ADD of two float tensors, with RELU or without: the shortcut of a residual
+// block whose convolution another partition computed. It can pack the signs of the sum on the way.
 class AddStep : public Step {
  public:
-  // Whether the node is such an ADD.
+  // Whether the node is such an ADD, of two tensors of one shape. They may have others later, when
+  // an input of the graph is resized: then the sum is what broadcasting makes of them.
   static bool Claims(const TfLiteContext& context, const TfLiteNode& node);
 
   AddStep(std::string name, const TfLiteContext& context, const TfLiteNode& node,
@@ -22,9 +25,9 @@ class AddStep : public Step {
   const Epilogue* epilogue() const override { return &epilogue_; }
 
   // The LceQuantize of the sum.
-  bool TakeOver(const Step& next) override;
+  bool TakeOver(std::unique_ptr<Step>& next) override;
 
-  int in_place_input() const override { return 0; }
+  int in_place_input() const override { return broadcasts_ ? -1 : 0; }
 
   void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
 
@@ -32,12 +35,21 @@ class AddStep : public Step {
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
 
  private:
+  // Where the values of one of the two are that are added to each row of the sum.
+  struct Operand {
+    std::vector<size_t> rows;  // By row of the sum: an index of the operand.
+    size_t step = 1;           // From a channel to the next; 0 if there is but one.
+  };
+
   bool packs() const { return outputs().size() > 1; }
+  static Operand Broadcast(const TfLiteTensor& operand, const std::vector<int>& dims);
 
   const QuantizeKernel& kernel_;
   const Epilogue epilogue_;
   size_t rows_ = 0;
   int channels_ = 0;
+  bool broadcasts_ = false;
+  Operand operands_[2];  // If it does.
 };
 
 }  // namespace bireal

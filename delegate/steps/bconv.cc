@@ -28,25 +28,26 @@ BconvStep::BconvStep(std::string name, const TfLiteContext&, const TfLiteNode& n
   activation_ = Option(options, "fused_activation_function", INT32_MIN, INT32_MAX);
 }
 
-bool BconvStep::TakeOver(const Step& next) {
-  const Epilogue& epilogue = *next.epilogue();
+bool BconvStep::TakeOver(std::unique_ptr<Step>& next) {
   if (packs()) return false;  // The signs are those of the value before `next`.
-  switch (epilogue.kind) {
+  switch (next->epilogue()->kind) {
     case Epilogue::kAdd: {
       if (has_shortcut()) return false;
-      const int value = outputs()[0].tensor;
-      const int a = next.inputs()[0].tensor;
-      AddInput(value == a ? next.inputs()[1].tensor : a);
-      ReplaceOutput(next.outputs()[0].tensor);
-      relu_after_shortcut_ = epilogue.relu;
-      break;
+      convolution_tensor_ = outputs()[0].tensor;
+      const int a = next->inputs()[0].tensor;
+      AddInput(convolution_tensor_ == a ? next->inputs()[1].tensor : a);
+      ReplaceOutput(next->outputs()[0].tensor);
+      AddName(*next);
+      add_ = std::move(next);
+      return true;
     }
     case Epilogue::kPackSigns:
-      AddOutput(next.outputs()[0].tensor);
-      break;
+      if (has_shortcut() && !add_->TakeOver(next)) return false;
+      AddOutput(next->outputs()[0].tensor);
+      AddName(*next);
+      return true;
   }
-  AddName(next);
-  return true;
+  return false;
 }
 
 void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
@@ -54,10 +55,10 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   const TfLiteTensor& output = Output(*context);
   RequireType(input, {kTfLiteInt32}, "input");
   RequireType(output, {kTfLiteFloat32, kTfLiteInt8, kTfLiteInt32}, "output");
-  RequireRank(input, 4, sizeof(uint32_t), "input");
+  RequireRank(input, 4, "input");
   const TfLiteTensor& filter = TensorAt(*context, filter_, "filter");
   RequireType(filter, {kTfLiteInt32}, "filter");
-  RequireRank(filter, 4, sizeof(uint32_t), "filter");
+  RequireRank(filter, 4, "filter");
   RequireConstant(filter, "filter");
 
   const int* in = input.dims->data;
@@ -107,22 +108,35 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
 
   const int channels = shape_.channels_out;
   const int last_dim = type_ == kTfLiteInt32 ? WordsFor(channels) : channels;
-  Resize(context, MakeShape({in[0], window.out_h, window.out_w, last_dim}));
-  if (has_shortcut()) {
-    const TfLiteTensor& shortcut = Input(*context, 1);
-    RequireType(shortcut, {kTfLiteFloat32}, "shortcut");
-    RequireShape(shortcut, sizeof(float), "shortcut");
-    if (!SameShape(shortcut, Output(*context))) {
-      Fail("shortcut: must have the shape of the convolution");
-    }
+  const std::vector<int> dims = {in[0], window.out_h, window.out_w, last_dim};
+  convolution_ = nullptr;
+  if (has_shortcut() && !HasShape(Input(*context, 1), dims)) {
+    ResizeTensor(context, convolution_tensor_, dims, "convolution");
+    convolution_ = MakeAligned<float>(
+        BytesOf(context->tensors[convolution_tensor_], "convolution") / sizeof(float));
+    return add_->Prepare(context, pool);
   }
+  Resize(context, dims);
   if (packs()) {
     RequireType(Output(*context, 1), {kTfLiteInt32}, "packed output");
-    Resize(context, MakeShape({in[0], window.out_h, window.out_w, WordsFor(channels)}), 1);
+    Resize(context, {in[0], window.out_h, window.out_w, WordsFor(channels)}, 1);
   }
 }
 
 void BconvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {
+  void* signs = packs() ? outputs[1] : nullptr;
+  if (convolution_ == nullptr) {
+    return Convolve(inputs[0], has_shortcut() ? inputs[1] : nullptr, outputs[0], signs, pool);
+  }
+  Convolve(inputs[0], nullptr, convolution_.get(), nullptr, pool);
+  const bool is_first = add_->inputs()[0].tensor == convolution_tensor_;
+  const void* const addends[] = {is_first ? convolution_.get() : inputs[1],
+                                 is_first ? inputs[1] : convolution_.get()};
+  add_->Run(addends, outputs, pool);
+}
+
+void BconvStep::Convolve(const void* input, const void* shortcut, void* values, void* signs,
+                         ThreadPool& pool) const {
   const Window& window = shape_.window;
   const int channels = shape_.channels_out;
   const size_t in_image =
@@ -130,7 +144,7 @@ void BconvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool&
   const size_t out_row = static_cast<size_t>(window.out_w) * channels;
   const size_t out_row_packed = static_cast<size_t>(window.out_w) * WordsFor(channels);
   const Affine affine = {scale_.data(), offset_.data(), clamp_min_, clamp_max_};
-  const auto* in = static_cast<const uint32_t*>(inputs[0]);
+  const auto* in = static_cast<const uint32_t*>(input);
 
   pool.ParallelFor(rows_, [&](int row, int thread) {
     int32_t* t = counts_.get() + thread * row_size_;
@@ -139,24 +153,23 @@ void BconvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool&
     switch (type_) {
       case kTfLiteFloat32: {
         Residual residual = {};
-        if (has_shortcut()) {
-          residual.shortcut = static_cast<const float*>(inputs[1]) + row * out_row;
-          residual.relu = relu_after_shortcut_;
+        if (shortcut != nullptr) {
+          residual.shortcut = static_cast<const float*>(shortcut) + row * out_row;
+          residual.relu = add_->epilogue()->relu;
         }
-        float* values = outputs[0] != nullptr ? static_cast<float*>(outputs[0]) + row * out_row
+        float* row_values = values != nullptr ? static_cast<float*>(values) + row * out_row
                                               : values_.get() + thread * row_size_;
-        // An output that nobody reads is null.
-        uint32_t* signs = packs() && outputs[1] != nullptr
-                              ? static_cast<uint32_t*>(outputs[1]) + row * out_row_packed
-                              : nullptr;
-        return kernel_.store_float(t, window.out_w, channels, affine, residual, values, signs);
+        uint32_t* row_signs =
+            signs != nullptr ? static_cast<uint32_t*>(signs) + row * out_row_packed : nullptr;
+        return kernel_.store_float(t, window.out_w, channels, affine, residual, row_values,
+                                   row_signs);
       }
       case kTfLiteInt8:
         return StoreInt8(t, window.out_w, channels, affine,
-                         static_cast<int8_t*>(outputs[0]) + row * out_row);
+                         static_cast<int8_t*>(values) + row * out_row);
       default:
         return StorePacked(t, window.out_w, channels, count_thresholds_.data(),
-                           static_cast<uint32_t*>(outputs[0]) + row * out_row_packed);
+                           static_cast<uint32_t*>(values) + row * out_row_packed);
     }
   });
 }
@@ -193,7 +206,7 @@ std::vector<T> BconvStep::PerChannel(const TfLiteContext& context, int index, Tf
   }
   const TfLiteTensor& tensor = TensorAt(context, index, what);
   RequireType(tensor, {type}, what);
-  RequireRank(tensor, 1, sizeof(T), what);
+  RequireRank(tensor, 1, what);
   RequireConstant(tensor, what);
   if (tensor.dims->data[0] != shape_.channels_out) {
     Fail("%s: has %d elements, must have one for each of the %d output channels", what,

@@ -1,6 +1,7 @@
 #ifndef BIREAL_DELEGATE_STEPS_BCONV_H_
 #define BIREAL_DELEGATE_STEPS_BCONV_H_
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -21,10 +22,10 @@ class BconvStep : public Step {
             const Kernels& kernels);
 
   // The ADD of the convolution and a shortcut, and then the LceQuantize of the output.
-  bool TakeOver(const Step& next) override;
+  bool TakeOver(std::unique_ptr<Step>& next) override;
 
-  bool skips_unread_output() const override { return packs(); }
-  int in_place_input() const override { return has_shortcut() ? 1 : -1; }
+  bool skips_unread_output() const override { return packs() && convolution_ == nullptr; }
+  int in_place_input() const override { return has_shortcut() && convolution_ == nullptr ? 1 : -1; }
 
   void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
 
@@ -32,9 +33,13 @@ class BconvStep : public Step {
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
 
  private:
-  bool has_shortcut() const { return inputs().size() > 1; }
+  bool has_shortcut() const { return add_ != nullptr; }
   bool packs() const { return outputs().size() > 1; }
 
+  // All rows of the convolution. Null are a shortcut that is not to be added, values that nobody
+  // wants, and signs that nobody wants.
+  void Convolve(const void* input, const void* shortcut, void* values, void* signs,
+                ThreadPool& pool) const;
   void ResolveGroups(int words_in);
   void ResolveThresholds(const TfLiteContext& context);
   void ResolveAffine(const TfLiteContext& context, int depth);
@@ -43,6 +48,10 @@ class BconvStep : public Step {
                             const char* what) const;
 
   const BconvKernel& kernel_;
+  // The ADD that was taken over, and the tensor between the two. It does the addition by itself
+  // where an input of the graph was resized so that one of the two is broadcast.
+  std::unique_ptr<Step> add_;
+  int convolution_tensor_ = -1;
   // Tensors with constants.
   int filter_;
   int multiplier_;
@@ -52,7 +61,6 @@ class BconvStep : public Step {
   int channels_in_;
   int activation_;
   Padding::Kind padding_;
-  bool relu_after_shortcut_ = false;
   // What Resolve made of them.
   BconvShape shape_ = {};
   TfLiteType type_ = kTfLiteNoType;
@@ -69,6 +77,7 @@ class BconvStep : public Step {
   AlignedArray<int32_t> counts_;
   AlignedArray<float> values_;
   AlignedArray<uint8_t> scratch_;
+  AlignedArray<float> convolution_;  // All of it, for an ADD that broadcasts; else null.
   size_t row_size_ = 0;  // Of counts_ and of values_, with what keeps the next row aligned.
   size_t scratch_bytes_ = 0;
 };

@@ -20,14 +20,14 @@ void MaxPoolStep::Resolve(TfLiteContext* context, const ThreadPool&) {
   const TfLiteTensor& input = Input(*context);
   RequireType(input, {kTfLiteInt32}, "input");
   RequireType(Output(*context), {kTfLiteInt32}, "output");
-  RequireRank(input, 4, sizeof(uint32_t), "input");
+  RequireRank(input, 4, "input");
   const int* dims = input.dims->data;
   window_.in_h = dims[1];
   window_.in_w = dims[2];
   words_ = dims[3];
   ResolveWindow(padding_, &window_);
   rows_ = Product(dims[0], window_.out_h, "output rows");
-  Resize(context, MakeShape({dims[0], window_.out_h, window_.out_w, words_}));
+  Resize(context, {dims[0], window_.out_h, window_.out_w, words_});
 }
 
 void MaxPoolStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {

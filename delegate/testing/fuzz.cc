@@ -55,8 +55,11 @@ class Input {
   int Number() {
     static constexpr int kNumbers[] = {0,  1,  2,  3,     4,       5,       7,       31,      32,
                                        33, 64, 96, 65536, 1 << 29, 1 << 30, INT_MAX, INT_MIN, -1};
-    const int kind = Below(static_cast<int>(std::size(kNumbers)) + 1);
-    return kind < static_cast<int>(std::size(kNumbers)) ? kNumbers[kind] : Value<int>();
+    const int kind = Below(static_cast<int>(std::size(kNumbers)) + 2);
+    if (kind < static_cast<int>(std::size(kNumbers))) return kNumbers[kind];
+    const int any = Value<int>();
+    // Half of them are from 2^30 to 2^31, where a sum of two no longer fits an int.
+    return kind % 2 == 0 ? any : (any & INT_MAX) | 1 << 30;
   }
 
  private:

@@ -83,7 +83,7 @@ TfLiteStatus InvokeAdd(TfLiteContext* context, TfLiteNode* node) {
   auto* out = static_cast<float*>(output.data);
   for (size_t i = 0; i < output.bytes / sizeof(float); ++i) {
     out[i] = a[i] + b[i];
-    if (activation == kTfLiteActRelu) out[i] = out[i] > 0.0f ? out[i] : 0.0f;
+    if (activation == kTfLiteActRelu) out[i] = out[i] < 0.0f ? 0.0f : out[i];
   }
   return kTfLiteOk;
 }
@@ -276,8 +276,10 @@ int Interpreter::AddPartition(const std::vector<int>& nodes, const TfLiteRegistr
   const IntArray replaced = MakeIntArray(nodes);
   const TfLiteDelegateParams params = {delegate, replaced.get(), owned->inputs.get(),
                                        owned->outputs.get()};
-  owned->node.user_data = registration.init(&context_, reinterpret_cast<const char*>(&params), 0);
+  // The interpreter frees whatever init returns: nothing may come between the two.
   nodes_.push_back(std::move(owned));
+  TfLiteNode& node = nodes_.back()->node;
+  node.user_data = registration.init(&context_, reinterpret_cast<const char*>(&params), 0);
   return static_cast<int>(nodes_.size()) - 1;
 }
 

@@ -126,11 +126,27 @@ def test_int8_saturates():
     case = Bconv2d(1, 1, 2, 1, 1, filter_size=(1, 1), output="int8", scale=1.0, zero_point=0)
     case.kernel[:] = 1
     case.inputs[:] = np.array([1, -1]).reshape(1, 1, 2, 1)
-    for multiplier in (128.0, 1e30, np.inf):
+    for multiplier in (128.0, 1e30):
         case.multiplier[:], case.bias[:] = multiplier, 0
-        output = run(litert, case.model(), pack(case.inputs)).ravel().tolist()
-        # At infinity, infinity - infinity is no number; it must only not crash.
-        assert output == [127, -128] or multiplier == np.inf
+        assert run(litert, case.model(), pack(case.inputs)).ravel().tolist() == [127, -128]
+    for bias, expected in ((np.inf, 127), (-np.inf, -128)):
+        case.multiplier[:], case.bias[:] = 1, bias
+        assert run(litert, case.model(), pack(case.inputs)).ravel().tolist() == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "bias"),
+    [(np.inf, 0), (-np.inf, 0), (np.nan, 0), (1, np.nan), (np.inf, -np.inf), (np.nan, np.inf)],
+)
+def test_int8_of_nan_is_zero(multiplier, bias):
+    """Infinity less infinity, too: both are in what a count is multiplied by and what is added."""
+    case = Bconv2d(1, 1, 2, 1, 40, filter_size=(1, 1), output="int8", pad_values=1, zero_point=0)
+    case.multiplier[:], case.bias[:] = multiplier, bias
+    model, inputs = case.model(), pack(case.inputs)
+    for kernel in ({}, {"kernel": "portable"}):
+        output = run(litert, model, inputs, **kernel)
+        assert output.tobytes() == bytes(output.size)
+    assert output.tobytes() == run_lce(model, inputs).tobytes()
 
 
 def test_odd_channels_with_zero_padding_count_a_border_tap_as_zero():
