@@ -72,13 +72,13 @@ class Step {
   virtual void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const = 0;
 
  protected:
-  // Of a node that has an input and an output: the step starts with the first ones.
+  // The node has an input and an output: the step starts with the first ones.
   Step(std::string name, const TfLiteNode& node)
       : name_(std::move(name)),
         inputs_{{node.inputs->data[0], 0}},
         outputs_{{node.outputs->data[0], 0}} {}
 
-  // For a step that takes over the work of `next`.
+  // Call this when the step takes over the work of `next`.
   void AddName(const Step& next) { name_ += " + " + next.name_; }
 
   void AddInput(int tensor) { inputs_.push_back({tensor, 0}); }

@@ -49,7 +49,7 @@ class ThreadPool {
   // it would wait for them for ever.
   struct Crew {
     std::vector<std::thread> workers;
-    // Only for threads that fall asleep, and those that wake them.
+    // Threads that fall asleep, and those that wake them, need the rest.
     std::atomic<int> sleepers{0};
     std::mutex mutex;
     std::condition_variable woken;
@@ -81,7 +81,7 @@ class ThreadPool {
   std::atomic<bool> busy_{false};  // The workers are at some call.
   std::atomic<bool> stop_{false};
   std::atomic<int> done_{0};  // Of the job's indices.
-  // Of the job, constant while it has indices that are not done:
+  // These are the job's, and constant while it has indices that are not done:
   uint32_t job_ = 0;
   Task task_ = nullptr;
   const void* context_ = nullptr;
@@ -89,7 +89,7 @@ class ThreadPool {
 };
 
 // Calls body(first row, number of rows) for pieces that together are all `rows`, at least one.
-// For rows that are cheap.
+// It is meant for rows that are cheap.
 template <typename Body>
 void ForRows(ThreadPool& pool, size_t rows, const Body& body) {
   constexpr size_t kRowsPerPiece = 64;

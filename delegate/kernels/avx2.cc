@@ -136,7 +136,7 @@ BIREAL_AVX2 inline __m256 Values(const int32_t* t, const Affine& affine, const R
   __m256 y = _mm256_add_ps(scaled, _mm256_loadu_ps(affine.bias + c));
   if (kResidual) {
     y = _mm256_add_ps(y, _mm256_loadu_ps(shortcut + c));
-    // Of a NaN and a number the second operand is taken.
+    // Where one of the two is a NaN, the result is the second operand.
     if (residual.relu) y = _mm256_max_ps(_mm256_setzero_ps(), y);
   }
   return y;

@@ -203,7 +203,7 @@ BIREAL_AVX512 inline __m512 Values(const int32_t* t, const Affine& affine, const
   __m512 y = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(count), multiplier), bias);
   if (kResidual) {
     y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(lanes, shortcut + c));
-    // Of a NaN and a number the second operand is taken.
+    // Where one of the two is a NaN, the result is the second operand.
     if (residual.relu) y = _mm512_max_ps(_mm512_setzero_ps(), y);
   }
   return y;

@@ -4,8 +4,8 @@
 
 #include "delegate/kernels/kernels.h"
 
-// For inner loops that fill the registers: GCC would first spread their loads far ahead, and then
-// find no registers for them.
+// Inner loops that fill the registers need this: GCC would first spread their loads far ahead, and
+// then find no registers for them.
 #if defined(__GNUC__) && !defined(__clang__)
 #define BIREAL_IN_SOURCE_ORDER __attribute__((optimize("no-schedule-insns")))
 #else

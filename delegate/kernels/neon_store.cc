@@ -43,7 +43,7 @@ inline float32x4_t Values(const int32_t* t, const Affine& affine, const Residual
   float32x4_t y = vaddq_f32(scaled, vld1q_f32(affine.bias + c));
   if (kResidual) {
     y = vaddq_f32(y, vld1q_f32(shortcut + c));
-    // Not vmaxq, which would make a -0.0 a 0.0.
+    // vmaxq would make a -0.0 a 0.0.
     if (residual.relu) {
       y = vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(y), vcltzq_f32(y)));
     }

@@ -35,7 +35,7 @@ class AddStep : public Step {
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
 
  private:
-  // Where the values of one of the two are that are added to each row of the sum.
+  // One of the two tensors: where its values are that each row of the sum needs.
   struct Operand {
     std::vector<size_t> rows;  // By row of the sum: an index of the operand.
     size_t step = 1;           // From a channel to the next; 0 if there is but one.

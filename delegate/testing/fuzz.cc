@@ -157,7 +157,7 @@ void ChangeNode(const Change& change, int tensors, Node& node) {
       }
       break;
     case 5:
-      // From the end, where a FlexBuffer has its root and the types of its values.
+      // This starts at the end, where a FlexBuffer has its root and the types of its values.
       for (size_t i = 0; i < change.bytes.size() && !node.options.empty(); ++i) {
         const size_t size = node.options.size();
         node.options[size - 1 - (part + i) % size] ^= change.bytes[i];

@@ -17,7 +17,7 @@
 
 namespace {
 
-// Of this thread: how many allocations succeed before the one that fails. Negative: all do.
+// How many allocations of this thread succeed before the one that fails; all do if it is negative.
 thread_local int64_t allocations_left = -1;
 
 void* Allocate(size_t size, size_t alignment) {
@@ -60,7 +60,7 @@ bool Run(const Graph& graph, int64_t succeeding) {
     runs = delegate != nullptr && interpreter.ModifyGraphWithDelegate(delegate.get()) &&
            interpreter.AllocateTensors() && interpreter.Invoke();
   } catch (const std::bad_alloc&) {
-    // Of the interpreter.
+    // The interpreter itself ran out of memory.
   }
   const bool failed = allocations_left < 0;
   allocations_left = -1;
