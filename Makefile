@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help demo check test test-zoo lint format lock clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z0-9-]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z0-9-]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
 
 demo: $(VENV)/built ## train on real digits, export, run bit-packed, compare
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python benchmarks/demo.py

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -66,6 +67,19 @@ def delegate_files(pattern: str) -> list[str]:
     return sorted(str(path) for path in paths if path.parts[1] != "testing")
 
 
+# The delegate reads files from anywhere: what compiler and linker offer against a bug in it that
+# somebody makes use of. `-U`, because distributions define it as well.
+HARDENING = ["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
+# Of ELF: addresses are resolved and made read-only when the library is loaded, and only the
+# plugin's two functions are to be seen.
+LINKING = [
+    "-Wl,-z,relro",
+    "-Wl,-z,now",
+    "-Wl,-z,noexecstack",
+    "-Wl,--version-script=delegate/exports.map",
+]
+
+
 class BuildDelegate(build_ext):
     """Builds the delegate: a shared library that an interpreter loads, no Python module."""
 
@@ -113,7 +127,7 @@ setup(
         Extension(
             "bireal_keras.runtime.libbireal_delegate",
             sources=delegate_files("*.cc"),
-            depends=delegate_files("*.h"),
+            depends=[*delegate_files("*.h"), *delegate_files("*.map")],
             include_dirs=["."],
             language="c++",
             extra_compile_args=[
@@ -127,8 +141,9 @@ setup(
                 "-ffp-contract=off",
                 "-fvisibility=hidden",
                 "-pthread",
+                *HARDENING,
             ],
-            extra_link_args=["-pthread"],
+            extra_link_args=["-pthread", *(LINKING if sys.platform == "linux" else [])],
         )
     ],
     cmdclass={"build_ext": BuildDelegate, "bdist_wheel": PlatformWheel},

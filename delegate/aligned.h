@@ -14,11 +14,11 @@ struct DeleteAligned {
   void operator()(void* array) const { ::operator delete(array, std::align_val_t{kCacheLine}); }
 };
 
-// Of a type that needs neither constructor nor destructor.
+// T is a type that needs neither constructor nor destructor.
 template <typename T>
 using AlignedArray = std::unique_ptr<T[], DeleteAligned>;
 
-// Uninitialized.
+// The elements are not initialized.
 template <typename T>
 AlignedArray<T> MakeAligned(size_t count) {
   void* array = ::operator new(count * sizeof(T), std::align_val_t{kCacheLine});

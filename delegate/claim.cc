@@ -5,8 +5,8 @@
 #include <unordered_map>
 #include <utility>
 
-#include "delegate/lce_ops.h"
 #include "delegate/model.h"
+#include "delegate/ops.h"
 
 namespace bireal {
 namespace {
@@ -14,6 +14,25 @@ namespace {
 std::vector<int> Elements(const TfLiteIntArray* array) {
   if (array == nullptr) return {};
   return std::vector<int>(array->data, array->data + array->size);
+}
+
+// Throws when a node reads what only it or a later node writes. A stock interpreter that is asked
+// to partition such a graph may write where it must not.
+void RequireOrder(const std::vector<PlannedNode>& plan) {
+  std::unordered_map<int, size_t> first_writer;  // By tensor.
+  for (size_t i = 0; i < plan.size(); ++i) {
+    for (int output : Elements(plan[i].node->outputs)) first_writer.emplace(output, i);
+  }
+  for (size_t i = 0; i < plan.size(); ++i) {
+    for (int input : Elements(plan[i].node->inputs)) {
+      const auto writer = first_writer.find(input);
+      if (input == kTfLiteOptionalTensor || writer == first_writer.end() || writer->second < i) {
+        continue;
+      }
+      Fail("node %d reads tensor %d before node %d writes it", plan[i].index, input,
+           plan[writer->second].index);
+    }
+  }
 }
 
 }  // namespace
@@ -37,8 +56,9 @@ std::vector<PlannedNode> ExecutionPlan(TfLiteContext* context) {
 
 std::vector<std::vector<int>> ClaimedStages(const TfLiteContext& context,
                                             const std::vector<PlannedNode>& plan) {
+  RequireOrder(plan);
   struct Node {
-    bool claimed = false;
+    const Op* op = nullptr;  // Null where the interpreter runs the node.
     int stage = 0;  // How often the interpreter hands over to the delegate on the way to it.
     std::vector<size_t> producers;
     int readers = 0;
@@ -47,34 +67,36 @@ std::vector<std::vector<int>> ClaimedStages(const TfLiteContext& context,
   std::unordered_map<int, size_t> producer_of;  // By tensor.
   for (size_t i = 0; i < plan.size(); ++i) {
     Node& node = nodes[i];
-    bool behind_ours = false;
+    bool follows_ours = false;
     for (int input : Elements(plan[i].node->inputs)) {
       const auto producer = producer_of.find(input);
       if (producer == producer_of.end()) continue;
       node.producers.push_back(producer->second);
       ++nodes[producer->second].readers;
-      behind_ours = behind_ours || nodes[producer->second].claimed;
+      follows_ours = follows_ours || nodes[producer->second].op != nullptr;
     }
-    node.claimed = IsLceOp(*plan[i].registration) ||
-                   (behind_ours && IsSimpleAdd(context, *plan[i].node, *plan[i].registration));
+    const Op* op = FindOp(*plan[i].registration);
+    if (op != nullptr && (follows_ours || !op->follows) && op->claims(context, *plan[i].node)) {
+      node.op = op;
+    }
     for (size_t producer : node.producers) {
-      const bool handed_over = node.claimed && !nodes[producer].claimed;
+      const bool handed_over = node.op != nullptr && nodes[producer].op == nullptr;
       node.stage = std::max(node.stage, nodes[producer].stage + handed_over);
     }
     for (int output : Elements(plan[i].node->outputs)) producer_of[output] = i;
   }
 
   for (size_t i = 0; i < plan.size(); ++i) {
-    if (!nodes[i].claimed || IsLceOp(*plan[i].registration)) continue;
+    if (nodes[i].op == nullptr || !nodes[i].op->follows) continue;
     for (size_t producer : nodes[i].producers) {
       Node& node = nodes[producer];
-      if (node.claimed && node.readers == 1) node.stage = nodes[i].stage;
+      if (node.op != nullptr && node.readers == 1) node.stage = nodes[i].stage;
     }
   }
 
   std::map<int, std::vector<int>> stages;
   for (size_t i = 0; i < plan.size(); ++i) {
-    if (nodes[i].claimed) stages[nodes[i].stage].push_back(plan[i].index);
+    if (nodes[i].op != nullptr) stages[nodes[i].stage].push_back(plan[i].index);
   }
   std::vector<std::vector<int>> in_order;
   for (auto& stage : stages) in_order.push_back(std::move(stage.second));

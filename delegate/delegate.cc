@@ -4,7 +4,8 @@
 // convention of TensorFlow Lite, understood by load_delegate() in Python, by
 // TfLiteExternalDelegateCreate in C and by benchmark_model --external_delegate_path.
 //
-// The environment variable BIREAL_KERNEL stands for the option `kernel`, which overrides it.
+// The environment variable BIREAL_KERNEL says which kernels to take where the option `kernel` does
+// not.
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -29,7 +30,7 @@ constexpr int kMaxThreads = 64;
 
 struct Options {
   int num_threads = 1;
-  const Kernels* kernels = FindKernels(nullptr);
+  const Kernels* kernels = nullptr;
   bool verbose = false;
   std::string profile;
 };
@@ -43,6 +44,21 @@ bool ParseInt(const char* text, int min, int max, int* value) {
   return true;
 }
 
+std::string MustBeAKernel() {
+  return std::string("must be one of: ") + KernelNames() + ", and one that this CPU can run.";
+}
+
+// Chooses the kernels where no option has. Returns what is wrong, or an empty string.
+std::string SetDefaultKernels(Options* options) {
+  if (options->kernels != nullptr) return "";
+  const char* name = std::getenv("BIREAL_KERNEL");
+  if (name != nullptr && *name == '\0') name = nullptr;
+  options->kernels = FindKernels(name);
+  if (options->kernels != nullptr) return "";
+  return "the environment variable BIREAL_KERNEL " + MustBeAKernel() +
+         " Received: BIREAL_KERNEL=" + name + ".";
+}
+
 // Returns what is wrong with the option, or an empty string.
 std::string SetOption(const char* key, const char* value, Options* options) {
   const std::string received = std::string(" Received: ") + key + "=" + value + ".";
@@ -54,8 +70,7 @@ std::string SetOption(const char* key, const char* value, Options* options) {
   if (std::strcmp(key, "kernel") == 0) {
     options->kernels = FindKernels(value);
     if (options->kernels != nullptr) return "";
-    return std::string("`kernel` must be one of: ") + KernelNames() +
-           ", and one that this CPU can run." + received;
+    return "`kernel` " + MustBeAKernel() + received;
   }
   if (std::strcmp(key, "verbose") == 0) {
     int verbose = 0;
@@ -191,30 +206,32 @@ Delegate::Delegate(const Options& chosen) : options(chosen), pool(chosen.num_thr
 BIREAL_EXPORT TfLiteDelegate* tflite_plugin_create_delegate(char** keys, char** values,
                                                             size_t num_options,
                                                             void (*report_error)(const char*)) {
-  std::string error;
+  const auto report = [&](const char* error) -> TfLiteDelegate* {
+    char message[512];
+    std::snprintf(message, sizeof(message), "bireal delegate: %s", error);
+    if (report_error != nullptr) {
+      report_error(message);
+    } else {
+      // TensorFlow Lite's own loader, benchmark_model's, passes none and says nothing itself.
+      std::fprintf(stderr, "%s\n", message);
+    }
+    return nullptr;
+  };
   try {
     bireal::Options options;
-    if (const char* kernel = std::getenv("BIREAL_KERNEL")) {
-      error = bireal::SetOption("kernel", kernel, &options);
-    }
+    std::string error;
     // Python passes the number as a C int, which leaves the upper half of the register
     // undefined.
     const int count = static_cast<int>(num_options);
     for (int i = 0; i < count && error.empty(); ++i) {
       error = bireal::SetOption(keys[i], values[i], &options);
     }
-    if (error.empty()) return &(new bireal::Delegate(options))->c_struct;
+    if (error.empty()) error = bireal::SetDefaultKernels(&options);
+    if (!error.empty()) return report(error.c_str());
+    return &(new bireal::Delegate(options))->c_struct;
   } catch (const std::exception& exception) {
-    error = exception.what();
+    return report(exception.what());
   }
-  error = "bireal delegate: " + error;
-  if (report_error != nullptr) {
-    report_error(error.c_str());
-  } else {
-    // TensorFlow Lite's own loader, benchmark_model's, passes none and says nothing itself.
-    std::fprintf(stderr, "%s\n", error.c_str());
-  }
-  return nullptr;
 }
 
 BIREAL_EXPORT void tflite_plugin_destroy_delegate(TfLiteDelegate* delegate) {

@@ -68,7 +68,7 @@ bool FlexMap::Parse(const void* data, size_t size) {
       !ReadUnsigned(values_ - value_width_, value_width_, &length)) {
     return false;
   }
-  // Behind the values: one packed type each.
+  // After the values there is one packed type for each.
   if (!IsWidth(key_width) || length > (size - values_) / (value_width_ + 1) ||
       length > (size - keys_) / key_width) {
     return false;

@@ -53,9 +53,10 @@ void RequireType(const TfLiteTensor& tensor, std::initializer_list<TfLiteType> t
        static_cast<int>(tensor.type), accepted);
 }
 
-void RequireShape(const TfLiteTensor& tensor, size_t element_size, const char* what) {
+size_t BytesOf(const TfLiteTensor& tensor, const char* what) {
   if (tensor.dims == nullptr || tensor.dims->size < 1) Fail("%s: has no dimensions", what);
-  size_t bytes = element_size;
+  const bool has_words = tensor.type == kTfLiteFloat32 || tensor.type == kTfLiteInt32;
+  size_t bytes = has_words ? sizeof(uint32_t) : sizeof(uint8_t);
   for (int i = 0; i < tensor.dims->size; ++i) {
     const int dim = tensor.dims->data[i];
     if (dim < 1) Fail("%s: dimension %d is %d, must be positive", what, i, dim);
@@ -63,22 +64,28 @@ void RequireShape(const TfLiteTensor& tensor, size_t element_size, const char* w
       Fail("%s: has more elements than memory can hold", what);
     }
   }
-  if (tensor.bytes != bytes) {
-    Fail("%s: has %zu bytes, its shape needs %zu", what, tensor.bytes, bytes);
-  }
+  return bytes;
 }
 
-void RequireRank(const TfLiteTensor& tensor, int rank, size_t element_size, const char* what) {
+void RequireRank(const TfLiteTensor& tensor, int rank, const char* what) {
   if (tensor.dims == nullptr || tensor.dims->size != rank) {
     Fail("%s: has %d dimensions, must have %d", what, tensor.dims ? tensor.dims->size : 0, rank);
   }
-  RequireShape(tensor, element_size, what);
 }
 
 void RequireConstant(const TfLiteTensor& tensor, const char* what) {
   if (tensor.allocation_type != kTfLiteMmapRo || tensor.data == nullptr) {
     Fail("%s: must be a constant stored in the model", what);
   }
+  const size_t bytes = BytesOf(tensor, what);
+  if (tensor.bytes != bytes) {
+    Fail("%s: has %zu bytes, its shape needs %zu", what, tensor.bytes, bytes);
+  }
+}
+
+bool HasShape(const TfLiteTensor& tensor, const std::vector<int>& dims) {
+  return std::equal(dims.begin(), dims.end(), tensor.dims->data,
+                    tensor.dims->data + tensor.dims->size);
 }
 
 bool SameShape(const TfLiteTensor& a, const TfLiteTensor& b) {
@@ -100,24 +107,22 @@ int Product(int a, int b, const char* what) {
   return product;
 }
 
-TfLiteIntArray* MakeShape(std::initializer_list<int> dims) {
-  void* memory = std::malloc(sizeof(TfLiteIntArray) + dims.size() * sizeof(int));
-  if (memory == nullptr) throw std::bad_alloc();
-  auto* shape = static_cast<TfLiteIntArray*>(memory);
-  shape->size = static_cast<int>(dims.size());
-  std::copy(dims.begin(), dims.end(), shape->data);
-  return shape;
+std::vector<int> ShapeWith(const TfLiteTensor& tensor, int last_dim) {
+  std::vector<int> dims(tensor.dims->data, tensor.dims->data + tensor.dims->size);
+  dims.back() = last_dim;
+  return dims;
 }
 
-TfLiteIntArray* MakeShapeLike(const TfLiteTensor& tensor, int last_dim) {
-  const int rank = tensor.dims->size;
-  void* memory = std::malloc(sizeof(TfLiteIntArray) + rank * sizeof(int));
+void ResizeTensor(TfLiteContext* context, int index, const std::vector<int>& dims,
+                  const char* what) {
+  void* memory = std::malloc(sizeof(TfLiteIntArray) + dims.size() * sizeof(int));
   if (memory == nullptr) throw std::bad_alloc();
-  auto* shape = static_cast<TfLiteIntArray*>(memory);
-  shape->size = rank;
-  std::copy(tensor.dims->data, tensor.dims->data + rank, shape->data);
-  shape->data[rank - 1] = last_dim;
-  return shape;
+  auto* shape = static_cast<TfLiteIntArray*>(memory);  // The interpreter takes ownership.
+  shape->size = static_cast<int>(dims.size());
+  std::copy(dims.begin(), dims.end(), shape->data);
+  if (context->ResizeTensor(context, &context->tensors[index], shape) != kTfLiteOk) {
+    Fail("%s: cannot be resized", what);
+  }
 }
 
 FlexMap ParseOptions(const TfLiteNode& node) {

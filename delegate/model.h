@@ -7,9 +7,10 @@
 #include <initializer_list>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "delegate/flexbuffer.h"
-#include "delegate/kernels/kernels.h"
+#include "delegate/kernels/window.h"
 #include "delegate/tflite_abi.h"
 
 namespace bireal {
@@ -44,16 +45,20 @@ const TfLiteTensor& TensorAt(const TfLiteContext& context, int index, const char
 void RequireType(const TfLiteTensor& tensor, std::initializer_list<TfLiteType> types,
                  const char* what);
 
-// Throws unless the tensor has at least one dimension, all positive, and as many bytes as they
-// need at `element_size` bytes each.
-void RequireShape(const TfLiteTensor& tensor, size_t element_size, const char* what);
+// The bytes that a tensor of one of our types and of this shape needs. Throws unless it has at
+// least one dimension, all positive.
+//
+// It may have others until the model is run: in the branch of an IF, for one, a tensor that the
+// branch is given has none before.
+size_t BytesOf(const TfLiteTensor& tensor, const char* what);
 
-// The same, and throws unless the tensor has `rank` dimensions.
-void RequireRank(const TfLiteTensor& tensor, int rank, size_t element_size, const char* what);
+// Throws unless the tensor has `rank` dimensions.
+void RequireRank(const TfLiteTensor& tensor, int rank, const char* what);
 
-// Throws unless the tensor's values are stored in the model.
+// Throws unless the tensor's values are stored in the model, and are as many as its shape says.
 void RequireConstant(const TfLiteTensor& tensor, const char* what);
 
+bool HasShape(const TfLiteTensor& tensor, const std::vector<int>& dims);
 bool SameShape(const TfLiteTensor& a, const TfLiteTensor& b);
 
 // The last dimension, and the product of all others, of a tensor that has its shape.
@@ -63,10 +68,12 @@ size_t RowCount(const TfLiteTensor& tensor);
 // a * b, throws where that exceeds 2^31 - 1.
 int Product(int a, int b, const char* what);
 
-// A shape for TfLiteContext::ResizeTensor, which takes ownership.
-TfLiteIntArray* MakeShape(std::initializer_list<int> dims);
 // The tensor's shape with another last dimension.
-TfLiteIntArray* MakeShapeLike(const TfLiteTensor& tensor, int last_dim);
+std::vector<int> ShapeWith(const TfLiteTensor& tensor, int last_dim);
+
+// Throws where the interpreter refuses.
+void ResizeTensor(TfLiteContext* context, int index, const std::vector<int>& dims,
+                  const char* what);
 
 // The options of a node. Throws when there are none or they are no FlexBuffer map.
 FlexMap ParseOptions(const TfLiteNode& node);

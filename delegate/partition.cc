@@ -1,13 +1,12 @@
 #include "delegate/partition.h"
 
+#include <algorithm>
 #include <unordered_map>
+#include <utility>
 
 #include "delegate/denormals.h"
-#include "delegate/lce_ops.h"
 #include "delegate/model.h"
-#include "delegate/steps/add.h"
-#include "delegate/steps/bconv.h"
-#include "delegate/steps/quantize.h"
+#include "delegate/ops.h"
 
 namespace bireal {
 namespace {
@@ -46,8 +45,7 @@ Partition::Partition(TfLiteContext* context, const TfLiteDelegateParams& params,
   for (int i = 0; i < params.output_tensors->size; ++i) {
     internal_[params.output_tensors->data[i]] = false;
   }
-  FuseShortcuts();
-  FuseQuantize(*context);
+  Fuse();
 }
 
 int Partition::Readers(int tensor) const {
@@ -58,48 +56,24 @@ int Partition::Readers(int tensor) const {
   return readers;
 }
 
-void Partition::FuseShortcuts() {
+void Partition::Fuse() {
   for (size_t i = 0; i < steps_.size(); ++i) {
-    const auto* add = dynamic_cast<const AddStep*>(steps_[i].step.get());
-    if (add == nullptr) continue;
-    // The later of two convolutions, so that the other sum is there before it.
+    std::unique_ptr<Step>& next = steps_[i].step;
+    const Epilogue* epilogue = next->epilogue();
+    if (epilogue == nullptr) continue;
+    const bool keeps_value = epilogue->kind == Epilogue::kPackSigns;
+    // The later of two convolutions that are added, so that the other sum is there before it.
     for (size_t j = i; j-- > 0;) {
-      auto* bconv = dynamic_cast<BconvStep*>(steps_[j].step.get());
-      if (bconv == nullptr || bconv->has_shortcut()) continue;
-      const int value = bconv->outputs()[0].tensor;
-      const int a = add->inputs()[0].tensor;
-      const int b = add->inputs()[1].tensor;
-      if ((value != a && value != b) || Readers(value) != 1) continue;
-      internal_[value] = false;  // It no longer exists.
-      bconv->TakeAdd(*add, value == a ? b : a);
-      // The convolution moves to where the shortcut is known to be ready.
-      steps_[i].step = std::move(steps_[j].step);
-      steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(j));
-      --i;
-      break;
-    }
-  }
-}
-
-void Partition::FuseQuantize(const TfLiteContext& context) {
-  for (size_t i = 0; i < steps_.size(); ++i) {
-    const auto* quantize = dynamic_cast<const QuantizeStep*>(steps_[i].step.get());
-    if (quantize == nullptr) continue;
-    const int value = quantize->inputs()[0].tensor;
-    if (context.tensors[value].type != kTfLiteFloat32) continue;
-    for (size_t j = 0; j < i; ++j) {
-      Step* step = steps_[j].step.get();
-      if (step->outputs()[0].tensor != value) continue;
-      auto* bconv = dynamic_cast<BconvStep*>(step);
-      auto* add = dynamic_cast<AddStep*>(step);
-      if (bconv != nullptr && !bconv->packs()) {
-        bconv->TakeQuantize(*quantize);
-      } else if (add != nullptr && !add->packs()) {
-        add->TakeQuantize(*quantize);
-      } else {
-        continue;
+      Step& step = *steps_[j].step;
+      const int value = step.outputs()[0].tensor;
+      if (!next->reads(value) || (!keeps_value && Readers(value) != 1)) continue;
+      if (!step.TakeOver(next)) continue;
+      if (!keeps_value) {
+        internal_[value] = false;  // It no longer exists.
+        // The step moves to where all that it reads now is known to be ready.
+        std::swap(steps_[i], steps_[j]);
       }
-      steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(i));
+      steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(keeps_value ? i : j));
       --i;
       break;
     }
@@ -176,7 +150,7 @@ void Partition::Prepare(TfLiteContext* context) {
     // A later step that resized a tensor of an earlier one would show here.
     for (const auto* ports : {&step.inputs(), &step.outputs()}) {
       for (const Step::Port& port : *ports) {
-        if (context->tensors[port.tensor].bytes != port.bytes) {
+        if (BytesOf(context->tensors[port.tensor], step.name().c_str()) != port.bytes) {
           Fail("%s: another op changes the shape of its tensors", step.name().c_str());
         }
       }

@@ -57,9 +57,8 @@ class Partition {
   Buffer* TakeBuffer(size_t size);
   // How many steps read the tensor; one more if it leaves the partition.
   int Readers(int tensor) const;
-  // Lets convolutions take over the ADD, and convolutions and ADDs the LceQuantize, behind them.
-  void FuseShortcuts();
-  void FuseQuantize(const TfLiteContext& context);
+  // Lets steps take over what other steps do with their outputs.
+  void Fuse();
 
   ThreadPool& pool_;
   std::vector<PlannedStep> steps_;

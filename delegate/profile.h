@@ -11,7 +11,7 @@ namespace bireal {
 
 class Profile {
  public:
-  // Throws std::runtime_error when the file cannot be written.
+  // Throws std::runtime_error when the file cannot be written, here and below.
   explicit Profile(const char* path);
 
   // Appends a line `done_ns,what`: the time now, on the clock of std::chrono::steady_clock, and
@@ -19,10 +19,13 @@ class Profile {
   void Done(const std::string& what);
 
  private:
+  [[noreturn]] void Fail() const;
+
   struct Close {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
 
+  const std::string path_;
   std::mutex mutex_;  // Interpreters in several threads may share a delegate.
   std::unique_ptr<std::FILE, Close> file_;
 };

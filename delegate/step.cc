@@ -12,11 +12,8 @@ const TfLiteTensor& Step::Output(const TfLiteContext& context, int port) const {
   return TensorAt(context, outputs_[port].tensor, "output");
 }
 
-void Step::Resize(TfLiteContext* context, TfLiteIntArray* shape, int port) const {
-  if (context->ResizeTensor(context, &context->tensors[outputs_[port].tensor], shape) !=
-      kTfLiteOk) {
-    Fail("output: cannot be resized");
-  }
+void Step::Resize(TfLiteContext* context, const std::vector<int>& dims, int port) const {
+  ResizeTensor(context, outputs_[port].tensor, dims, "output");
 }
 
 void Step::Prepare(TfLiteContext* context, const ThreadPool& pool) {
@@ -29,9 +26,11 @@ void Step::Prepare(TfLiteContext* context, const ThreadPool& pool) {
           Fail("output: is its own input, tensor %d", input.tensor);
       }
     }
+    for (Port& port : inputs_) {
+      port.bytes = BytesOf(TensorAt(*context, port.tensor, "input"), "input");
+    }
     Resolve(context, pool);
-    for (Port& port : inputs_) port.bytes = TensorAt(*context, port.tensor, "input").bytes;
-    for (Port& port : outputs_) port.bytes = TensorAt(*context, port.tensor, "output").bytes;
+    for (Port& port : outputs_) port.bytes = BytesOf(context->tensors[port.tensor], "output");
   });
 }
 

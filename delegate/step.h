@@ -3,7 +3,9 @@
 #ifndef BIREAL_DELEGATE_STEP_H_
 #define BIREAL_DELEGATE_STEP_H_
 
+#include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +14,16 @@
 #include "delegate/thread_pool.h"
 
 namespace bireal {
+
+// Work on the output of a step that the step can do by itself, while it has the values at hand.
+struct Epilogue {
+  enum Kind {
+    kAdd,        // Of the step's output and another tensor. Only the sum is kept.
+    kPackSigns,  // Of the step's output, which is kept as well.
+  };
+  Kind kind;
+  bool relu;  // Of the sum.
+};
 
 class Step {
  public:
@@ -31,9 +43,22 @@ class Step {
   const std::vector<Port>& inputs() const { return inputs_; }
   const std::vector<Port>& outputs() const { return outputs_; }
 
+  bool reads(int tensor) const {
+    return std::any_of(inputs_.begin(), inputs_.end(),
+                       [tensor](const Port& input) { return input.tensor == tensor; });
+  }
+
   // Checks the tensors as they are now and gives the outputs their shapes. Called again
   // whenever the interpreter allocates tensors. Throws ModelError.
   void Prepare(TfLiteContext* context, const ThreadPool& pool);
+
+  // What the step before this one, whose output it reads, could do instead; null if nothing.
+  virtual const Epilogue* epilogue() const { return nullptr; }
+
+  // Lets this step do the work of `next` as well, a step that reads its first output and has an
+  // epilogue. Returns whether it can, and may keep `next` then; where it cannot, nothing has
+  // changed.
+  virtual bool TakeOver(std::unique_ptr<Step>&) { return false; }
 
   // Whether Run does without a place for the first output where nobody reads it.
   virtual bool skips_unread_output() const { return false; }
@@ -47,11 +72,14 @@ class Step {
   virtual void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const = 0;
 
  protected:
-  Step(std::string name, int input, int output)
-      : name_(std::move(name)), inputs_{{input, 0}}, outputs_{{output, 0}} {}
+  // The node has an input and an output: the step starts with the first ones.
+  Step(std::string name, const TfLiteNode& node)
+      : name_(std::move(name)),
+        inputs_{{node.inputs->data[0], 0}},
+        outputs_{{node.outputs->data[0], 0}} {}
 
-  // For a step that takes over the work of `other`, which follows it.
-  void TakeOver(const Step& other) { name_ += " + " + other.name_; }
+  // Call this when the step takes over the work of `next`.
+  void AddName(const Step& next) { name_ += " + " + next.name_; }
 
   void AddInput(int tensor) { inputs_.push_back({tensor, 0}); }
   void AddOutput(int tensor) { outputs_.push_back({tensor, 0}); }
@@ -60,11 +88,11 @@ class Step {
   const TfLiteTensor& Input(const TfLiteContext& context, int port = 0) const;
   const TfLiteTensor& Output(const TfLiteContext& context, int port = 0) const;
 
-  // The shape-dependent part of Prepare; calls Resize for every output.
+  // The rest of Prepare, after the inputs are known to have a shape; calls Resize for every output.
   virtual void Resolve(TfLiteContext* context, const ThreadPool& pool) = 0;
 
-  // Takes ownership of `shape`.
-  void Resize(TfLiteContext* context, TfLiteIntArray* shape, int port = 0) const;
+  // Gives an output its shape.
+  void Resize(TfLiteContext* context, const std::vector<int>& dims, int port = 0) const;
 
  private:
   std::string name_;

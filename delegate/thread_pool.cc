@@ -1,7 +1,7 @@
 #include "delegate/thread_pool.h"
 
 #include <chrono>
-#include <system_error>
+#include <exception>
 
 #include "delegate/denormals.h"
 
@@ -35,20 +35,27 @@ void Pause() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int num_threads) : shares_(new Share[num_threads]) {
+ThreadPool::ThreadPool(int num_threads)
+    : process_(getpid()), shares_(new Share[num_threads]), crew_(new Crew) {
+  // Before there are threads: from then on nothing may throw.
+  crew_->workers.reserve(num_threads - 1);
   try {
     for (int thread = 1; thread < num_threads; ++thread) {
-      workers_.emplace_back([this, thread] { Work(thread); });
+      crew_->workers.emplace_back([this, thread] { Work(thread); });
     }
-  } catch (const std::system_error&) {
-    // The system grants no more threads: those we have do the work.
+  } catch (const std::exception&) {
+    // The system grants no more threads, or no memory for them: those we have do the work.
   }
 }
 
 ThreadPool::~ThreadPool() {
+  if (IsForked()) {
+    static_cast<void>(crew_.release());
+    return;
+  }
   stop_ = true;
   Wake();
-  for (std::thread& worker : workers_) worker.join();
+  for (std::thread& worker : crew_->workers) worker.join();
 }
 
 template <typename Ready>
@@ -60,20 +67,20 @@ void ThreadPool::WaitUntil(const Ready& ready) {
       Pause();
     }
   } while (std::chrono::steady_clock::now() < sleep_time);
-  std::unique_lock<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock(crew_->mutex);
   // Sleepers count themselves before they look again, and whoever makes `ready` true looks for
   // sleepers after: one of the two sees the other.
-  ++sleepers_;
-  woken_.wait(lock, ready);
-  --sleepers_;
+  ++crew_->sleepers;
+  crew_->woken.wait(lock, ready);
+  --crew_->sleepers;
 }
 
 void ThreadPool::Wake() {
-  if (sleepers_ == 0) return;
+  if (crew_->sleepers == 0) return;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<std::mutex> lock(crew_->mutex);
   }  // Whoever was about to sleep, sleeps now.
-  woken_.notify_all();
+  crew_->woken.notify_all();
 }
 
 void ThreadPool::DoShares(uint32_t job, int thread) {
@@ -107,7 +114,7 @@ void ThreadPool::Work(int thread) {
 
 void ThreadPool::Run(int count, Task task, const void* context) {
   // Interpreters that share a delegate may run at once.
-  if (workers_.empty() || count <= 1 || busy_.exchange(true)) {
+  if (crew_->workers.empty() || count <= 1 || IsForked() || busy_.exchange(true)) {
     for (int index = 0; index < count; ++index) task(context, index, 0);
     return;
   }

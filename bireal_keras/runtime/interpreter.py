@@ -20,6 +20,9 @@ _LIBRARY = Path(__file__).with_name("libbireal_delegate.so")
 # What the delegate's own messages start with.
 _REPORT_PREFIX = "bireal delegate: "
 
+# What LiteRT says of an operator that neither it nor a delegate has.
+_UNRESOLVED_PREFIX = "Encountered unresolved custom op: "
+
 # Machines by their number in the head of a program or library for Linux.
 _ELF_MACHINES = {3: "x86", 40: "32-bit Arm", 62: "x86_64", 183: "64-bit Arm", 243: "RISC-V"}
 
@@ -261,4 +264,6 @@ def _reason(error: Exception) -> str:
     for line in lines:
         if line.startswith(_REPORT_PREFIX):
             return line.removeprefix(_REPORT_PREFIX)
+        if line.startswith(_UNRESOLVED_PREFIX):  # The lines after it only say where.
+            return line
     return lines[-1] if lines else type(error).__name__

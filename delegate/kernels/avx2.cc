@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "delegate/kernels/kernels.h"
 #include "delegate/kernels/lookup.h"
 #include "delegate/kernels/x86.h"
 
@@ -135,7 +136,8 @@ BIREAL_AVX2 inline __m256 Values(const int32_t* t, const Affine& affine, const R
   __m256 y = _mm256_add_ps(scaled, _mm256_loadu_ps(affine.bias + c));
   if (kResidual) {
     y = _mm256_add_ps(y, _mm256_loadu_ps(shortcut + c));
-    if (residual.relu) y = _mm256_max_ps(y, _mm256_setzero_ps());
+    // Where one of the two is a NaN, the result is the second operand.
+    if (residual.relu) y = _mm256_max_ps(_mm256_setzero_ps(), y);
   }
   return y;
 }
@@ -160,7 +162,7 @@ BIREAL_AVX2 void StoreRows(const int32_t* t, int pixels, int channels, const Aff
       const Affine rest = {affine.multiplier + c, affine.bias + c, affine.clamp_min,
                            affine.clamp_max};
       const Residual rest_residual = {kResidual ? shortcut + c : nullptr, residual.relu};
-      kPortable.store_float(t + c, 1, channels - c, rest, rest_residual, values + c, signs);
+      kPortable.bconv.store_float(t + c, 1, channels - c, rest, rest_residual, values + c, signs);
       if (signs != nullptr) ++signs;
     }
     t += channels;
@@ -187,7 +189,7 @@ BIREAL_AVX2 void PackFloat(const float* in, size_t rows, int channels, uint32_t*
       }
       *out++ = word;
     }
-    if (c < channels) kPortable.pack_float(in + c, 1, channels - c, out++);
+    if (c < channels) kPortable.quantize.pack_float(in + c, 1, channels - c, out++);
   }
 }
 
@@ -195,8 +197,10 @@ BIREAL_AVX2 void PackFloat(const float* in, size_t rows, int channels, uint32_t*
 
 extern const Kernels kAvx2;
 const Kernels kAvx2 = {
-    "avx2", HasAvx2,    LookupHandles, LookupWeightBytes, LookupScratchBytes,
-    Pack,   Accumulate, StoreFloat,    PackFloat,
+    "avx2",
+    HasAvx2,
+    {LookupHandles, LookupWeightBytes, LookupScratchBytes, Pack, Accumulate, StoreFloat},
+    {PackFloat},
 };
 
 }  // namespace bireal

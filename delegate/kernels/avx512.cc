@@ -31,8 +31,9 @@ constexpr int kTilePixels = 4;
 constexpr int kTileVectors = 4;
 constexpr int kBlockChannels = kTileVectors * kLanes;
 
-// Words of the input that lie one behind the other, and the weights that they meet.
-struct Run {
+// Words of the input that lie one after the other, and the weights that they meet. The packed
+// input is read where it lies.
+struct PackedRun {
   const uint32_t* input;   // For the tile's first pixel.
   ptrdiff_t pixel_stride;  // In words, to where the next pixel's run begins.
   size_t weights;          // Where in a block, in uint32_t.
@@ -40,7 +41,7 @@ struct Run {
 };
 
 struct TileRow {
-  const Run* runs;
+  const PackedRun* runs;
   int run_count;
   const uint32_t* weights;  // Of the block: kBlockChannels for each word.
   int32_t zeros;            // Channels that a zero of the border multiplies.
@@ -55,7 +56,7 @@ BIREAL_AVX512 void CountTile(const TileRow& tile, int32_t* t) {
     for (__m512i& vector : pixel) vector = _mm512_setzero_si512();
   }
   for (int i = 0; i < tile.run_count; ++i) {
-    const Run& run = tile.runs[i];
+    const PackedRun& run = tile.runs[i];
     const uint32_t* weights = tile.weights + run.weights;
     for (int word = 0; word < run.words; ++word, weights += kBlockChannels) {
       __m512i w[kVectors];
@@ -90,11 +91,8 @@ constexpr TileFunction kTiles[kTilePixels][kTileVectors] = {
 
 bool Handles(const BconvShape&) { return true; }
 
-int DivideUp(int a, int b) { return (a + b - 1) / b; }
-
 size_t BlockWords(const BconvShape& shape) {
-  return static_cast<size_t>(shape.window.filter_h) * shape.window.filter_w *
-         shape.words_per_group * kBlockChannels;
+  return static_cast<size_t>(TapCount(shape)) * shape.words_per_group * kBlockChannels;
 }
 
 size_t WeightBytes(const BconvShape& shape) {
@@ -104,8 +102,7 @@ size_t WeightBytes(const BconvShape& shape) {
 
 // One run for each tap, and a tap's words of +1.
 size_t ScratchBytes(const BconvShape& shape) {
-  return static_cast<size_t>(shape.window.filter_h) * shape.window.filter_w * sizeof(Run) +
-         shape.words_per_group * sizeof(uint32_t);
+  return TapCount(shape) * sizeof(PackedRun) + shape.words_per_group * sizeof(uint32_t);
 }
 
 void Pack(const BconvShape& shape, const uint32_t* filter, uint8_t* weights) {
@@ -125,7 +122,7 @@ void Pack(const BconvShape& shape, const uint32_t* filter, uint8_t* weights) {
 
 // What the pixels from ox on look at whose taps `columns` lie inside the image.
 int FindRuns(const BconvShape& shape, const uint32_t* input, int out_y, int out_x, int group,
-             Taps columns, const uint32_t* ones, Run* runs) {
+             Taps columns, const uint32_t* ones, PackedRun* runs) {
   const Window& window = shape.window;
   const int y0 = out_y * window.stride_h - window.pad_top;
   const int x0 = out_x * window.stride_w - window.pad_left;
@@ -157,8 +154,8 @@ void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t*
                 uint8_t* scratch, int32_t* t) {
   const Window& window = shape.window;
   const int channels = shape.channels_out / shape.groups;
-  const int taps = window.filter_h * window.filter_w;
-  auto* const runs = reinterpret_cast<Run*>(scratch);
+  const int taps = TapCount(shape);
+  auto* const runs = reinterpret_cast<PackedRun*>(scratch);
   auto* const ones = reinterpret_cast<uint32_t*>(runs + taps);
   std::memset(ones, 0, shape.words_per_group * sizeof(uint32_t));
 
@@ -206,7 +203,8 @@ BIREAL_AVX512 inline __m512 Values(const int32_t* t, const Affine& affine, const
   __m512 y = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(count), multiplier), bias);
   if (kResidual) {
     y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(lanes, shortcut + c));
-    if (residual.relu) y = _mm512_max_ps(y, _mm512_setzero_ps());
+    // Where one of the two is a NaN, the result is the second operand.
+    if (residual.relu) y = _mm512_max_ps(_mm512_setzero_ps(), y);
   }
   return y;
 }
@@ -262,8 +260,10 @@ BIREAL_AVX512 void PackFloat(const float* in, size_t rows, int channels, uint32_
 
 extern const Kernels kAvx512;
 const Kernels kAvx512 = {
-    "avx512", HasAvx512Popcount, Handles,    WeightBytes, ScratchBytes,
-    Pack,     Accumulate,        StoreFloat, PackFloat,
+    "avx512",
+    HasAvx512Popcount,
+    {Handles, WeightBytes, ScratchBytes, Pack, Accumulate, StoreFloat},
+    {PackFloat},
 };
 
 }  // namespace bireal

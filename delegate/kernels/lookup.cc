@@ -28,13 +28,9 @@ constexpr PairTables MakePairTables() {
   return tables;
 }
 
-int DivideUp(int a, int b) { return (a + b - 1) / b; }
-
 int BlocksPerGroup(const BconvShape& shape) {
   return DivideUp(shape.channels_out / shape.groups, kBlockChannels);
 }
-
-int TapCount(const BconvShape& shape) { return shape.window.filter_h * shape.window.filter_w; }
 
 int NibblesPerGroup(const BconvShape& shape) { return shape.words_per_group * kNibblesPerWord; }
 
@@ -43,9 +39,8 @@ int NibblesPerPixel(const BconvShape& shape) { return NibblesPerGroup(shape) * s
 // Columns of the padded input that the left pixels of all tiles look at.
 size_t PairColumns(const BconvShape& shape) {
   const Window& window = shape.window;
-  const int pixels = DivideUp(window.out_w, 2) * 2;
-  return static_cast<size_t>(pixels - 2) * window.stride_w +
-         (window.filter_w - 1) * window.dilation_w + 1;
+  const size_t pairs = DivideUp(window.out_w, 2);
+  return 2 * (pairs - 1) * window.stride_w + (window.filter_w - 1) * window.dilation_w + 1;
 }
 
 // Where all taps of a filter row are neighbours in memory, the row is one run.
@@ -153,10 +148,10 @@ void LookupAccumulate(const BconvShape& shape, const uint8_t* weights, const uin
   tile_input.runs = runs;
   tile_input.count = rows.count() * runs_per_row;
   tile_input.length = NibblesPerGroup(shape) * (rows_are_runs ? window.filter_w : 1);
-  tile_input.pair_stride = 2 * window.stride_w * pixel;
+  tile_input.pair_stride = 2 * pixel * window.stride_w;
 
   // Every zero is to count as 1. Those of the rows that were left out have not been counted;
-  // the others count as 2 for each 4 bits, also behind the last channel.
+  // the others count as 2 for each 4 bits, also after the last channel.
   const int left_out = (window.filter_h - rows.count()) * window.filter_w;
   const int surplus = shape.channels_per_group - shape.words_per_group * kBitsPerWord;
   const int channels = shape.channels_out / shape.groups;

@@ -20,7 +20,7 @@
 #ifndef BIREAL_DELEGATE_KERNELS_LOOKUP_H_
 #define BIREAL_DELEGATE_KERNELS_LOOKUP_H_
 
-#include "delegate/kernels/kernels.h"
+#include "delegate/kernels/bconv.h"
 
 namespace bireal {
 
@@ -47,7 +47,7 @@ constexpr int kBlockChannels = 64;
 
 // What a tile's pixels look at, as positions of tables (byte offsets into kPairTables). The
 // first pair's are `count` runs of `length` positions, one for each filter row or tap; the
-// second pair's, if there is one, lie `pair_stride` behind.
+// second pair's, if there is one, lie `pair_stride` further on.
 struct TileInput {
   const uint16_t* const* runs;
   int count;
@@ -65,7 +65,7 @@ using TileFunction = void (*)(const TileInput& input, const uint8_t* weights,
 // instruction set widens bytes.
 using ChannelOrder = int (*)(int channel);
 
-// The members of BconvKernel, for an instruction set that brings a TileFunction.
+// Members of BconvKernel, for an instruction set that brings a TileFunction.
 bool LookupHandles(const BconvShape& shape);
 size_t LookupWeightBytes(const BconvShape& shape);
 size_t LookupScratchBytes(const BconvShape& shape);

@@ -32,15 +32,12 @@ constexpr int kVectors = 4;
 constexpr int kBlockFilters = kVectors * kLanes;
 constexpr int kStepBytes = kVectors * kVectorBytes;
 
-// Neighbouring words, of the input and of a block of filters. The input is the first pixel's.
-struct Run {
+// Where neighbouring words begin: those of the tile's first pixel, spread, and those of a block
+// of filters.
+struct SpreadRun {
   const uint8_t* pixels;
   const uint8_t* weights;
 };
-
-int DivideUp(int a, int b) { return (a + b - 1) / b; }
-
-int Taps(const BconvShape& shape) { return shape.window.filter_h * shape.window.filter_w; }
 
 int BlocksPerGroup(const BconvShape& shape) {
   return DivideUp(shape.channels_out / shape.groups, kBlockFilters);
@@ -52,7 +49,8 @@ size_t TapBytes(const BconvShape& shape) {
 }
 
 size_t BlocksBytes(const BconvShape& shape) {
-  return static_cast<size_t>(shape.groups) * BlocksPerGroup(shape) * Taps(shape) * TapBytes(shape);
+  return static_cast<size_t>(shape.groups) * BlocksPerGroup(shape) * TapCount(shape) *
+         TapBytes(shape);
 }
 
 // Bytes of one pixel of one group, spread.
@@ -113,12 +111,12 @@ inline void Count(const uint8_t* pixels, size_t pixel_stride, const uint8x16_t f
 }
 
 // Counts twice the different signs of `kPixels` pixels, `pixel_stride` bytes apart, and the
-// filters of a block; those of the next pixel go `t_stride` behind.
+// filters of a block; those of the next pixel go `t_stride` further on.
 template <int kPixels>
-BIREAL_IN_SOURCE_ORDER void Tile(const Run* runs, int count, int words, size_t pixel_stride,
+BIREAL_IN_SOURCE_ORDER void Tile(const SpreadRun* runs, int count, int words, size_t pixel_stride,
                                  int32_t* t, size_t t_stride) {
   uint16x8_t sums[kPixels][kVectors] = {};
-  for (const Run* run = runs; run < runs + count; ++run) {
+  for (const SpreadRun* run = runs; run < runs + count; ++run) {
     const uint8_t* pixels = run->pixels;
     const uint8_t* weights = run->weights;
     for (int word = 0; word < words; ++word) {
@@ -144,7 +142,7 @@ BIREAL_IN_SOURCE_ORDER void Tile(const Run* runs, int count, int words, size_t p
   }
 }
 
-using TileFunction = void (*)(const Run*, int, int, size_t, int32_t*, size_t);
+using TileFunction = void (*)(const SpreadRun*, int, int, size_t, int32_t*, size_t);
 constexpr TileFunction kTiles[kTilePixels] = {Tile<1>, Tile<2>, Tile<3>, Tile<4>};
 
 // Makes good for the taps outside the image: those in rows that were skipped, and those that
@@ -173,19 +171,19 @@ bool Supported() { return true; }
 
 // The 16-bit sums.
 bool Handles(const BconvShape& shape) {
-  return static_cast<int64_t>(Taps(shape)) * shape.words_per_group * kBitsPerWord <= UINT16_MAX;
+  return static_cast<int64_t>(TapCount(shape)) * shape.words_per_group * kBitsPerWord <= UINT16_MAX;
 }
 
 size_t WeightBytes(const BconvShape& shape) {
   return BlocksBytes(shape) +
-         static_cast<size_t>(Taps(shape)) * shape.channels_out * sizeof(uint16_t);
+         static_cast<size_t>(TapCount(shape)) * shape.channels_out * sizeof(uint16_t);
 }
 
 size_t ScratchBytes(const BconvShape& shape) {
-  return Taps(shape) * sizeof(Run) + shape.window.filter_h * RowBytes(shape);
+  return TapCount(shape) * sizeof(SpreadRun) + shape.window.filter_h * RowBytes(shape);
 }
 
-// For each block of filters, tap and 16 channels: the filters' 16 bits side by side. Behind all
+// For each block of filters, tap and 16 channels: the filters' 16 bits side by side. After all
 // blocks: for each tap, the number of -1s of each filter.
 void Pack(const BconvShape& shape, const uint32_t* filter, uint8_t* weights) {
   const int words = shape.words_per_group;
@@ -194,9 +192,9 @@ void Pack(const BconvShape& shape, const uint32_t* filter, uint8_t* weights) {
   std::memset(weights, 0, WeightBytes(shape));
   for (int o = 0; o < shape.channels_out; ++o) {
     const int block = o / channels * BlocksPerGroup(shape) + o % channels / kBlockFilters;
-    auto* out = reinterpret_cast<uint16_t*>(weights + block * Taps(shape) * TapBytes(shape)) +
+    auto* out = reinterpret_cast<uint16_t*>(weights + block * TapCount(shape) * TapBytes(shape)) +
                 o % channels % kBlockFilters;
-    for (int tap = 0; tap < Taps(shape); ++tap) {
+    for (int tap = 0; tap < TapCount(shape); ++tap) {
       for (int i = 0; i < words; ++i, ++filter, out += kStepsPerWord * kBlockFilters) {
         out[0] = *filter & 0xffff;
         out[kBlockFilters] = *filter >> kLaneChannels;
@@ -209,8 +207,8 @@ void Pack(const BconvShape& shape, const uint32_t* filter, uint8_t* weights) {
 void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t* input, int out_y,
                 uint8_t* scratch, int32_t* t) {
   const Window& window = shape.window;
-  auto* const runs = reinterpret_cast<Run*>(scratch);
-  uint8_t* const rows = scratch + Taps(shape) * sizeof(Run);
+  auto* const runs = reinterpret_cast<SpreadRun*>(scratch);
+  uint8_t* const rows = scratch + TapCount(shape) * sizeof(SpreadRun);
   const size_t row_words = static_cast<size_t>(window.in_w) * shape.words_per_group * shape.groups;
   const auto input_row = [&](int fy) {
     return out_y * window.stride_h - window.pad_top + fy * window.dilation_h;
@@ -255,7 +253,7 @@ void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t*
           std::copy_n(block[p], filters, out);
         }
       }
-      weights += Taps(shape) * TapBytes(shape);
+      weights += TapCount(shape) * TapBytes(shape);
     }
   }
   CorrectBorder(shape, reinterpret_cast<const uint16_t*>(weights), out_y, t);
@@ -265,8 +263,10 @@ void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t*
 
 extern const Kernels kNeon;
 const Kernels kNeon = {
-    "neon", Supported,  Handles,        WeightBytes,   ScratchBytes,
-    Pack,   Accumulate, NeonStoreFloat, NeonPackFloat,
+    "neon",
+    Supported,
+    {Handles, WeightBytes, ScratchBytes, Pack, Accumulate, NeonStoreFloat},
+    {NeonPackFloat},
 };
 
 }  // namespace bireal

@@ -4,8 +4,8 @@
 
 #include "delegate/kernels/kernels.h"
 
-// For inner loops that fill the registers: GCC would first spread their loads far ahead, and then
-// find no registers for them.
+// Inner loops that fill the registers need this: GCC would first spread their loads far ahead, and
+// then find no registers for them.
 #if defined(__GNUC__) && !defined(__clang__)
 #define BIREAL_IN_SOURCE_ORDER __attribute__((optimize("no-schedule-insns")))
 #else
@@ -14,7 +14,7 @@
 
 namespace bireal {
 
-// Members of Kernels.
+// Members of BconvKernel and QuantizeKernel.
 void NeonStoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine,
                     const Residual& residual, float* values, uint32_t* signs);
 void NeonPackFloat(const float* in, size_t rows, int channels, uint32_t* out);

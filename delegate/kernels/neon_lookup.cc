@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "delegate/kernels/kernels.h"
 #include "delegate/kernels/lookup.h"
 #include "delegate/kernels/neon.h"
 
@@ -123,8 +124,10 @@ void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t*
 
 extern const Kernels kNeonLookup;
 const Kernels kNeonLookup = {
-    "neon_lookup", Supported,  LookupHandles,  LookupWeightBytes, LookupScratchBytes,
-    Pack,          Accumulate, NeonStoreFloat, NeonPackFloat,
+    "neon_lookup",
+    Supported,
+    {LookupHandles, LookupWeightBytes, LookupScratchBytes, Pack, Accumulate, NeonStoreFloat},
+    {NeonPackFloat},
 };
 
 }  // namespace bireal

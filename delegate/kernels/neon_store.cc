@@ -43,9 +43,9 @@ inline float32x4_t Values(const int32_t* t, const Affine& affine, const Residual
   float32x4_t y = vaddq_f32(scaled, vld1q_f32(affine.bias + c));
   if (kResidual) {
     y = vaddq_f32(y, vld1q_f32(shortcut + c));
-    // Not vmaxq, which keeps a NaN.
+    // vmaxq would make a -0.0 a 0.0.
     if (residual.relu) {
-      y = vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(y), vcgtzq_f32(y)));
+      y = vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(y), vcltzq_f32(y)));
     }
   }
   return y;
@@ -69,7 +69,7 @@ void StoreRows(const int32_t* t, int pixels, int channels, const Affine& affine,
       const Affine rest = {affine.multiplier + c, affine.bias + c, affine.clamp_min,
                            affine.clamp_max};
       const Residual rest_residual = {kResidual ? shortcut + c : nullptr, residual.relu};
-      kPortable.store_float(t + c, 1, channels - c, rest, rest_residual, values + c, signs);
+      kPortable.bconv.store_float(t + c, 1, channels - c, rest, rest_residual, values + c, signs);
       if (signs != nullptr) ++signs;
     }
     t += channels;
@@ -94,7 +94,7 @@ void NeonPackFloat(const float* in, size_t rows, int channels, uint32_t* out) {
       for (int i = 0; i < kVectors; ++i) x[i] = vld1q_f32(in + c + kLanes * i);
       *out++ = Signs(x);
     }
-    if (c < channels) kPortable.pack_float(in + c, 1, channels - c, out++);
+    if (c < channels) kPortable.quantize.pack_float(in + c, 1, channels - c, out++);
   }
 }
 

@@ -12,9 +12,7 @@ bool Supported() { return true; }
 bool Handles(const BconvShape&) { return true; }
 
 size_t WeightBytes(const BconvShape& shape) {
-  const Window& window = shape.window;
-  return sizeof(uint32_t) * shape.channels_out * window.filter_h * window.filter_w *
-         shape.words_per_group;
+  return sizeof(uint32_t) * shape.channels_out * TapCount(shape) * shape.words_per_group;
 }
 
 size_t ScratchBytes(const BconvShape&) { return 0; }
@@ -29,7 +27,7 @@ void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t*
   const int words = shape.words_per_group;
   const int channels_out_per_group = shape.channels_out / shape.groups;
   const size_t pixel_words = static_cast<size_t>(words) * shape.groups;
-  const size_t filter_words = static_cast<size_t>(window.filter_h) * window.filter_w * words;
+  const size_t filter_words = static_cast<size_t>(TapCount(shape)) * words;
 
   for (int ox = 0; ox < window.out_w; ++ox) {
     for (int o = 0; o < shape.channels_out; ++o) {
@@ -80,7 +78,7 @@ void StoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine
       float y = static_cast<float>(clamped) * affine.multiplier[c] + affine.bias[c];
       if (residual.shortcut != nullptr) {
         y = y + residual.shortcut[first + c];
-        if (residual.relu) y = y > 0.0f ? y : 0.0f;
+        if (residual.relu) y = y < 0.0f ? 0.0f : y;  // A NaN stays one.
       }
       values[first + c] = y;
     }
@@ -91,8 +89,10 @@ void StoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine
 }  // namespace
 
 const Kernels kPortable = {
-    "portable", Supported,  Handles,    WeightBytes, ScratchBytes,
-    Pack,       Accumulate, StoreFloat, PackFloat,
+    "portable",
+    Supported,
+    {Handles, WeightBytes, ScratchBytes, Pack, Accumulate, StoreFloat},
+    {PackFloat},
 };
 
 }  // namespace bireal

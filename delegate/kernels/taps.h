@@ -3,8 +3,9 @@
 #define BIREAL_DELEGATE_KERNELS_TAPS_H_
 
 #include <algorithm>
+#include <cstdint>
 
-#include "delegate/kernels/kernels.h"
+#include "delegate/kernels/window.h"
 
 namespace bireal {
 
@@ -18,9 +19,15 @@ struct Taps {
 
 // Those of `count` taps at first, first + step, ... whose positions are in [0, size).
 inline Taps TapsInside(int first, int step, int count, int size) {
-  const int begin = first < 0 ? std::min((step - 1 - first) / step, count) : 0;
-  const int end = first < size ? std::min((size - 1 - first) / step + 1, count) : 0;
-  return {begin, std::max(begin, end)};
+  // The distances below are sums of two positive ints: they fit 32 bits without a sign.
+  const auto distance = [](int from, int to) {
+    return static_cast<uint32_t>(to) - static_cast<uint32_t>(from);
+  };
+  const auto steps = static_cast<uint32_t>(step);
+  const auto taps = static_cast<uint32_t>(count);
+  const uint32_t begin = first < 0 ? std::min(distance(first, step - 1) / steps, taps) : 0;
+  const uint32_t end = first < size ? std::min(distance(first, size - 1) / steps + 1, taps) : 0;
+  return {static_cast<int>(begin), static_cast<int>(std::max(begin, end))};
 }
 
 inline Taps RowsInside(const Window& window, int out_y) {

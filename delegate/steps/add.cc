@@ -1,17 +1,71 @@
 #include "delegate/steps/add.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "delegate/model.h"
 
 namespace bireal {
 
-AddStep::AddStep(std::string name, int a, int b, int output, bool relu, const Kernels& kernels)
-    : Step(std::move(name), a, output), kernels_(kernels), relu_(relu) {
-  AddInput(b);
+namespace {
+
+const TfLiteTensor* FloatTensor(const TfLiteContext& context, int index) {
+  if (index < 0 || static_cast<size_t>(index) >= context.tensors_size) return nullptr;
+  const TfLiteTensor& tensor = context.tensors[index];
+  return tensor.type == kTfLiteFloat32 ? &tensor : nullptr;
 }
 
-void AddStep::TakeQuantize(const QuantizeStep& quantize) {
-  TakeOver(quantize);
-  AddOutput(quantize.outputs()[0].tensor);
+// The shape of a sum by TensorFlow's rules, which are NumPy's: axes are compared from the last one
+// on, and an axis of 1 or a missing one becomes as long as the other's.
+std::vector<int> BroadcastShape(const TfLiteTensor& a, const TfLiteTensor& b) {
+  std::vector<int> dims(std::max(a.dims->size, b.dims->size));
+  for (int i = 1; i <= static_cast<int>(dims.size()); ++i) {
+    const int of_a = i <= a.dims->size ? a.dims->data[a.dims->size - i] : 1;
+    const int of_b = i <= b.dims->size ? b.dims->data[b.dims->size - i] : 1;
+    if (of_a != of_b && of_a != 1 && of_b != 1) {
+      Fail("inputs: have %d and %d elements along one axis, must have equally many or 1", of_a,
+           of_b);
+    }
+    dims[dims.size() - i] = std::max(of_a, of_b);
+  }
+  return dims;
+}
+
+int Activation(const TfLiteNode& node) {
+  return static_cast<const TfLiteAddParams*>(node.builtin_data)->activation;
+}
+
+}  // namespace
+
+bool AddStep::Claims(const TfLiteContext& context, const TfLiteNode& node) {
+  if (node.builtin_data == nullptr || node.inputs == nullptr || node.inputs->size != 2 ||
+      node.outputs == nullptr || node.outputs->size != 1) {
+    return false;
+  }
+  const TfLiteTensor* a = FloatTensor(context, node.inputs->data[0]);
+  const TfLiteTensor* b = FloatTensor(context, node.inputs->data[1]);
+  const TfLiteTensor* sum = FloatTensor(context, node.outputs->data[0]);
+  if (a == nullptr || b == nullptr || sum == nullptr) return false;
+  // Constants need not be aligned, and the interpreter has an ADD for them.
+  const bool has_constant =
+      a->allocation_type == kTfLiteMmapRo || b->allocation_type == kTfLiteMmapRo;
+  return !has_constant && SameShape(*a, *b) && a->dims->size > 0 &&
+         (Activation(node) == kTfLiteActNone || Activation(node) == kTfLiteActRelu);
+}
+
+AddStep::AddStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
+                 const Kernels& kernels)
+    : Step(std::move(name), node),
+      kernel_(kernels.quantize),
+      epilogue_{Epilogue::kAdd, Activation(node) == kTfLiteActRelu} {
+  AddInput(node.inputs->data[1]);
+}
+
+bool AddStep::TakeOver(std::unique_ptr<Step>& next) {
+  if (packs() || next->epilogue()->kind != Epilogue::kPackSigns) return false;
+  AddName(*next);
+  AddOutput(next->outputs()[0].tensor);
+  return true;
 }
 
 void AddStep::Resolve(TfLiteContext* context, const ThreadPool&) {
@@ -20,32 +74,69 @@ void AddStep::Resolve(TfLiteContext* context, const ThreadPool&) {
   RequireType(a, {kTfLiteFloat32}, "first input");
   RequireType(b, {kTfLiteFloat32}, "second input");
   RequireType(Output(*context), {kTfLiteFloat32}, "output");
-  RequireShape(a, sizeof(float), "first input");
-  RequireShape(b, sizeof(float), "second input");
-  if (!SameShape(a, b)) Fail("inputs: must have the same shape");
-  rows_ = RowCount(a);
-  channels_ = LastDim(a);
-  Resize(context, MakeShapeLike(a, channels_));
+  broadcasts_ = !SameShape(a, b);
+  std::vector<int> dims = BroadcastShape(a, b);
+  if (broadcasts_) {
+    operands_[0] = Broadcast(a, dims);
+    operands_[1] = Broadcast(b, dims);
+  }
+  channels_ = dims.back();
+  Resize(context, dims);
+  rows_ = RowCount(Output(*context));
   if (packs()) {
     RequireType(Output(*context, 1), {kTfLiteInt32}, "packed output");
-    Resize(context, MakeShapeLike(a, WordsFor(channels_)), 1);
+    dims.back() = WordsFor(channels_);
+    Resize(context, dims, 1);
   }
+}
+
+// `dims` are those of the sum, to which the operand's shape has been found to fit.
+AddStep::Operand AddStep::Broadcast(const TfLiteTensor& operand, const std::vector<int>& dims) {
+  const size_t axes = dims.size();
+  const size_t missing = axes - operand.dims->size;
+  const auto dim = [&](size_t axis) {
+    return axis < missing ? 1 : operand.dims->data[axis - missing];
+  };
+  Operand result;
+  result.step = dim(axes - 1) == 1 ? 0 : 1;
+  // Axis by axis from the first: each row so far becomes as many as the axis has.
+  result.rows = {0};
+  for (size_t axis = 0; axis + 1 < axes; ++axis) {
+    std::vector<size_t> rows;
+    for (size_t row : result.rows) {
+      for (int i = 0; i < dims[axis]; ++i)
+        rows.push_back(row * dim(axis) + (dim(axis) == 1 ? 0 : i));
+    }
+    result.rows = std::move(rows);
+  }
+  for (size_t& row : result.rows) row *= dim(axes - 1);
+  return result;
 }
 
 void AddStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {
   ForRows(pool, rows_, [&](size_t begin, size_t rows) {
     const size_t offset = begin * channels_;
     const size_t count = rows * channels_;
-    const float* a = static_cast<const float*>(inputs[0]) + offset;
-    const float* b = static_cast<const float*>(inputs[1]) + offset;
+    const auto* a = static_cast<const float*>(inputs[0]);
+    const auto* b = static_cast<const float*>(inputs[1]);
     float* out = static_cast<float*>(outputs[0]) + offset;
-    for (size_t i = 0; i < count; ++i) out[i] = a[i] + b[i];
-    if (relu_) {
-      for (size_t i = 0; i < count; ++i) out[i] = out[i] > 0.0f ? out[i] : 0.0f;
+    if (broadcasts_) {
+      for (size_t row = 0; row < rows; ++row) {
+        const float* a_row = a + operands_[0].rows[begin + row];
+        const float* b_row = b + operands_[1].rows[begin + row];
+        for (int c = 0; c < channels_; ++c) {
+          out[row * channels_ + c] = a_row[c * operands_[0].step] + b_row[c * operands_[1].step];
+        }
+      }
+    } else {
+      for (size_t i = 0; i < count; ++i) out[i] = a[offset + i] + b[offset + i];
+    }
+    if (epilogue_.relu) {
+      for (size_t i = 0; i < count; ++i) out[i] = out[i] < 0.0f ? 0.0f : out[i];
     }
     if (packs()) {
-      kernels_.pack_float(out, rows, channels_,
-                          static_cast<uint32_t*>(outputs[1]) + begin * WordsFor(channels_));
+      kernel_.pack_float(out, rows, channels_,
+                         static_cast<uint32_t*>(outputs[1]) + begin * WordsFor(channels_));
     }
   });
 }

@@ -1,28 +1,33 @@
 #ifndef BIREAL_DELEGATE_STEPS_ADD_H_
 #define BIREAL_DELEGATE_STEPS_ADD_H_
 
+#include <cstddef>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "delegate/kernels/kernels.h"
 #include "delegate/step.h"
-#include "delegate/steps/quantize.h"
 
 namespace bireal {
 
-// TensorFlow Lite's ADD of two float tensors of one shape, with RELU or without: the shortcut
-// of a residual block whose convolution another partition computed. It can pack the signs of
-// the sum on the way.
+// TensorFlow Lite's ADD of two float tensors, with RELU or without: the shortcut of a residual
+// block whose convolution another partition computed. It can pack the signs of the sum on the way.
 class AddStep : public Step {
  public:
-  AddStep(std::string name, int a, int b, int output, bool relu, const Kernels& kernels);
+  // Whether the node is such an ADD, of two tensors of one shape. They may have others later, when
+  // an input of the graph is resized: then the sum is what broadcasting makes of them.
+  static bool Claims(const TfLiteContext& context, const TfLiteNode& node);
 
-  bool relu() const { return relu_; }
+  AddStep(std::string name, const TfLiteContext& context, const TfLiteNode& node,
+          const Kernels& kernels);
 
-  // Takes over the LceQuantize of the sum, which is written as well. Call once at most.
-  void TakeQuantize(const QuantizeStep& quantize);
-  bool packs() const { return outputs().size() > 1; }
+  const Epilogue* epilogue() const override { return &epilogue_; }
 
-  int in_place_input() const override { return 0; }
+  // The LceQuantize of the sum.
+  bool TakeOver(std::unique_ptr<Step>& next) override;
+
+  int in_place_input() const override { return broadcasts_ ? -1 : 0; }
 
   void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
 
@@ -30,10 +35,21 @@ class AddStep : public Step {
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
 
  private:
-  const Kernels& kernels_;
-  const bool relu_;
+  // One of the two tensors: where its values are that each row of the sum needs.
+  struct Operand {
+    std::vector<size_t> rows;  // By row of the sum: an index of the operand.
+    size_t step = 1;           // From a channel to the next; 0 if there is but one.
+  };
+
+  bool packs() const { return outputs().size() > 1; }
+  static Operand Broadcast(const TfLiteTensor& operand, const std::vector<int>& dims);
+
+  const QuantizeKernel& kernel_;
+  const Epilogue epilogue_;
   size_t rows_ = 0;
   int channels_ = 0;
+  bool broadcasts_ = false;
+  Operand operands_[2];  // If it does.
 };
 
 }  // namespace bireal

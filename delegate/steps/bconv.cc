@@ -7,14 +7,15 @@
 
 namespace bireal {
 
-BconvStep::BconvStep(std::string name, const TfLiteNode& node, const FlexMap& options,
+BconvStep::BconvStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
                      const Kernels& kernels)
-    : Step(std::move(name), node.inputs->data[0], node.outputs->data[0]),
-      kernels_(kernels),
+    : Step(std::move(name), node),
+      kernel_(kernels.bconv),
       filter_(node.inputs->data[1]),
       multiplier_(node.inputs->data[2]),
       bias_(node.inputs->data[3]),
       thresholds_(node.inputs->data[4]) {
+  const FlexMap options = ParseOptions(node);
   channels_in_ = Option(options, "channels_in", 1, INT32_MAX);
   Window& window = shape_.window;
   window.stride_h = Option(options, "stride_height", 1, INT32_MAX);
@@ -27,16 +28,26 @@ BconvStep::BconvStep(std::string name, const TfLiteNode& node, const FlexMap& op
   activation_ = Option(options, "fused_activation_function", INT32_MIN, INT32_MAX);
 }
 
-void BconvStep::TakeAdd(const AddStep& add, int shortcut) {
-  TakeOver(add);
-  AddInput(shortcut);
-  ReplaceOutput(add.outputs()[0].tensor);
-  relu_after_shortcut_ = add.relu();
-}
-
-void BconvStep::TakeQuantize(const QuantizeStep& quantize) {
-  TakeOver(quantize);
-  AddOutput(quantize.outputs()[0].tensor);
+bool BconvStep::TakeOver(std::unique_ptr<Step>& next) {
+  if (packs()) return false;  // The signs are those of the value before `next`.
+  switch (next->epilogue()->kind) {
+    case Epilogue::kAdd: {
+      if (has_shortcut()) return false;
+      convolution_tensor_ = outputs()[0].tensor;
+      const int a = next->inputs()[0].tensor;
+      AddInput(convolution_tensor_ == a ? next->inputs()[1].tensor : a);
+      ReplaceOutput(next->outputs()[0].tensor);
+      AddName(*next);
+      add_ = std::move(next);
+      return true;
+    }
+    case Epilogue::kPackSigns:
+      if (has_shortcut() && !add_->TakeOver(next)) return false;
+      AddOutput(next->outputs()[0].tensor);
+      AddName(*next);
+      return true;
+  }
+  return false;
 }
 
 void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
@@ -44,10 +55,10 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   const TfLiteTensor& output = Output(*context);
   RequireType(input, {kTfLiteInt32}, "input");
   RequireType(output, {kTfLiteFloat32, kTfLiteInt8, kTfLiteInt32}, "output");
-  RequireRank(input, 4, sizeof(uint32_t), "input");
+  RequireRank(input, 4, "input");
   const TfLiteTensor& filter = TensorAt(*context, filter_, "filter");
   RequireType(filter, {kTfLiteInt32}, "filter");
-  RequireRank(filter, 4, sizeof(uint32_t), "filter");
+  RequireRank(filter, 4, "filter");
   RequireConstant(filter, "filter");
 
   const int* in = input.dims->data;
@@ -76,11 +87,11 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   constexpr int kMaxOverhang = 64;
   constexpr size_t kMaxScratchBytes = size_t{1} << 24;
   const int reach = std::max(window.stride_w, (window.filter_w - 1) * window.dilation_w);
-  const bool suits = reach - window.in_w <= kMaxOverhang && kernels_.handles(shape_) &&
-                     kernels_.scratch_bytes(shape_) <= kMaxScratchBytes;
-  bconv_ = suits ? &kernels_ : &kPortable;
-  weights_ = MakeAligned<uint8_t>(bconv_->weight_bytes(shape_));
-  bconv_->pack(shape_, words.data(), weights_.get());
+  const bool suits = reach - window.in_w <= kMaxOverhang && kernel_.handles(shape_) &&
+                     kernel_.scratch_bytes(shape_) <= kMaxScratchBytes;
+  counter_ = suits ? &kernel_ : &kPortable.bconv;
+  weights_ = MakeAligned<uint8_t>(counter_->weight_bytes(shape_));
+  counter_->pack(shape_, words.data(), weights_.get());
 
   if (type_ == kTfLiteInt32) {
     ResolveThresholds(*context);
@@ -92,27 +103,40 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   row_size_ = WholeCacheLines<float>(Product(window.out_w, shape_.channels_out, "output row"));
   counts_ = MakeAligned<int32_t>(row_size_ * pool.num_threads());
   values_ = packs() ? MakeAligned<float>(row_size_ * pool.num_threads()) : nullptr;
-  scratch_bytes_ = WholeCacheLines<uint8_t>(bconv_->scratch_bytes(shape_));
+  scratch_bytes_ = WholeCacheLines<uint8_t>(counter_->scratch_bytes(shape_));
   scratch_ = MakeAligned<uint8_t>(scratch_bytes_ * pool.num_threads());
 
   const int channels = shape_.channels_out;
   const int last_dim = type_ == kTfLiteInt32 ? WordsFor(channels) : channels;
-  Resize(context, MakeShape({in[0], window.out_h, window.out_w, last_dim}));
-  if (has_shortcut()) {
-    const TfLiteTensor& shortcut = Input(*context, 1);
-    RequireType(shortcut, {kTfLiteFloat32}, "shortcut");
-    RequireShape(shortcut, sizeof(float), "shortcut");
-    if (!SameShape(shortcut, Output(*context))) {
-      Fail("shortcut: must have the shape of the convolution");
-    }
+  const std::vector<int> dims = {in[0], window.out_h, window.out_w, last_dim};
+  convolution_ = nullptr;
+  if (has_shortcut() && !HasShape(Input(*context, 1), dims)) {
+    ResizeTensor(context, convolution_tensor_, dims, "convolution");
+    convolution_ = MakeAligned<float>(
+        BytesOf(context->tensors[convolution_tensor_], "convolution") / sizeof(float));
+    return add_->Prepare(context, pool);
   }
+  Resize(context, dims);
   if (packs()) {
     RequireType(Output(*context, 1), {kTfLiteInt32}, "packed output");
-    Resize(context, MakeShape({in[0], window.out_h, window.out_w, WordsFor(channels)}), 1);
+    Resize(context, {in[0], window.out_h, window.out_w, WordsFor(channels)}, 1);
   }
 }
 
 void BconvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {
+  void* signs = packs() ? outputs[1] : nullptr;
+  if (convolution_ == nullptr) {
+    return Convolve(inputs[0], has_shortcut() ? inputs[1] : nullptr, outputs[0], signs, pool);
+  }
+  Convolve(inputs[0], nullptr, convolution_.get(), nullptr, pool);
+  const bool is_first = add_->inputs()[0].tensor == convolution_tensor_;
+  const void* const addends[] = {is_first ? convolution_.get() : inputs[1],
+                                 is_first ? inputs[1] : convolution_.get()};
+  add_->Run(addends, outputs, pool);
+}
+
+void BconvStep::Convolve(const void* input, const void* shortcut, void* values, void* signs,
+                         ThreadPool& pool) const {
   const Window& window = shape_.window;
   const int channels = shape_.channels_out;
   const size_t in_image =
@@ -120,33 +144,32 @@ void BconvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool&
   const size_t out_row = static_cast<size_t>(window.out_w) * channels;
   const size_t out_row_packed = static_cast<size_t>(window.out_w) * WordsFor(channels);
   const Affine affine = {scale_.data(), offset_.data(), clamp_min_, clamp_max_};
-  const auto* in = static_cast<const uint32_t*>(inputs[0]);
+  const auto* in = static_cast<const uint32_t*>(input);
 
   pool.ParallelFor(rows_, [&](int row, int thread) {
     int32_t* t = counts_.get() + thread * row_size_;
-    bconv_->accumulate(shape_, weights_.get(), in + row / window.out_h * in_image,
-                       row % window.out_h, scratch_.get() + thread * scratch_bytes_, t);
+    counter_->accumulate(shape_, weights_.get(), in + row / window.out_h * in_image,
+                         row % window.out_h, scratch_.get() + thread * scratch_bytes_, t);
     switch (type_) {
       case kTfLiteFloat32: {
         Residual residual = {};
-        if (has_shortcut()) {
-          residual.shortcut = static_cast<const float*>(inputs[1]) + row * out_row;
-          residual.relu = relu_after_shortcut_;
+        if (shortcut != nullptr) {
+          residual.shortcut = static_cast<const float*>(shortcut) + row * out_row;
+          residual.relu = add_->epilogue()->relu;
         }
-        float* values = outputs[0] != nullptr ? static_cast<float*>(outputs[0]) + row * out_row
+        float* row_values = values != nullptr ? static_cast<float*>(values) + row * out_row
                                               : values_.get() + thread * row_size_;
-        // There is no such output when nobody reads it.
-        uint32_t* signs = packs() && outputs[1] != nullptr
-                              ? static_cast<uint32_t*>(outputs[1]) + row * out_row_packed
-                              : nullptr;
-        return kernels_.store_float(t, window.out_w, channels, affine, residual, values, signs);
+        uint32_t* row_signs =
+            signs != nullptr ? static_cast<uint32_t*>(signs) + row * out_row_packed : nullptr;
+        return kernel_.store_float(t, window.out_w, channels, affine, residual, row_values,
+                                   row_signs);
       }
       case kTfLiteInt8:
         return StoreInt8(t, window.out_w, channels, affine,
-                         static_cast<int8_t*>(outputs[0]) + row * out_row);
+                         static_cast<int8_t*>(values) + row * out_row);
       default:
         return StorePacked(t, window.out_w, channels, count_thresholds_.data(),
-                           static_cast<uint32_t*>(outputs[0]) + row * out_row_packed);
+                           static_cast<uint32_t*>(values) + row * out_row_packed);
     }
   });
 }
@@ -183,7 +206,7 @@ std::vector<T> BconvStep::PerChannel(const TfLiteContext& context, int index, Tf
   }
   const TfLiteTensor& tensor = TensorAt(context, index, what);
   RequireType(tensor, {type}, what);
-  RequireRank(tensor, 1, sizeof(T), what);
+  RequireRank(tensor, 1, what);
   RequireConstant(tensor, what);
   if (tensor.dims->data[0] != shape_.channels_out) {
     Fail("%s: has %d elements, must have one for each of the %d output channels", what,

@@ -1,6 +1,7 @@
 #ifndef BIREAL_DELEGATE_STEPS_BCONV_H_
 #define BIREAL_DELEGATE_STEPS_BCONV_H_
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -8,8 +9,6 @@
 #include "delegate/kernels/kernels.h"
 #include "delegate/model.h"
 #include "delegate/step.h"
-#include "delegate/steps/add.h"
-#include "delegate/steps/quantize.h"
 
 namespace bireal {
 
@@ -19,19 +18,14 @@ namespace bireal {
 class BconvStep : public Step {
  public:
   // Throws ModelError.
-  BconvStep(std::string name, const TfLiteNode& node, const FlexMap& options,
+  BconvStep(std::string name, const TfLiteContext& context, const TfLiteNode& node,
             const Kernels& kernels);
 
-  // Takes over the ADD of the convolution and `shortcut`. Call once at most, before TakeQuantize.
-  void TakeAdd(const AddStep& add, int shortcut);
-  bool has_shortcut() const { return inputs().size() > 1; }
+  // The ADD of the convolution and a shortcut, and then the LceQuantize of the output.
+  bool TakeOver(std::unique_ptr<Step>& next) override;
 
-  // Takes over the LceQuantize of the output, which is written as well. Call once at most.
-  void TakeQuantize(const QuantizeStep& quantize);
-  bool packs() const { return outputs().size() > 1; }
-
-  bool skips_unread_output() const override { return packs(); }
-  int in_place_input() const override { return has_shortcut() ? 1 : -1; }
+  bool skips_unread_output() const override { return packs() && convolution_ == nullptr; }
+  int in_place_input() const override { return has_shortcut() && convolution_ == nullptr ? 1 : -1; }
 
   void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
 
@@ -39,6 +33,13 @@ class BconvStep : public Step {
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
 
  private:
+  bool has_shortcut() const { return add_ != nullptr; }
+  bool packs() const { return outputs().size() > 1; }
+
+  // All rows of the convolution. Null are a shortcut that is not to be added, values that nobody
+  // wants, and signs that nobody wants.
+  void Convolve(const void* input, const void* shortcut, void* values, void* signs,
+                ThreadPool& pool) const;
   void ResolveGroups(int words_in);
   void ResolveThresholds(const TfLiteContext& context);
   void ResolveAffine(const TfLiteContext& context, int depth);
@@ -46,7 +47,11 @@ class BconvStep : public Step {
   std::vector<T> PerChannel(const TfLiteContext& context, int index, TfLiteType type,
                             const char* what) const;
 
-  const Kernels& kernels_;
+  const BconvKernel& kernel_;
+  // The ADD that was taken over, and the tensor between the two. It does the addition by itself
+  // where an input of the graph was resized so that one of the two is broadcast.
+  std::unique_ptr<Step> add_;
+  int convolution_tensor_ = -1;
   // Tensors with constants.
   int filter_;
   int multiplier_;
@@ -56,12 +61,11 @@ class BconvStep : public Step {
   int channels_in_;
   int activation_;
   Padding::Kind padding_;
-  bool relu_after_shortcut_ = false;
   // What Resolve made of them.
   BconvShape shape_ = {};
   TfLiteType type_ = kTfLiteNoType;
-  int rows_ = 0;                    // Of the whole batch.
-  const Kernels* bconv_ = nullptr;  // kernels_, or the portable ones for an odd shape.
+  int rows_ = 0;                          // Of the whole batch.
+  const BconvKernel* counter_ = nullptr;  // kernel_, or the portable one for an odd shape.
   AlignedArray<uint8_t> weights_;
   std::vector<float> scale_;
   std::vector<float> offset_;
@@ -73,6 +77,7 @@ class BconvStep : public Step {
   AlignedArray<int32_t> counts_;
   AlignedArray<float> values_;
   AlignedArray<uint8_t> scratch_;
+  AlignedArray<float> convolution_;  // All of it, for an ADD that broadcasts; else null.
   size_t row_size_ = 0;  // Of counts_ and of values_, with what keeps the next row aligned.
   size_t scratch_bytes_ = 0;
 };

@@ -1,9 +1,13 @@
 #include "delegate/steps/max_pool.h"
 
+#include "delegate/kernels/max_pool.h"
+
 namespace bireal {
 
-MaxPoolStep::MaxPoolStep(std::string name, int input, int output, const FlexMap& options)
-    : Step(std::move(name), input, output) {
+MaxPoolStep::MaxPoolStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
+                         const Kernels&)
+    : Step(std::move(name), node) {
+  const FlexMap options = ParseOptions(node);
   window_.filter_h = Option(options, "filter_height", 1, INT32_MAX);
   window_.filter_w = Option(options, "filter_width", 1, INT32_MAX);
   window_.stride_h = Option(options, "stride_height", 1, INT32_MAX);
@@ -16,14 +20,14 @@ void MaxPoolStep::Resolve(TfLiteContext* context, const ThreadPool&) {
   const TfLiteTensor& input = Input(*context);
   RequireType(input, {kTfLiteInt32}, "input");
   RequireType(Output(*context), {kTfLiteInt32}, "output");
-  RequireRank(input, 4, sizeof(uint32_t), "input");
+  RequireRank(input, 4, "input");
   const int* dims = input.dims->data;
   window_.in_h = dims[1];
   window_.in_w = dims[2];
   words_ = dims[3];
   ResolveWindow(padding_, &window_);
   rows_ = Product(dims[0], window_.out_h, "output rows");
-  Resize(context, MakeShape({dims[0], window_.out_h, window_.out_w, words_}));
+  Resize(context, {dims[0], window_.out_h, window_.out_w, words_});
 }
 
 void MaxPoolStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {

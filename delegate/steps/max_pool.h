@@ -4,6 +4,7 @@
 #include <string>
 
 #include "delegate/kernels/kernels.h"
+#include "delegate/kernels/window.h"
 #include "delegate/model.h"
 #include "delegate/step.h"
 
@@ -13,7 +14,8 @@ namespace bireal {
 class MaxPoolStep : public Step {
  public:
   // Throws ModelError.
-  MaxPoolStep(std::string name, int input, int output, const FlexMap& options);
+  MaxPoolStep(std::string name, const TfLiteContext& context, const TfLiteNode& node,
+              const Kernels& kernels);
 
   void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
 

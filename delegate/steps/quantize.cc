@@ -6,24 +6,14 @@
 #include "delegate/model.h"
 
 namespace bireal {
-namespace {
-
-size_t ElementSize(TfLiteType type) {
-  return type == kTfLiteFloat32 || type == kTfLiteInt32 ? 4 : 1;
-}
-
-}  // namespace
-
 void QuantizeStep::Resolve(TfLiteContext* context, const ThreadPool&) {
   const TfLiteTensor& input = Input(*context);
   RequireType(input, {kTfLiteFloat32, kTfLiteInt8, kTfLiteBool}, "input");
   RequireType(Output(*context), {kTfLiteInt32}, "output");
-  RequireShape(input, ElementSize(input.type), "input");
-  type_ = input.type;
   rows_ = RowCount(input);
   channels_ = LastDim(input);
   zero_point_ = input.params.zero_point;
-  Resize(context, MakeShapeLike(input, WordsFor(channels_)));
+  Resize(context, ShapeWith(input, WordsFor(channels_)));
 }
 
 void QuantizeStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {
@@ -33,8 +23,8 @@ void QuantizeStep::Run(const void* const* inputs, void* const* outputs, ThreadPo
     const size_t offset = begin * channels_;
     switch (type_) {
       case kTfLiteFloat32:
-        return kernels_.pack_float(static_cast<const float*>(inputs[0]) + offset, rows, channels_,
-                                   out);
+        return kernel_.pack_float(static_cast<const float*>(inputs[0]) + offset, rows, channels_,
+                                  out);
       case kTfLiteInt8:
         return PackInt8(static_cast<const int8_t*>(inputs[0]) + offset, rows, channels_,
                         zero_point_, out);
@@ -49,7 +39,6 @@ void DequantizeStep::Resolve(TfLiteContext* context, const ThreadPool&) {
   const TfLiteTensor& output = Output(*context);
   RequireType(input, {kTfLiteInt32}, "input");
   RequireType(output, {kTfLiteFloat32, kTfLiteInt8, kTfLiteBool}, "output");
-  RequireShape(input, sizeof(uint32_t), "input");
   // Only the output's declared shape knows the number of channels.
   if (output.dims == nullptr || output.dims->size != input.dims->size || LastDim(output) < 1 ||
       WordsFor(LastDim(output)) != LastDim(input)) {
@@ -77,7 +66,7 @@ void DequantizeStep::Resolve(TfLiteContext* context, const ThreadPool&) {
     plus_ = static_cast<uint8_t>(std::min(127, zero_point + offset));
     minus_ = static_cast<uint8_t>(std::max(-128, zero_point - offset));
   }
-  Resize(context, MakeShapeLike(input, channels_));
+  Resize(context, ShapeWith(input, channels_));
 }
 
 void DequantizeStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {

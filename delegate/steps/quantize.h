@@ -11,8 +11,17 @@ namespace bireal {
 // LceQuantize: packs the signs of a FLOAT32, INT8 or BOOL tensor along its last dimension.
 class QuantizeStep : public Step {
  public:
-  QuantizeStep(std::string name, int input, int output, const Kernels& kernels)
-      : Step(std::move(name), input, output), kernels_(kernels) {}
+  QuantizeStep(std::string name, const TfLiteContext& context, const TfLiteNode& node,
+               const Kernels& kernels)
+      : Step(std::move(name), node),
+        kernel_(kernels.quantize),
+        type_(context.tensors[node.inputs->data[0]].type) {}
+
+  // No other step makes signs of what it has written as int8.
+  const Epilogue* epilogue() const override {
+    static constexpr Epilogue kPackSigns = {Epilogue::kPackSigns, false};
+    return type_ == kTfLiteFloat32 ? &kPackSigns : nullptr;
+  }
 
   void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
 
@@ -20,8 +29,8 @@ class QuantizeStep : public Step {
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
 
  private:
-  const Kernels& kernels_;
-  TfLiteType type_ = kTfLiteNoType;
+  const QuantizeKernel& kernel_;
+  const TfLiteType type_;  // Of the input.
   size_t rows_ = 0;
   int channels_ = 0;
   int32_t zero_point_ = 0;
@@ -30,7 +39,8 @@ class QuantizeStep : public Step {
 // LceDequantize: the reverse.
 class DequantizeStep : public Step {
  public:
-  DequantizeStep(std::string name, int input, int output) : Step(std::move(name), input, output) {}
+  DequantizeStep(std::string name, const TfLiteContext&, const TfLiteNode& node, const Kernels&)
+      : Step(std::move(name), node) {}
 
   void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
 

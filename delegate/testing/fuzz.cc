@@ -31,7 +31,7 @@ class Input {
  public:
   Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
 
-  // Zeros behind the end.
+  // Zeros after the end.
   int Byte() { return size_ == 0 ? 0 : (--size_, *data_++); }
 
   int Below(int n) { return (n <= 256 ? Byte() : Byte() << 8 | Byte()) % n; }
@@ -55,8 +55,11 @@ class Input {
   int Number() {
     static constexpr int kNumbers[] = {0,  1,  2,  3,     4,       5,       7,       31,      32,
                                        33, 64, 96, 65536, 1 << 29, 1 << 30, INT_MAX, INT_MIN, -1};
-    const int kind = Below(static_cast<int>(std::size(kNumbers)) + 1);
-    return kind < static_cast<int>(std::size(kNumbers)) ? kNumbers[kind] : Value<int>();
+    const int kind = Below(static_cast<int>(std::size(kNumbers)) + 2);
+    if (kind < static_cast<int>(std::size(kNumbers))) return kNumbers[kind];
+    const int any = Value<int>();
+    // Half of them are from 2^30 to 2^31, where a sum of two no longer fits an int.
+    return kind % 2 == 0 ? any : (any & INT_MAX) | 1 << 30;
   }
 
  private:
@@ -154,7 +157,7 @@ void ChangeNode(const Change& change, int tensors, Node& node) {
       }
       break;
     case 5:
-      // From the end, where a FlexBuffer has its root and the types of its values.
+      // This starts at the end, where a FlexBuffer has its root and the types of its values.
       for (size_t i = 0; i < change.bytes.size() && !node.options.empty(); ++i) {
         const size_t size = node.options.size();
         node.options[size - 1 - (part + i) % size] ^= change.bytes[i];

@@ -34,7 +34,7 @@ struct Graph {
   std::vector<Tensor> tensors;  // The first one is the graph's input.
   std::vector<Node> nodes;
   std::vector<int> outputs;
-  // Filters have bits set behind their last channel, which no sign stands for.
+  // Filters have bits set after their last channel, which no sign stands for.
   bool has_stray_bits = false;
 };
 

@@ -83,7 +83,7 @@ TfLiteStatus InvokeAdd(TfLiteContext* context, TfLiteNode* node) {
   auto* out = static_cast<float*>(output.data);
   for (size_t i = 0; i < output.bytes / sizeof(float); ++i) {
     out[i] = a[i] + b[i];
-    if (activation == kTfLiteActRelu) out[i] = out[i] > 0.0f ? out[i] : 0.0f;
+    if (activation == kTfLiteActRelu) out[i] = out[i] < 0.0f ? 0.0f : out[i];
   }
   return kTfLiteOk;
 }
@@ -92,18 +92,18 @@ TfLiteStatus InvokeAdd(TfLiteContext* context, TfLiteNode* node) {
 
 ReadOnlyBuffer::ReadOnlyBuffer(const std::vector<uint8_t>& bytes, int misalignment) {
   const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const size_t behind = (4 - misalignment) % 4;
-  page_bytes_ = (bytes.size() + behind + page - 1) / page * page;
+  const size_t after = (4 - misalignment) % 4;
+  page_bytes_ = (bytes.size() + after + page - 1) / page * page;
   pages_ =
       mmap(nullptr, page_bytes_ + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (pages_ == MAP_FAILED) throw std::bad_alloc();
   char* const begin = static_cast<char*>(pages_);
-  data_ = begin + page_bytes_ - behind - bytes.size();
+  data_ = begin + page_bytes_ - after - bytes.size();
   std::copy(bytes.begin(), bytes.end(), data_);
   mprotect(pages_, page_bytes_, PROT_READ);
   mprotect(begin + page_bytes_, page, PROT_NONE);
   ASAN_POISON_MEMORY_REGION(begin, data_ - begin);
-  ASAN_POISON_MEMORY_REGION(data_ + bytes.size(), behind);
+  ASAN_POISON_MEMORY_REGION(data_ + bytes.size(), after);
 }
 
 ReadOnlyBuffer::~ReadOnlyBuffer() {
@@ -276,8 +276,10 @@ int Interpreter::AddPartition(const std::vector<int>& nodes, const TfLiteRegistr
   const IntArray replaced = MakeIntArray(nodes);
   const TfLiteDelegateParams params = {delegate, replaced.get(), owned->inputs.get(),
                                        owned->outputs.get()};
-  owned->node.user_data = registration.init(&context_, reinterpret_cast<const char*>(&params), 0);
+  // The interpreter frees whatever init returns: nothing may come between the two.
   nodes_.push_back(std::move(owned));
+  TfLiteNode& node = nodes_.back()->node;
+  node.user_data = registration.init(&context_, reinterpret_cast<const char*>(&params), 0);
   return static_cast<int>(nodes_.size()) - 1;
 }
 

@@ -68,7 +68,7 @@ Values Add(const Values& a, const Values& b, bool relu) {
   Values result = a;
   for (size_t i = 0; i < result.values.size(); ++i) {
     const float sum = a.values[i] + b.values[i];
-    result.values[i] = relu && !(sum > 0.0f) ? 0.0f : sum;
+    result.values[i] = relu && sum < 0.0f ? 0.0f : sum;
   }
   return result;
 }

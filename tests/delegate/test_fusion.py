@@ -8,7 +8,20 @@ import ai_edge_litert.interpreter as litert
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from lce_ops import Bconv2d, Op, Tensor, build_model, constant, pack, run, run_lce
+from lce_ops import (
+    NONE,
+    RELU,
+    RELU6,
+    RELU_N1_TO_1,
+    Bconv2d,
+    Op,
+    Tensor,
+    build_model,
+    constant,
+    pack,
+    run,
+    run_lce,
+)
 
 from bireal_keras import runtime
 
@@ -23,33 +36,44 @@ class Graph:
         self.tensors = [Tensor(shape)]
         self.ops = []
         self.convolutions = 0
+        self.channels = {}  # Of a packed tensor.
 
     def add_tensor(self, tensor) -> int:
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
     def quantize(self, x) -> int:
-        words = -(-self.shape[-1] // 32)
-        output = self.add_tensor(Tensor((*self.shape[:-1], words), np.int32))
+        *shape, channels = self.tensors[x].shape
+        output = self.add_tensor(Tensor((*shape, -(-channels // 32)), np.int32))
         self.ops.append(Op("LceQuantize", [x], [output]))
+        self.channels[output] = channels
         return output
 
-    def bconv(self, packed) -> int:
-        case = Bconv2d(*self.shape, self.shape[-1], seed=self.convolutions)
+    def bconv(self, packed, *, channels=None, **fields) -> int:
+        """To as many channels as the input has, unless told otherwise."""
+        batch, height, width, _ = self.tensors[packed].shape
+        channels_in = self.channels.get(packed, self.shape[-1])
+        channels_out = channels or channels_in
+        case = Bconv2d(
+            batch, height, width, channels_in, channels_out, seed=self.convolutions, **fields
+        )
         self.convolutions += 1
         filter_, multiplier, bias = (
             self.add_tensor(constant(value))
             for value in (pack(case.kernel), case.multiplier, case.bias)
         )
-        output = self.add_tensor(Tensor(self.shape))
+        shape = (batch, height, width, channels_out)
+        quantized = {"scale": case.scale, "zero_point": case.zero_point, "dtype": np.int8}
+        is_int8 = case.output == "int8"
+        output = self.add_tensor(Tensor(shape, **quantized) if is_int8 else Tensor(shape))
         inputs = [packed, filter_, multiplier, bias, -1]
         self.ops.append(Op("LceBconv2d", inputs, [output], case.options))
         return output
 
-    def sum(self, a, b, *, relu=False) -> int:
-        output = self.add_tensor(Tensor(self.shape))
+    def sum(self, a, b, *, activation=NONE) -> int:
+        output = self.add_tensor(Tensor(self.tensors[a].shape))
         options = schema.AddOptionsT()
-        options.fusedActivationFunction = int(relu)
+        options.fusedActivationFunction = activation
         self.ops.append(Op("ADD", [a, b], [output], builtin=("AddOptions", options)))
         return output
 
@@ -77,7 +101,7 @@ def sum_read_again_later(graph):
 
 
 def blocks_with_relu(graph):
-    return graph.block(graph.block(0, relu=True), relu=True)
+    return graph.block(graph.block(0, activation=RELU), activation=RELU)
 
 
 def shortcut_first(graph):
@@ -116,6 +140,30 @@ def shortcut_over_two_convolutions(graph):
     return graph.sum(graph.bconv(graph.quantize(inner)), 0)
 
 
+def convolution_to_int8(graph):
+    """Its sign is that of the distance to the zero point, and another op's."""
+    value = graph.bconv(graph.quantize(0), output="int8", zero_point=7)
+    return graph.bconv(graph.quantize(value))
+
+
+def maps_of_many_sizes(graph):
+    """What held a small map cannot hold a larger one."""
+    value = 0
+    for channels in (8, 200, 34, 2, 300, 64, graph.shape[-1]):
+        value = graph.bconv(graph.quantize(value), channels=channels)
+        value = graph.block(value)
+    return value
+
+
+def sum_that_waits_for_another_reader(graph):
+    """The convolution that is added is also what the rest of the sum is made of."""
+    value = graph.bconv(graph.quantize(0))
+    other = graph.bconv(graph.quantize(value))
+    later = graph.add_tensor(Tensor(graph.shape))
+    graph.ops.append(Op("ABS", [other], [later]))
+    return graph.sum(value, later)
+
+
 def float_op_in_between(graph):
     """As in a down-sampling block, whose shortcut no partition of ours computes."""
     total = graph.block(0)
@@ -137,6 +185,9 @@ GRAPHS = [
     convolution_doubled,
     sum_quantized_twice,
     shortcut_over_two_convolutions,
+    convolution_to_int8,
+    maps_of_many_sizes,
+    sum_that_waits_for_another_reader,
     float_op_in_between,
 ]
 
@@ -176,6 +227,8 @@ def test_fused_equals_lce(arrange):
         (no_shortcut, ["4 nodes in 3 steps"]),
         # The second block waits for its shortcut, convolution and all.
         (float_op_in_between, ["4 nodes in 2 steps", "5 nodes in 2 steps"]),
+        # The convolution stays with the first who reads it.
+        (sum_that_waits_for_another_reader, ["4 nodes in 3 steps", "1 nodes in 1 steps"]),
     ],
 )
 def test_a_residual_stage_is_one_partition(arrange, partitions, capfd):
@@ -220,3 +273,136 @@ def test_a_constant_is_added_to_every_image_of_a_resized_batch():
     interpreter.invoke()
     each = [output_of(model, image[np.newaxis]) for image in x]
     assert interpreter.get_tensor(result).tobytes() == np.concatenate(each).tobytes()
+
+
+def hidden(graph, x) -> int:
+    """`x` after an op that the delegate leaves to LiteRT, and with it an ADD of the result."""
+    shape = graph.add_tensor(constant(np.array([-1, *graph.shape[1:]], np.int32)))
+    output = graph.add_tensor(Tensor(graph.shape))
+    options = ("ReshapeOptions", schema.ReshapeOptionsT())
+    graph.ops.append(Op("RESHAPE", [x, shape], [output], builtin=options))
+    return output
+
+
+def sum_of_two_inputs(
+    *, relu: bool, swapped: bool, quantized: bool, by: str
+) -> tuple[bytes, list[int]]:
+    """bconv(input 0) + input 1, and its signs; `by` whom: a convolution, an ADD step, LiteRT."""
+    graph = Graph(SHAPE)
+    packed = graph.add_tensor(Tensor((*SHAPE[:3], SHAPE[3] // 32), np.int32))
+    shortcut = graph.add_tensor(Tensor(SHAPE))
+    value = graph.bconv(packed)
+    addend = hidden(graph, value) if by == "LiteRT" else value
+    pair = (shortcut, addend) if swapped else (addend, shortcut)
+    outputs = [graph.sum(*pair, activation=RELU if relu else NONE)]
+    if by == "step":
+        outputs.append(value)  # Which nobody may take over.
+    if quantized:
+        outputs.append(graph.quantize(outputs[0]))
+    return build_model(graph.tensors, graph.ops, [packed, shortcut], outputs), outputs
+
+
+def run_resized(model, outputs, *inputs, **options):
+    interpreter = litert.Interpreter(
+        model_content=model, experimental_delegates=[runtime.load_delegate(**options)]
+    )
+    details = interpreter.get_input_details()
+    for detail, value in zip(details, inputs):
+        interpreter.resize_tensor_input(detail["index"], value.shape)
+    interpreter.allocate_tensors()
+    for detail, value in zip(details, inputs):
+        interpreter.set_tensor(detail["index"], value)
+    interpreter.invoke()
+    return [interpreter.get_tensor(index) for index in outputs]
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("by", ["convolution", "step"])
+@pytest.mark.parametrize(
+    ("batch", "shortcut"),
+    [
+        (3, SHAPE),
+        (1, (3, *SHAPE[1:])),
+        (3, (3, 1, SHAPE[2], SHAPE[3])),
+        (2, (1, SHAPE[1], 1, SHAPE[3])),
+        (2, (2, *SHAPE[1:3], 1)),
+        (2, (1, 1, 1, 1)),
+        (2, SHAPE[1:]),
+        (2, SHAPE[3:]),
+        (2, (1, 2, *SHAPE[1:])),
+    ],
+    ids=str,
+)
+def test_a_resized_sum_broadcasts_as_litert_does(by, relu, batch, shortcut):
+    random = np.random.default_rng(batch)
+    packed = pack(random.choice([-1, 1], (batch, *SHAPE[1:])))
+    addend = random.normal(size=shortcut).astype(np.float32)
+    for swapped in (False, True):
+        reference, outputs = sum_of_two_inputs(
+            relu=relu, swapped=swapped, quantized=False, by="LiteRT"
+        )
+        (expected,) = run_resized(reference, outputs, packed, addend)
+        for options in ({"num_threads": 1}, {"num_threads": 3}, {"kernel": "portable"}):
+            for quantized in (False, True):
+                model, outputs = sum_of_two_inputs(
+                    relu=relu, swapped=swapped, quantized=quantized, by=by
+                )
+                result = run_resized(model, outputs, packed, addend, **options)
+                assert result[0].shape == expected.shape
+                assert result[0].tobytes() == expected.tobytes(), (swapped, options, quantized)
+                if quantized:
+                    assert result[-1].tobytes() == pack(np.where(expected < 0, -1, 1)).tobytes()
+
+
+def test_a_resized_sum_of_shapes_that_do_not_go_together_is_refused():
+    for by in ("convolution", "step"):
+        model, outputs = sum_of_two_inputs(relu=False, swapped=False, quantized=True, by=by)
+        with pytest.raises(
+            (RuntimeError, ValueError), match=r"ADD \(node 1\).*: inputs: have 3 and"
+        ):
+            run_resized(
+                model,
+                outputs,
+                np.zeros((3, *SHAPE[1:3], SHAPE[3] // 32), np.int32),
+                np.zeros((2, *SHAPE[1:]), np.float32),
+            )
+
+
+@pytest.mark.parametrize(
+    ("activation", "low", "high"),
+    [(NONE, -np.inf, np.inf), (RELU, 0, np.inf), (RELU6, 0, 6), (RELU_N1_TO_1, -1, 1)],
+)
+def test_every_activation_of_a_sum(activation, low, high):
+    """The delegate has two of them, and leaves a sum with another one to LiteRT."""
+    graph = Graph()
+    value = graph.bconv(graph.quantize(0))
+    total = graph.sum(value, 0, activation=activation)
+    signs = graph.quantize(total)
+    x = np.random.default_rng(6).normal(size=SHAPE, scale=9).astype(np.float32)
+    without = build_model(graph.tensors, graph.ops[:2], [0], [value])
+    expected = np.clip(output_of(without, x) + x, np.float32(low), np.float32(high))
+    for result, wanted in ((total, expected), (signs, pack(np.where(expected < 0, -1, 1)))):
+        model = build_model(graph.tensors, graph.ops, [0], [result])
+        for kernel in ({}, {"kernel": "portable"}):
+            assert output_of(model, x, **kernel).tobytes() == wanted.tobytes()
+
+
+SPECIAL_VALUES = np.array(
+    [np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, 3.4e38, -3.4e38, 1.0, -1.0], np.float32
+)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("by", ["convolution", "step"])
+def test_special_values_are_what_litert_makes_of_them(by, relu):
+    """NaN first of all: a diverged network must not look like one that answers."""
+    packed = pack(np.random.default_rng(0).choice([-1, 1], SHAPE))
+    addend = np.resize(SPECIAL_VALUES, SHAPE)
+    reference, outputs = sum_of_two_inputs(relu=relu, swapped=False, quantized=False, by="LiteRT")
+    (expected,) = run_resized(reference, outputs, packed, addend)
+    assert np.isnan(expected).sum() == np.isnan(addend).sum() > 0
+    model, outputs = sum_of_two_inputs(relu=relu, swapped=False, quantized=True, by=by)
+    for kernel in (None, "portable"):
+        result, *_, signs = run_resized(model, outputs, packed, addend, kernel=kernel)
+        np.testing.assert_array_equal(result, expected)
+        assert signs.tobytes() == pack(np.where(expected < 0, -1, 1)).tobytes()

@@ -1,5 +1,6 @@
 """Every kernel that this CPU can run gives the bytes of the portable one."""
 
+import dataclasses
 import platform
 import re
 import sys
@@ -122,6 +123,25 @@ def test_the_largest_sums(kernel, channels):
 def test_steps_far_wider_than_the_image(kernel, steps):
     case = Bconv2d(1, 2, 3, 64, 5, **steps)
     assert_equals_portable(kernel, case.model(), pack(case.inputs), num_threads=2)
+
+
+# The extent of such a filter fits 32 bits, and so do its steps: sums of two do not.
+@pytest.mark.parametrize("pad_values", [0, 1])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("step", [2**29, 2**30 - 1, 2**30, 1_431_655_766, 2**31 - 5])
+def test_steps_whose_sums_exceed_32_bits(kernel, step, axis, pad_values):
+    """Both taps of the filter lie outside the image, so the padding alone says what comes out."""
+    filter_size = (2, 1) if axis == 0 else (1, 2)
+    dilations = (step, 1) if axis == 0 else (1, step)
+    case = Bconv2d(1, 4, 4, 64, 40, filter_size=filter_size, pad_values=pad_values)
+    case.multiplier[:], case.bias[:] = 0.5, np.arange(40)
+    model = dataclasses.replace(case, dilations=dilations)
+    model.kernel, model.multiplier, model.bias = case.kernel, case.multiplier, case.bias
+    of_padding = case.kernel.sum(axis=(1, 2, 3)) if pad_values == 1 else 0
+    expected = np.broadcast_to(case.bias + np.float32(0.5) * of_padding, (1, 4, 4, 40))
+    for name in (kernel, "portable"):
+        output = run(litert, model.model(), pack(case.inputs), kernel=name)
+        np.testing.assert_array_equal(output, expected)
 
 
 SPECIAL_VALUES = np.array(

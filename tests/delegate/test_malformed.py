@@ -1,10 +1,15 @@
 """A malformed model is an error that names the op and the reason, never a crash."""
 
+import re
+
 import ai_edge_litert.interpreter as litert
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 from lce_ops import Bconv2d, Op, Tensor, build_model, constant, pack, run
+
+from bireal_keras import runtime
 
 INT_MAX = 2**31 - 1
 
@@ -152,6 +157,14 @@ def test_truncated_options():
             },
             "filter: 2 groups need .* 7 output channels",
         ),
+        (
+            # Two groups of 20 channels: where the second one begins, no word does.
+            {
+                "filter": constant(np.zeros((8, 3, 3, 1), np.int32)),
+                "options": {"channels_in": 40},
+            },
+            "filter: 2 groups need a multiple of 32 input channels each .* 40 input channels",
+        ),
     ],
 )
 def test_bconv_tensors(changes, match):
@@ -161,8 +174,34 @@ def test_bconv_tensors(changes, match):
 def test_an_op_cannot_write_its_own_input():
     tensors, op = bconv(outputs=[0])
     model = build_model(tensors, [op], [0], [0])
-    with pytest.raises((RuntimeError, ValueError)):
+    with pytest.raises((RuntimeError, ValueError), match="node 0 reads tensor 0 before node 0 wri"):
         run(litert, model, np.zeros((1, 4, 4, 2), np.int32))
+
+
+SIGNS = Op("LceQuantize", [0], [1])
+VALUES = Op("LceDequantize", [1], [2])
+ABS = ("AbsOptions", schema.AbsOptionsT())
+
+
+@pytest.mark.parametrize(
+    ("ops", "match"),
+    [
+        ([VALUES, SIGNS], "node 0 reads tensor 1 before node 1"),
+        # Each reads what the other writes.
+        ([Op("LceQuantize", [2], [1]), VALUES], "node 0 reads tensor 2 before node 1"),
+        # What LiteRT would run lies between the two, first or last.
+        ([SIGNS, Op("ABS", [2], [3], builtin=ABS), VALUES], "node 1 reads tensor 2 before node 2"),
+        ([Op("ABS", [2], [3], builtin=ABS), SIGNS, VALUES], "node 0 reads tensor 2 before node 2"),
+        ([SIGNS, VALUES, Op("ABS", [3], [3], builtin=ABS)], "node 2 reads tensor 3 before node 2"),
+    ],
+    ids=["forward", "cycle", "between", "first", "itself"],
+)
+def test_nodes_that_read_what_is_written_later(ops, match):
+    """Some interpreters write out of bounds when they are asked to partition such a graph."""
+    tensors = [Tensor((1, 32)), Tensor((1, 1), np.int32), Tensor((1, 32)), Tensor((1, 32))]
+    model = build_model(tensors, ops, [0], [2])
+    with pytest.raises((RuntimeError, ValueError), match=match):
+        run(litert, model, np.zeros((1, 32), np.float32))
 
 
 def test_an_op_cannot_write_a_constant():
@@ -239,13 +278,38 @@ def test_max_pool(options, match):
         ({"kernel": "fast"}, "`kernel` must be one of: .*portable.*Received: kernel=fast"),
         ({"verbose": "yes"}, "`verbose` must be 0 or 1"),
         ({"threads": 2}, "must be one of: num_threads, kernel, verbose.*threads=2"),
+        (
+            {"profile": "/dev/full"},
+            "`profile` must be the path of a file to write.*/dev/full: No sp",
+        ),
     ],
 )
 def test_delegate_options(options, match):
-    from bireal_keras import runtime
-
     with pytest.raises(ValueError, match=match):
         litert.load_delegate(runtime.delegate_path(), options)
+
+
+def test_kernel_of_the_environment(monkeypatch, capfd):
+    case = Bconv2d(1, 2, 2, 32, 32)
+
+    def kernel_in_use(**options) -> str:
+        run(litert, case.model(), pack(case.inputs), verbose=1, **options)
+        return re.search(r"kernel (\w+),", capfd.readouterr().err)[1]
+
+    monkeypatch.delenv("BIREAL_KERNEL", raising=False)
+    best = kernel_in_use()
+    monkeypatch.setenv("BIREAL_KERNEL", "portable")
+    assert kernel_in_use() == "portable"
+    assert kernel_in_use(kernel=best) == best
+    # An empty variable is one that is not set.
+    monkeypatch.setenv("BIREAL_KERNEL", "")
+    assert kernel_in_use() == best
+    # A wrong one matters only where it is asked, and is named.
+    monkeypatch.setenv("BIREAL_KERNEL", "fast")
+    assert kernel_in_use(kernel="portable") == "portable"
+    match = "environment variable BIREAL_KERNEL must be one of: .*Received: BIREAL_KERNEL=fast"
+    with pytest.raises(ValueError, match=match):
+        runtime.load_delegate()
 
 
 def test_verbose_says_what_is_claimed(capfd):
@@ -253,3 +317,9 @@ def test_verbose_says_what_is_claimed(capfd):
     model = build_model(tensors, [op], [0], [2])
     run(litert, model, np.zeros((1, 4, 4, 2), np.int32), verbose=1, num_threads=2)
     assert "1 of 1 nodes" in capfd.readouterr().err
+
+
+def test_an_operator_that_nobody_has_is_named():
+    model = build_model([Tensor((1, 4)), Tensor((1, 4))], [Op("MyOp", [0], [1])], [0], [1])
+    with pytest.raises(ValueError, match=r"^the model: Encountered unresolved custom op: MyOp\.$"):
+        runtime.Interpreter(model)

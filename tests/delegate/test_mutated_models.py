@@ -1,18 +1,20 @@
 """Whole model files with something wrong in them: an answer or an exception, never a crash.
 
-Run as a program, this file opens mutated models in this process: `FIRST LAST` are the seeds.
-Mutations are confined to what the delegate reads of LCE's ops. What LiteRT itself would trip
-over, such as a broken flatbuffer, is not the delegate's to survive.
+Run as a program, this file opens mutated models in this process: `MODULE LIBRARY FIRST LAST` are
+the interpreter's module, the delegate's library and the seeds. Mutations are confined to what the
+delegate reads of LCE's ops. What the interpreter itself would trip over, such as a broken
+flatbuffer, is not the delegate's to survive.
 """
 
 import copy
+import importlib
+import importlib.util
 import os
 import random
 import subprocess
 import sys
 from pathlib import Path
 
-import ai_edge_litert.interpreter as litert
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -23,6 +25,9 @@ from bireal_keras import runtime
 
 SEEDS = 600
 NUMBERS = [0, 1, 2, 3, 5, 31, 32, 33, 64, 65, 127, 1000, 2**16, 2**29, 2**31 - 1, -1, -(2**31)]
+
+# All that setup.py admits; tf.lite is TensorFlow's.
+INTERPRETERS = ["ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite"]
 
 
 def sound_model() -> tuple[list[Tensor], list[Op]]:
@@ -82,6 +87,7 @@ class Mutation:
                     self.constant,
                     self.quantization,
                     self.indices,
+                    self.order,
                 ]
             )()
 
@@ -89,7 +95,9 @@ class Mutation:
         return self.random.choice([op for op in self.ops if op.name != "ADD"])
 
     def number(self) -> int:
-        return self.random.choice([*NUMBERS, self.random.randint(0, 300)])
+        # From 2^30 to 2^31 a sum of two no longer fits 32 bits.
+        large = self.random.randrange(2**30, 2**31)
+        return self.random.choice([*NUMBERS, self.random.randint(0, 300), large])
 
     def options_by_name(self):
         op = self.random.choice([op for op in self.ops if isinstance(op.options, dict)])
@@ -161,40 +169,54 @@ class Mutation:
             position = self.random.randrange(len(indices))
             indices[position] = self.random.randrange(-1, len(self.tensors) + 1)
 
+    def order(self):
+        """An op that reads what a later one writes."""
+        op = self.ops.pop(self.random.randrange(len(self.ops)))
+        self.ops.insert(self.random.randrange(len(self.ops) + 1), op)
+
     def model(self) -> bytes:
         return build_model(self.tensors, self.ops, [0], [17, 6])
 
 
-def main(first: int, last: int) -> None:
+def load(module: str):
+    """A stock interpreter's module, and its function that loads a delegate."""
+    if module == "tensorflow.lite":
+        litert = importlib.import_module("tensorflow").lite
+        return litert, litert.experimental.load_delegate
+    litert = importlib.import_module(module)
+    return litert, litert.load_delegate
+
+
+def run(litert, load_delegate, library: str, model: bytes, threads: int) -> None:
+    delegate = load_delegate(library, {"num_threads": threads})
+    interpreter = litert.Interpreter(model_content=model, experimental_delegates=[delegate])
+    interpreter.allocate_tensors()
+    interpreter.invoke()
+
+
+def main(module: str, library: str, first: int, last: int) -> None:
+    litert, load_delegate = load(module)
+    tensors, ops = sound_model()
+    run(litert, load_delegate, library, build_model(tensors, ops, [0], [17, 6]), 1)
     ran = 0
     for seed in range(first, last):
         print(seed, flush=True)
         try:
-            model = Mutation(seed).model()
-            delegate = runtime.load_delegate(num_threads=1 + seed % 2)
-            interpreter = litert.Interpreter(model_content=model, experimental_delegates=[delegate])
-            interpreter.allocate_tensors()
-            interpreter.invoke()
+            run(litert, load_delegate, library, Mutation(seed).model(), 1 + seed % 2)
             ran += 1
         except (RuntimeError, ValueError):
             pass
     print("ran", ran)
 
 
-def test_the_sound_model_runs():
-    tensors, ops = sound_model()
-    interpreter = litert.Interpreter(
-        model_content=build_model(tensors, ops, [0], [17, 6]),
-        experimental_delegates=[runtime.load_delegate()],
-    )
-    interpreter.allocate_tensors()
-    interpreter.invoke()
-
-
 @pytest.mark.slow
-def test_mutated_models_are_refused_or_run():
+@pytest.mark.parametrize("module", INTERPRETERS)
+def test_mutated_models_are_refused_or_run(module):
+    package = module.split(".")[0]
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed: it has no wheel for this Python or platform")
     result = subprocess.run(
-        [sys.executable, __file__, "0", str(SEEDS)],
+        [sys.executable, __file__, module, runtime.delegate_path(), "0", str(SEEDS)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "helpers")},
         capture_output=True,
         text=True,
@@ -209,4 +231,4 @@ def test_mutated_models_are_refused_or_run():
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -14,7 +14,7 @@ on-cortex-%:
 	PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$(AARCH64)/lib:$(AARCH64)/packages \
 	qemu-aarch64-static -cpu cortex-$* -L $(AARCH64)/root $(AARCH64)/root/usr/bin/python3.11 \
 	    -P -m pytest -p no:cacheprovider tests/acceptance/aarch64 \
-	    $(patsubst %,tests/delegate/test_%.py,bconv2d fusion kernels malformed small_ops)
+	    $(patsubst %,tests/delegate/test_%.py,bconv2d control_flow fusion kernels malformed small_ops)
 
 $(AARCH64)/root/made: tools/aarch64/setup.sh tools/emulation/debian.sh
 	tools/aarch64/setup.sh $(@D)

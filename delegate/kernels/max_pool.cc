@@ -1,6 +1,6 @@
-#include <algorithm>
+#include "delegate/kernels/max_pool.h"
 
-#include "delegate/kernels/kernels.h"
+#include <algorithm>
 
 namespace bireal {
 

@@ -1,4 +1,4 @@
-#include "delegate/kernels/kernels.h"
+#include "delegate/kernels/quantize.h"
 
 namespace bireal {
 namespace {

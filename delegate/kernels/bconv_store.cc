@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "delegate/kernels/kernels.h"
+#include "delegate/kernels/bconv.h"
 
 namespace bireal {
 namespace {
@@ -17,9 +17,10 @@ void StoreInt8(const int32_t* t, int pixels, int channels, const Affine& affine,
   for (int pixel = 0; pixel < pixels; ++pixel, t += channels, out += channels) {
     for (int c = 0; c < channels; ++c) {
       float y = Transform(t[c], affine, c);
-      // Saturated first, as only then the conversion to an integer is defined; this order
-      // also makes a NaN -128.
-      if (!(y > -128.0f)) y = -128.0f;
+      // Saturated first, as only then the conversion to an integer is defined. A NaN is 0, as LCE
+      // has it.
+      if (std::isnan(y)) y = 0.0f;
+      if (y < -128.0f) y = -128.0f;
       if (y > 127.0f) y = 127.0f;
       out[c] = static_cast<int8_t>(std::round(y));  // Ties away from zero.
     }

@@ -1,0 +1,70 @@
+#include "delegate/ops.h"
+
+#include <cstring>
+#include <utility>
+
+#include "delegate/model.h"
+#include "delegate/steps/add.h"
+#include "delegate/steps/bconv.h"
+#include "delegate/steps/max_pool.h"
+#include "delegate/steps/quantize.h"
+
+namespace bireal {
+namespace {
+
+bool Always(const TfLiteContext&, const TfLiteNode&) { return true; }
+
+template <typename SomeStep>
+std::unique_ptr<Step> Make(std::string name, const TfLiteContext& context, const TfLiteNode& node,
+                           const Kernels& kernels) {
+  return std::make_unique<SomeStep>(std::move(name), context, node, kernels);
+}
+
+// name, builtin code, inputs, follows, claims, make
+constexpr Op kOps[] = {
+    {"LceQuantize", kTfLiteBuiltinCustom, 1, false, Always, Make<QuantizeStep>},
+    {"LceDequantize", kTfLiteBuiltinCustom, 1, false, Always, Make<DequantizeStep>},
+    {"LceBMaxPool2d", kTfLiteBuiltinCustom, 1, false, Always, Make<MaxPoolStep>},
+    {"LceBconv2d", kTfLiteBuiltinCustom, 5, false, Always, Make<BconvStep>},
+    {"ADD", kTfLiteBuiltinAdd, 2, true, AddStep::Claims, Make<AddStep>},
+};
+
+void RequireCounts(const TfLiteNode& node, int inputs, int outputs) {
+  const int received_inputs = node.inputs ? node.inputs->size : 0;
+  const int received_outputs = node.outputs ? node.outputs->size : 0;
+  if (received_inputs != inputs || received_outputs != outputs) {
+    Fail("must have %d inputs and %d output. Received: %d and %d", inputs, outputs, received_inputs,
+         received_outputs);
+  }
+}
+
+}  // namespace
+
+const Op* FindOp(const TfLiteRegistration& registration) {
+  for (const Op& op : kOps) {
+    if (registration.builtin_code != op.builtin_code) continue;
+    const bool is_custom = op.builtin_code == kTfLiteBuiltinCustom;
+    if (!is_custom || (registration.custom_name != nullptr &&
+                       std::strcmp(registration.custom_name, op.name) == 0)) {
+      return &op;
+    }
+  }
+  return nullptr;
+}
+
+std::unique_ptr<Step> MakeStep(const TfLiteContext& context, int index, const TfLiteNode& node,
+                               const TfLiteRegistration& registration, const Kernels& kernels) {
+  const Op* op = FindOp(registration);
+  if (op == nullptr) Fail("node %d is not an op of the delegate's", index);
+  const std::string name = std::string(op->name) + " (node " + std::to_string(index) + ")";
+  std::unique_ptr<Step> step;
+  Named(name, [&] {
+    RequireCounts(node, op->inputs, 1);
+    TensorAt(context, node.inputs->data[0], "input");
+    TensorAt(context, node.outputs->data[0], "output");
+    step = op->make(name, context, node, kernels);
+  });
+  return step;
+}
+
+}  // namespace bireal

@@ -1,0 +1,41 @@
+// The ops that the delegate can take over. One more op is a step in steps/ and a line in the table
+// of ops.cc.
+#ifndef BIREAL_DELEGATE_OPS_H_
+#define BIREAL_DELEGATE_OPS_H_
+
+#include <memory>
+#include <string>
+
+#include "delegate/kernels/kernels.h"
+#include "delegate/step.h"
+#include "delegate/tflite_abi.h"
+
+namespace bireal {
+
+struct Op {
+  const char* name;      // In messages, and in a model file if the op is a custom one.
+  int32_t builtin_code;  // kTfLiteBuiltinCustom for those of LCE.
+  int inputs;            // How many it has. The output is always one.
+  // Whether the op is taken over only where it reads what the delegate computes. Then it is in the
+  // same stage, so that the two can become one step.
+  bool follows;
+  // Whether the step can do what this node asks for. An op that no interpreter has is always
+  // claimed: MakeStep says what is wrong with it.
+  bool (*claims)(const TfLiteContext& context, const TfLiteNode& node);
+  // The node has as many inputs and outputs as above. Throws ModelError when its options are
+  // malformed.
+  std::unique_ptr<Step> (*make)(std::string name, const TfLiteContext& context,
+                                const TfLiteNode& node, const Kernels& kernels);
+};
+
+// The op of that registration, or null when the delegate has no step for it.
+const Op* FindOp(const TfLiteRegistration& registration);
+
+// The step for node `index`, which was claimed. Throws ModelError when its options or its lists of
+// inputs and outputs are malformed.
+std::unique_ptr<Step> MakeStep(const TfLiteContext& context, int index, const TfLiteNode& node,
+                               const TfLiteRegistration& registration, const Kernels& kernels);
+
+}  // namespace bireal
+
+#endif  // BIREAL_DELEGATE_OPS_H_
