@@ -84,7 +84,7 @@ class Borders:
         if dilations == UNDILATED:
             return NO_SIDES, tensor
         readers = self._readers[tensor]
-        if len(readers) != 1 or tensor in self._graph.outputs:
+        if len(readers) != 1 or self._graph.is_output(tensor):
             return None
         [reader] = readers
         found = self._block_and_sides(reader) if reader.name == "BATCH_TO_SPACE_ND" else None

@@ -171,27 +171,36 @@ class _Emitter:
             rows: for a dense layer, how many vectors of `channels` there are; for a convolution 0.
             channels: see `rows`.
         """
-        key = (source, strict, rows)
-        if key not in self._bits:
-            self._bits[key] = self._inherited(source, strict, rows) or self._quantized(
-                source, strict, rows, channels
-            )
-        return self._bits[key]
+        pools: list[tuple[Source, Operator]] = []
+        while (source, strict, rows) not in self._bits:
+            found = self._pool_of(source, strict, rows)
+            if found is None:
+                made = self._packed.get(source.tensor) if self._is_packed(source, strict) else None
+                made = made or self._quantized(source, strict, rows, channels)
+                self._bits[source, strict, rows] = made
+                break
+            pools.append((source, found[0]))
+            source = found[1]
+        for pooled, pool in reversed(pools):
+            bits = self._pooled(pool, self._bits[source, strict, rows])
+            self._bits[pooled, strict, rows] = bits
+            source = pooled
+        return self._bits[source, strict, rows]
 
-    def _inherited(self, source: Source, strict: bool, rows: int) -> Bits | None:
-        """Signs that a layer packs itself, or pooled bits; None where they are to be made."""
+    def _pool_of(self, source: Source, strict: bool, rows: int) -> tuple[Operator, Source] | None:
+        """The pool whose bits a source's are, and what it pools; None if it is none."""
         if source.moves:
             pool, inner = source.moves[-1], replace(source, moves=source.moves[:-1])
-            pools = is_max_pool(pool) and not rows
-            return self._pooled(pool, self._bits_of(inner, strict)) if pools else None
-        if strict or source.threshold is not None or source.tensor in self._real:
+            return (pool, inner) if is_max_pool(pool) and not rows else None
+        if not self._is_packed(source, strict) or source.tensor in self._packed:
             return None
-        if source.tensor in self._packed:
-            return self._packed[source.tensor]
-        producer = self._producers.get(source.tensor)
-        if producer is None:  # An input of the graph.
-            return None
-        return self._pooled(producer, self._bits_of(Source(producer.inputs[0]), strict))
+        producer = self._producers[source.tensor]
+        return producer, Source(producer.inputs[0])
+
+    def _is_packed(self, source: Source, strict: bool) -> bool:
+        """Whether a source exists as bits only: what a layer packs, or a pool of that."""
+        is_plain = source.threshold is None and not strict and not source.moves
+        return is_plain and source.tensor not in self._real and source.tensor in self._producers
 
     def _quantized(self, source: Source, strict: bool, rows: int, channels: int) -> Bits:
         """An LceQuantize, of real numbers or of a comparison."""

@@ -23,6 +23,8 @@ _LIMITS: dict[int, tuple[float, float]] = {
 # depth * multiplier to its bias. Where that is more than this share of the range, the clamp stays
 # an operator of its own.
 _CLAMP_ROUNDING = 1e-5
+# Nobody writes more, and a file could make much work of it.
+_MAX_FOLLOWING = 32
 
 
 @dataclass(frozen=True)
@@ -55,22 +57,21 @@ def follow(
     chain = _Chain(plan)
     if not chain.clamp(elementwise.ACTIVATIONS.get(plan.activation, "")):
         return chain.output
-    while True:
+    for _ in range(_MAX_FOLLOWING):
         output = chain.output
         following = readers.get(output.tensor, [])
-        if len(following) != 1 or output.tensor in graph.outputs or output.left:
+        if len(following) != 1 or graph.is_output(output.tensor):
             return output
         [operator] = following
         if operator.name in _ACTIVATIONS:
-            if operator.name == "TANH" or not chain.clamp(operator.name):
+            if not chain.clamp(operator.name):
                 return output
-            chain.move(operator.outputs[0])
-            continue
-        if not chain.multiply_or_add(graph, constants, operator):
+        elif not chain.multiply_or_add(graph, constants, operator):
             return output
         chain.move(operator.outputs[0])
         if not chain.clamp(elementwise.ACTIVATIONS.get(operator.activation, "")):
             return chain.output
+    return chain.output
 
 
 class _Chain:
@@ -101,7 +102,9 @@ class _Chain:
             return False
         if activation == "RELU":
             return bool((old.multiplier >= 0).all())
-        low, high = _LIMITS.get(_ACTIVATIONS[activation], (0, 0))
+        if _ACTIVATIONS[activation] not in _LIMITS:
+            return False
+        low, high = _LIMITS[_ACTIVATIONS[activation]]
         rounding = self._plan.depth * 2.0**-24
         is_precise = rounding <= _CLAMP_ROUNDING * (high - low)
         return is_precise and bool((old.multiplier == 1).all())

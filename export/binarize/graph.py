@@ -101,7 +101,6 @@ class Graph:
     Attributes:
         operators: in the order of execution.
         inputs: tensors that the caller fills.
-        outputs: tensors that the model returns.
     """
 
     def __init__(self, content: bytes):
@@ -118,6 +117,19 @@ class Graph:
         self.operators = [self._operator(operator) for operator in table.operators or []]
         self._check_order()
         self._check_kernels()
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """The tensors that the model returns."""
+        return self._outputs
+
+    @outputs.setter
+    def outputs(self, tensors: tuple[int, ...]) -> None:
+        self._outputs = tensors
+        self._are_outputs = frozenset(tensors)
+
+    def is_output(self, tensor: int) -> bool:
+        return tensor in self._are_outputs
 
     def shape(self, tensor: int) -> tuple[int, ...]:
         """Sizes of its axes; 1 for a batch of any size."""

@@ -19,7 +19,8 @@ CONVOLUTION, DENSE = "CONV_2D", "FULLY_CONNECTED"
 _OTHERS = ("CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 LAYERS = (CONVOLUTION, DENSE, *_OTHERS)
 _WORD_BITS = 32
-# What repeats values, BROADCAST_TO, takes no memory; its signs would.
+# So many bytes may all kernels have for each byte of the file: they may be shared, and what repeats
+# values, BROADCAST_TO, takes no memory, but their signs do.
 _KERNEL_BYTES = 16
 _SLACK_BYTES = 1 << 20
 
@@ -128,6 +129,7 @@ class Matcher:
         self._borders = Borders(graph, constants)
         self._zero_sign = zero_sign
         self._zero_weights = zero_weights
+        self._left = _KERNEL_BYTES * graph.size_bytes + _SLACK_BYTES
 
     def match(self, operator: Operator) -> Plan | Reason | None:
         """What a layer becomes; why it stays as it is; None where nobody meant it to be 1-bit.
@@ -213,9 +215,9 @@ class Matcher:
 
     def _filters(self, operator: Operator, rank: int) -> Filters | Reason:
         kernel = self._constants.get(operator.inputs[1])
-        limit = max(_KERNEL_BYTES * self._graph.size_bytes, _SLACK_BYTES)
-        if kernel is None or kernel.nbytes > limit:
+        if kernel is None or kernel.nbytes > self._left:
             return reasons.COMPUTED_KERNEL
+        self._left -= kernel.nbytes
         if kernel.ndim != rank or kernel.size == 0:
             raise ValueError(
                 f"The .tflite file is damaged: the kernel '{self._graph.name(operator.inputs[1])}' "

@@ -168,7 +168,7 @@ class Signs:
 
     def separated(self, tensor: int) -> Reason | None:
         """What lies between the nearest sign and a tensor that is none; None if no sign is near."""
-        seen, front, first = {tensor}, [tensor], None
+        seen, front = {tensor}, [tensor]
         for _ in range(_MAX_TERMS):
             following = []
             for index in front:
@@ -178,9 +178,8 @@ class Signs:
                 for source in producer.inputs:
                     form = self._forms.get(source)
                     if form is not None and form.source is not None:
-                        first = producer.name
-                        is_scale = first in _LINEAR
-                        return reasons.SCALED if is_scale else reasons.moved(first)
+                        is_scale = producer.name in _LINEAR
+                        return reasons.SCALED if is_scale else reasons.moved(producer.name)
                     if source not in seen:
                         seen.add(source)
                         following.append(source)

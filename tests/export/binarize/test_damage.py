@@ -174,7 +174,7 @@ def test_repeated_constants_are_no_kernels():
     assert (layer.binary, layer.code) == (False, "kernel_values")
 
 
-@pytest.mark.parametrize("kind", ["ADD", "NEG", "TRANSPOSE"])
+@pytest.mark.parametrize("kind", ["ADD", "NEG", "TRANSPOSE", "MAX_POOL_2D"])
 def test_work_grows_with_the_file(kind):
     """Long chains of operators: three times as long takes about three times as long, not nine."""
 
@@ -188,9 +188,12 @@ def test_work_grows_with_the_file(kind):
                 y = file.op("ADD", y, first if index % 2 else sign)
             elif kind == "NEG":
                 y = file.op("NEG", y)
-            else:
+            elif kind == "TRANSPOSE":
                 y = file.op("TRANSPOSE", y, axes)
-        content = file.build(y)
+            else:
+                one = dict.fromkeys(("strideW", "strideH", "filterWidth", "filterHeight"), 1)
+                y = file.op("MAX_POOL_2D", y, padding=VALID, **one)
+        content = file.build(file.conv(file.larq_sign(y), np.ones((4, 1, 1, 2))))
         best = np.inf
         for _ in range(3):
             start = time.perf_counter()
