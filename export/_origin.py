@@ -4,7 +4,7 @@ Operators say what Keras layers do not: what a Lambda computes, an `Activation`,
 that is any Python function.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,12 +71,12 @@ class Origins:
     """The origins of the tensors of one graph, each looked up once.
 
     Args:
-        source: the graph's input.
+        sources: the graph's inputs.
     """
 
-    def __init__(self, source: tf.Tensor):
+    def __init__(self, sources: Sequence[tf.Tensor]):
         self._found: dict[str, Origin] = {}
-        self._dependent = _dependents(source)
+        self._dependent = _dependents(sources)
 
     def is_constant(self, tensor: tf.Tensor) -> bool:
         """Whether it is the same for every input: LCE folds it into a literal."""
@@ -174,9 +174,10 @@ def _is_filled(tensor: tf.Tensor) -> bool:
     return op.type in (*_SUMS, *_PRODUCTS, *_TRANSPARENT) and all(map(_is_filled, op.inputs))
 
 
-def _dependents(source: tf.Tensor) -> set[str]:
-    """Names of the operators that compute from a tensor, its own included."""
-    found, waiting = {source.op.name}, [source.op]
+def _dependents(sources: Sequence[tf.Tensor]) -> set[str]:
+    """Names of the operators that compute from some tensors, their own included."""
+    waiting = [source.op for source in sources]
+    found = {op.name for op in waiting}
     while waiting:
         for output in waiting.pop().outputs:
             for reader in output.consumers():

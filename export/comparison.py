@@ -15,7 +15,7 @@ computes something else, however little it shows in the results, is found in the
 after it. What no image exercises is not found.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,8 +23,10 @@ import numpy as np
 
 from bireal_keras import _keras_model, _layer_calls
 from bireal_keras._keras import keras, tf
-from bireal_keras.export import matching, probes
+from bireal_keras.export import fake_quant, matching, probes
+from bireal_keras.export import signature as signatures
 from bireal_keras.export.packing import unpack_signs
+from bireal_keras.export.signature import Signature
 from bireal_keras.tflite.model import Graph
 
 # What passes for rounding, as a share of a tensor's spread, its standard deviation. Given the same
@@ -34,6 +36,8 @@ TOLERANCE = 2e-4
 # The same as a share of a tensor's largest value: the last digits of float32, where values hardly
 # vary.
 _ROUNDING = 1e-5
+# The arithmetic of int8 in fixed point, as a share of a step, besides the half that is rounding.
+_INT8_ROUNDING = 0.02
 _BATCH = 8
 
 # Besides LCE's signs, these operators make a jump of a small difference.
@@ -45,7 +49,7 @@ class Layer:
     """What came of comparing the input of a 1-bit layer, or the result of the model.
 
     Attributes:
-        name: of the Keras layer, "output" for the result.
+        name: of the Keras layer, "output" for the result, "output 0" and so on for several.
         computed_by: names of the Keras layers between the tensors compared before and this one,
             where the model is flat.
         difference: the largest absolute difference, given the same signs before.
@@ -78,18 +82,18 @@ class Comparison:
     """A file, as one interpreter runs it, against Keras.
 
     Attributes:
-        layers: in the order in which Keras computes them, the result last.
+        layers: in the order in which Keras computes them, the results last.
         all_signs_told: whether Keras could be told all signs of the file. If not, because some
             are not inputs of a binary convolution, later differences can be harmless.
-        outputs: (images, ...) what the file gives.
-        close: (images,) bool: where the result agrees with that of Keras, told the signs.
-        free_differences: (images,) the largest difference of each result, of the logits where it
-            is probabilities, from that of Keras on its own.
+        outputs: what the file gives, each (images, ...).
+        close: (images,) bool: where the results agree with those of Keras, told the signs.
+        free_differences: (outputs, images) the largest difference of each result, of the logits
+            where it is probabilities, from that of Keras on its own.
     """
 
     layers: tuple[Layer, ...]
     all_signs_told: bool
-    outputs: np.ndarray = field(repr=False)
+    outputs: list[np.ndarray] = field(repr=False)
     close: np.ndarray = field(repr=False)
     free_differences: np.ndarray = field(repr=False)
 
@@ -99,9 +103,15 @@ class Comparison:
         return next((layer for layer in self.layers if not layer.is_right), None)
 
     @property
-    def tolerance(self) -> float:
-        """Of the result."""
-        return self.layers[-1].tolerance
+    def results(self) -> tuple[Layer, ...]:
+        """What came of comparing the results."""
+        return self.layers[-len(self.outputs) :]
+
+    @property
+    def freely_close(self) -> np.ndarray:
+        """(images,) bool: where the results agree with those of Keras on its own."""
+        tolerances = np.array([[result.tolerance] for result in self.results])
+        return (self.free_differences <= tolerances).all(axis=0)
 
     @property
     def signs(self) -> int:
@@ -119,122 +129,193 @@ class Comparison:
 def compare(
     model: keras.Model,
     content: bytes,
-    images: np.ndarray,
+    inputs: Sequence[np.ndarray],
     runners: Sequence[Callable[[bytes], probes.Runner]],
     *,
     tolerance: float = TOLERANCE,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[np.ndarray, list[Comparison]]:
+) -> tuple[list[np.ndarray], list[Comparison]]:
     """Compares a file, as each of several interpreters runs it, with Keras.
 
     Args:
-        model: from float32 (batch, height, width, channels) to any float output.
+        model: from float32 tensors to any float tensors.
         content: the file.
-        images: float32 (images, height, width, channels).
+        inputs: what the model's inputs get, each float32 (images, ...); their number is a multiple
+            of what the model takes at a time.
         runners: `probes.run_on_lce`, `probes.run_on_runtime`.
         tolerance: what passes for rounding, as a share of a tensor's spread.
         progress: is told how many images are done.
 
     Returns:
-        What Keras gives, (images, ...), and one comparison for each runner.
+        What Keras gives, each (images, ...), and one comparison for each runner.
 
     Raises:
         ValueError: the file does not run, or is not a file of this model.
     """
-    graph = Graph(content)
+    signature, graph = signatures.of(model), Graph(content)
     convolutions = probes.binary_convolutions(graph)
-    if len(graph.outputs) != 1:
-        raise ValueError(f"The file must have one output. Received: {len(graph.outputs)}.")
-    signed = _SignedModel(model)
-    first_batch = signed.run(images[:_BATCH])
+    file_inputs, file_outputs = signature.tensors_of(graph)
+    size = signature.batch or _BATCH
+    signed = _SignedModel(model, signature)
+    first_batch = signed.run([values[:size] for values in inputs])
     pairs = _pair(first_batch.calls, convolutions)
-    tensors = [*graph.outputs]
-    for _, convolution in pairs.values():
-        tensors += [convolution.signs] if convolution.signs not in tensors else []
-        if convolution.real is not None and convolution.real not in tensors:
-            tensors.append(convolution.real)
+    int8 = fake_quant.rounded_tensors(graph)
+    tensors = list(
+        dict.fromkeys([*file_outputs, *_looked_at(pairs), *(tensor.index for tensor in int8)])
+    )
     probed = probes.with_outputs(content, tensors)
-    run_file = [make(probed) for make in runners]
+    order = [file_inputs.index(index) for index in graph.inputs]
+    run_file = [_RealRunner(graph, tensors, order, make(probed)) for make in runners]
+    first_values = run_file[0]([values[:size] for values in inputs]) if int8 else {}
+    quantized = _pair_quantized(first_batch.quantized, int8, first_values)
 
     names = _Names(model, signed.layers)
     all_signs_told = (
         len(pairs) == len(first_batch.calls)
         and len(pairs) == len(convolutions)
+        and len(quantized) == len(int8)
         and not any(operator.name in _JUMPS for operator in graph.operators)
     )
     expected = []
     tallies = [_Tally() for _ in runners]
-    for start in range(0, len(images), _BATCH):
-        batch = images[start : start + _BATCH]
+    count = len(inputs[0])
+    for start in range(0, count, size):
+        batch = [values[start : start + size] for values in inputs]
         free = first_batch if start == 0 else signed.run(batch)
-        expected.append(free.output)
+        expected.append(free.outputs)
         for run, tally in zip(run_file, tallies):
-            values = dict(zip(tensors, run(batch)))
+            values = run(batch)
             signs = {
                 call: unpack_signs(values[convolution.signs], convolution.input_shape[-1])
                 for call, (_, convolution) in pairs.items()
             }
-            told = signed.run(batch, signs)
-            tally.outputs.append(values[graph.outputs[0]])
-            tally.told_outputs.append(told.output)
+            told = signed.run(
+                batch, signs, {call: values[one.index] for call, one in quantized.items()}
+            )
+            tally.outputs.append([values[index] for index in file_outputs])
+            tally.told_outputs.append(told.outputs)
             for call, (wrong_bits, convolution) in pairs.items():
-                layer, inputs = told.calls[call]
-                tally.layers.setdefault(call, _LayerTally(layer.name, wrong_bits)).add(
-                    told=inputs,
+                layer, told_inputs, place = told.calls[call]
+                tally.layers.setdefault(place, _LayerTally(layer.name, wrong_bits)).add(
+                    told=told_inputs,
                     free=free.calls[call].inputs,
-                    negative=signs[call].reshape(inputs.shape),
+                    negative=signs[call].reshape(told_inputs.shape),
                     real=None if convolution.real is None else values[convolution.real],
                 )
-        progress(min(start + _BATCH, len(images)))
-    keras_outputs = np.concatenate(expected)
+            for call, one in quantized.items():
+                given = told.quantized[call]
+                tally.int8.setdefault(given.place, _Int8Tally(one)).add(
+                    told=given.inputs, actual=values[one.index]
+                )
+        progress(min(start + size, count))
+    keras_outputs = _joined(expected)
     comparisons = [
         tally.result(keras_outputs, names, tolerance, all_signs_told) for tally in tallies
     ]
     return keras_outputs, comparisons
 
 
+def _looked_at(pairs: dict[int, tuple[int, probes.BinaryConvolution]]) -> Iterator[int]:
+    """Numbers of the tensors of a file that are compared."""
+    for _, convolution in pairs.values():
+        yield convolution.signs
+        if convolution.real is not None:
+            yield convolution.real
+
+
+def _joined(batches: Sequence[list[np.ndarray]]) -> list[np.ndarray]:
+    return [np.concatenate(arrays) for arrays in zip(*batches)]
+
+
+class _RealRunner:
+    """An interpreter with the inner tensors of a file, int8 as what it stands for."""
+
+    def __init__(
+        self, graph: Graph, tensors: list[int], order: list[int], run: probes.Runner
+    ) -> None:
+        self._int8 = {index: fake_quant.Int8.of(index, graph.tensors[index]) for index in tensors}
+        self._order, self._run = order, run
+
+    def __call__(self, inputs: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
+        """The tensors' values by their numbers, for inputs in Keras's order."""
+        outputs = self._run([inputs[position] for position in self._order])
+        return {
+            index: values if int8 is None else int8.real(values)
+            for (index, int8), values in zip(self._int8.items(), outputs)
+        }
+
+
 class _Call(NamedTuple):
+    """A call of a 1-bit layer; its place among all calls, of fake quantization, too."""
+
     layer: keras.layers.Layer
     inputs: np.ndarray
+    place: int
+
+
+class _Quantized(NamedTuple):
+    """A call of fake quantization: what it takes and gives, the step between two values."""
+
+    inputs: np.ndarray
+    outputs: np.ndarray
+    step: float
+    place: int
 
 
 class _Run(NamedTuple):
-    """What a Keras model gave, and the calls of its 1-bit layers in their order."""
+    """What a Keras model gave, and its calls of 1-bit layers and fake quantization in order."""
 
-    output: np.ndarray
+    outputs: list[np.ndarray]
     calls: list[_Call]
+    quantized: list[_Quantized]
 
 
 class _SignedModel:
-    """A Keras model whose 1-bit layers can be told the signs of their inputs."""
+    """A Keras model that can be told signs of 1-bit layers, and what fake quantization gives."""
 
-    def __init__(self, model: keras.Model):
-        self._model = model
+    def __init__(self, model: keras.Model, signature: Signature):
+        self._model, self._signature = model, signature
         self.layers = [layer for layer in model.submodules if _keras_model.has_one_bit_input(layer)]
 
-    def run(self, images: np.ndarray, signs: dict[int, np.ndarray] | None = None) -> _Run:
+    def run(
+        self,
+        inputs: Sequence[np.ndarray],
+        signs: dict[int, np.ndarray] | None = None,
+        quantized: dict[int, np.ndarray] | None = None,
+    ) -> _Run:
         """Runs the model.
 
         Args:
-            images: float32 (n, height, width, channels).
+            inputs: what its inputs get, each float32 (n, ...).
             signs: True for -1, by number of the call; the other calls keep their own.
+            quantized: what fake quantization gives, float32, by number of the call; likewise.
         """
         calls: list[_Call] = []
-        told = signs or {}
+        quantizations: list[_Quantized] = []
+        told, told_quantized = signs or {}, quantized or {}
 
         def intercept(layer: keras.layers.Layer, inputs: tf.Tensor) -> tf.Tensor:
             number = len(calls)
-            calls.append(_Call(layer, inputs.numpy()))
+            calls.append(_Call(layer, inputs.numpy(), len(calls) + len(quantizations)))
             if number not in told:
                 return inputs
             # The layer's quantizer leaves +-1 as they are.
             values = np.where(told[number], np.float32(-1), np.float32(1))
             return tf.constant(values.reshape(inputs.shape), inputs.dtype)
 
+        def quantize(values: np.ndarray, outputs: np.ndarray, step: float) -> np.ndarray:
+            number, place = len(quantizations), len(calls) + len(quantizations)
+            quantizations.append(_Quantized(values, outputs, step, place))
+            return told_quantized.get(number, outputs)
+
         # A GPU may round more coarsely. On its own a model runs eagerly, layer by layer.
-        with _layer_calls.given(self.layers, intercept), tf.device("/CPU:0"):
-            output = self._model(tf.constant(images), training=False).numpy()
-        return _Run(output, calls)
+        with (
+            _layer_calls.given(self.layers, intercept),
+            fake_quant.intercepted(quantize),
+            tf.device("/CPU:0"),
+        ):
+            outputs = self._signature.call(self._model, inputs)
+        return _Run(outputs, calls, quantizations)
 
 
 def _pair(
@@ -251,7 +332,7 @@ def _pair(
     """
     numbers = [
         number
-        for number, (layer, inputs) in enumerate(calls)
+        for number, (layer, inputs, _) in enumerate(calls)
         if _keras_model.has_one_bit_kernel(layer) and _takes_signs(layer, inputs)
     ]
     kernels = {id(layer): matching.Kernel.of(layer) for layer in (calls[n].layer for n in numbers)}
@@ -274,13 +355,94 @@ def _takes_signs(layer: keras.layers.Layer, inputs: np.ndarray) -> bool:
     return np.array_equal(layer.input_quantizer(tf.constant(inputs)).numpy(), sign)
 
 
+def _pair_quantized(
+    calls: list[_Quantized], tensors: list[fake_quant.Int8], values: dict[int, np.ndarray]
+) -> dict[int, fake_quant.Int8]:
+    """For each call of fake quantization the int8 tensor it became, by number of the call.
+
+    Those of one size and step with the nearest values belong together: where signs flip, values
+    differ, but not as those of strangers. Fake quantization of a kernel became no such tensor.
+    """
+    candidates = []
+    for number, call in enumerate(calls):
+        for position, tensor in enumerate(tensors):
+            actual = values[tensor.index]
+            if actual.size == call.outputs.size and np.isclose(call.step, tensor.step, rtol=1e-4):
+                distance = np.abs(actual.reshape(call.outputs.shape) - call.outputs).mean()
+                candidates.append((float(distance), number, position))
+    found: dict[int, fake_quant.Int8] = {}
+    taken = set()
+    for _, number, position in sorted(candidates):
+        if number not in found and position not in taken:
+            found[number] = tensors[position]
+            taken.add(position)
+    return dict(sorted(found.items()))
+
+
+class _Spread:
+    """The standard deviation and the largest of many values."""
+
+    def __init__(self) -> None:
+        self._sum = self._sum_of_squares = 0.0
+        self._count = 0
+        self._largest = 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        """Adds values."""
+        self._count += values.size
+        self._sum += values.sum(dtype=np.float64)
+        self._sum_of_squares += np.square(values, dtype=np.float64).sum()
+        # Unlike Python's, NumPy's maximum keeps a NaN.
+        self._largest = float(np.max([self._largest, np.abs(values).max()]))
+
+    @property
+    def deviation(self) -> float:
+        mean = self._sum / self._count
+        return float(np.sqrt(max(0.0, self._sum_of_squares / self._count - mean**2)))
+
+    def tolerance(self, share: float) -> float:
+        """What passes for rounding."""
+        return max(share * self.deviation, _ROUNDING * self._largest)
+
+
+class _Int8Tally:
+    """What is added up over images for one call of fake quantization."""
+
+    def __init__(self, tensor: fake_quant.Int8):
+        self._tensor = tensor
+        self._difference = 0.0
+        self._spread = _Spread()
+
+    def add(self, *, told: np.ndarray, actual: np.ndarray) -> None:
+        """Adds a batch.
+
+        Args:
+            told: what Keras quantizes, told the file's signs and int8 values before.
+            actual: the file's values.
+        """
+        values = self._tensor.clipped(told)
+        # Half a step is what quantization is for.
+        excess = np.abs(actual.reshape(values.shape) - values) - self._tensor.step / 2
+        self._difference = float(np.max([self._difference, excess.max()]))
+        self._spread.add(values)
+
+    def result(self, names: "_Names", tolerance: float) -> Layer:
+        return Layer(
+            name=f"int8 tensor {self._tensor.name}",
+            computed_by=(),
+            difference=self._difference,
+            spread=self._spread.deviation,
+            tolerance=self._spread.tolerance(tolerance) + _INT8_ROUNDING * self._tensor.step,
+        )
+
+
 class _LayerTally:
     """What is added up over images for one call of a 1-bit layer."""
 
     def __init__(self, name: str, wrong_bits: int):
         self._name, self._wrong_bits = name, wrong_bits
-        self._difference = self._largest = 0.0
-        self._sum = self._sum_of_squares = 0.0
+        self._difference = 0.0
+        self._spread = _Spread()
         self._signs = self._flips = self._free_flips = 0
 
     def add(
@@ -301,22 +463,18 @@ class _LayerTally:
             differences.append(np.abs(real.reshape(told.shape) - told).max())
         # Unlike Python's, NumPy's maximum keeps a NaN.
         self._difference = float(np.max([self._difference, *differences]))
-        self._largest = float(np.max([self._largest, np.abs(told).max()]))
-        self._sum += told.sum(dtype=np.float64)
-        self._sum_of_squares += np.square(told, dtype=np.float64).sum()
+        self._spread.add(told)
         self._signs += told.size
         self._flips += int(flipped.sum())
         self._free_flips += int(((free < 0) != negative).sum())
 
     def result(self, names: "_Names", tolerance: float) -> Layer:
-        mean = self._sum / self._signs
-        spread = float(np.sqrt(max(0.0, self._sum_of_squares / self._signs - mean**2)))
         return Layer(
             name=self._name,
             computed_by=names.computed_by(self._name),
             difference=self._difference,
-            spread=spread,
-            tolerance=max(tolerance * spread, _ROUNDING * self._largest),
+            spread=self._spread.deviation,
+            tolerance=self._spread.tolerance(tolerance),
             signs=self._signs,
             flips=self._flips,
             free_flips=self._free_flips,
@@ -328,30 +486,42 @@ class _Tally:
     """What is added up over images for one interpreter."""
 
     def __init__(self) -> None:
-        self.outputs: list[np.ndarray] = []
-        self.told_outputs: list[np.ndarray] = []
+        self.outputs: list[list[np.ndarray]] = []
+        self.told_outputs: list[list[np.ndarray]] = []
+        # By the place of the call in Keras.
         self.layers: dict[int, _LayerTally] = {}
+        self.int8: dict[int, _Int8Tally] = {}
 
     def result(
-        self, free: np.ndarray, names: "_Names", tolerance: float, all_signs_told: bool
+        self, free: list[np.ndarray], names: "_Names", tolerance: float, all_signs_told: bool
     ) -> Comparison:
-        outputs, told = np.concatenate(self.outputs), np.concatenate(self.told_outputs)
-        expected, actual = _logits(told), _logits(outputs)
-        differences = np.abs(actual - expected).max(axis=1)
-        spread = float(expected.std(axis=0).mean())
-        result = Layer(
-            name="output",
-            computed_by=names.computed_by(None),
-            difference=float(differences.max()),
-            spread=spread,
-            tolerance=max(tolerance * spread, _ROUNDING * float(np.abs(expected).max())),
-        )
+        outputs, told = _joined(self.outputs), _joined(self.told_outputs)
+        tallies: dict[int, _LayerTally | _Int8Tally] = {**self.layers, **self.int8}
+        results, close, free_differences = [], [], []
+        for number, (expected, actual, alone) in enumerate(
+            zip(map(_logits, told), map(_logits, outputs), map(_logits, free))
+        ):
+            differences = np.abs(actual - expected).max(axis=1)
+            spread = float(expected.std(axis=0).mean())
+            result = Layer(
+                name="output" if len(outputs) == 1 else f"output {number}",
+                computed_by=names.computed_by_output(number),
+                difference=float(differences.max()),
+                spread=spread,
+                tolerance=max(tolerance * spread, _ROUNDING * float(np.abs(expected).max())),
+            )
+            results.append(result)
+            close.append(differences <= result.tolerance)
+            free_differences.append(np.abs(actual - alone).max(axis=1))
         return Comparison(
-            layers=(*(tally.result(names, tolerance) for tally in self.layers.values()), result),
+            layers=(
+                *(tallies[place].result(names, tolerance) for place in sorted(tallies)),
+                *results,
+            ),
             all_signs_told=all_signs_told,
             outputs=outputs,
-            close=differences <= result.tolerance,
-            free_differences=np.abs(actual - _logits(free)).max(axis=1),
+            close=np.all(close, axis=0),
+            free_differences=np.stack(free_differences),
         )
 
 
@@ -373,7 +543,8 @@ class _Names:
 
     def __init__(self, model: keras.Model, signed: Sequence[keras.layers.Layer]):
         self._layers = {layer.name: layer for layer in model.layers}
-        self._output = model.output._keras_history.layer
+        # A subclassed model has no graph to look into.
+        self._outputs = [tensor._keras_history.layer for tensor in model.outputs or ()]
         # Their outputs are compared, as inputs of these.
         self._compared = {
             producer.name
@@ -383,18 +554,15 @@ class _Names:
         }
         self._signed = {layer.name for layer in signed}
 
-    def computed_by(self, name: str | None) -> tuple[str, ...]:
-        """Names of the layers from those compared before to the input of the layer `name`.
+    def computed_by(self, name: str) -> tuple[str, ...]:
+        """Names of the layers from those compared before to the input of the 1-bit layer `name`."""
+        return self._between(_producers(self._layers[name]) if name in self._layers else [])
 
-        Args:
-            name: of a 1-bit layer, None for the model's result.
-        """
-        if name is None:
-            front = [self._output]
-        elif name in self._layers:
-            front = _producers(self._layers[name])
-        else:
-            return ()
+    def computed_by_output(self, number: int) -> tuple[str, ...]:
+        """Names of the layers from those compared before to one of the results."""
+        return self._between(self._outputs[number : number + 1])
+
+    def _between(self, front: list[keras.layers.Layer]) -> tuple[str, ...]:
         found = {layer.name for layer in front}
         while front:
             layer = front.pop()

@@ -1,12 +1,14 @@
 """The conversion, from the Keras model to the checked file."""
 
 import contextlib
+import functools
 import io
 import logging
 import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,21 +16,24 @@ from bireal_keras import _files, _native_log
 from bireal_keras._keras import keras, tf
 from bireal_keras.export import (
     diagnosis,
+    probes,
     real_layers_check,
     reasons,
     rewriting,
     verification,
 )
+from bireal_keras.export import signature as signatures
 from bireal_keras.export._lce import lce
 from bireal_keras.export.layer_reports import layer_reports
 from bireal_keras.export.multiplications import DENSE, multiplications
 from bireal_keras.export.real_layers import PRECISIONS, compact
 from bireal_keras.export.report import LayerReport, Report, Total
-from bireal_keras.runtime.interpreter import Interpreter
-from bireal_keras.runtime.latency import measure
+from bireal_keras.export.signature import Signature
+from bireal_keras.runtime.latency import take_turns
 from bireal_keras.tflite.labels import check_labels
 from bireal_keras.tflite.metadata import Metadata, Normalization
 from bireal_keras.tflite.metadata_writer import embed
+from bireal_keras.tflite.model import Graph
 
 _LATENCY_RUNS = 12
 
@@ -42,7 +47,7 @@ def convert(
     labels: Sequence[str] | None = None,
     normalization: Normalization | None = None,
     center_crop: float = 1.0,
-    samples: np.ndarray | None = None,
+    samples: np.ndarray | Sequence[np.ndarray] | None = None,
     allow_float: bool = False,
     real_layers: str = "float32",
 ) -> Report:
@@ -57,10 +62,13 @@ def convert(
     float32 are rewritten so that LCE packs them. `model` itself stays as it is.
 
     Args:
-        model: a functional or sequential model of legacy Keras, built, from one float32
-            input (batch, height, width, channels) of fixed size to one output.
+        model: a functional or sequential model of legacy Keras, or a subclassed one that has been
+            called. It takes one or several float32 tensors (batch, ...) of fixed sizes, as images
+            (batch, height, width, channels), and gives one or several tensors. If it fixes the
+            number of images, the file takes as many at a time, otherwise one.
         path: the file to write; its folder exists.
-        labels: names of the classes, to travel inside the file: one for each output.
+        labels: names of the classes, to travel inside the file: one for each value of its only
+            output.
         normalization: what the model's images are made of pixels by; travels inside the file.
             Default: `Normalization()`, images in [-1, 1], as training feeds them. Published
             weights take `zoo.imagenet.NORMALIZATION`, unless `zoo.imagenet.standardize` is a
@@ -68,8 +76,8 @@ def convert(
         center_crop: how much of an image the model is to see, see `runtime.Metadata`; travels
             inside the file. A recipe's `dataset.center_crop`.
         samples: images to compare the file with Keras on, float32
-            (at least 8, height, width, channels), preprocessed as for training. Default:
-            32 artificial ones.
+            (at least 8, height, width, channels), preprocessed as for training; for a model of
+            several inputs a list, one array for each. Default: 32 artificial ones.
         allow_float: whether to write the file though a 1-bit layer stayed float.
         real_layers: precision of the kernels of real-valued layers, "float32", "float16" or
             "int8": see `bireal_keras.export.real_layers`.
@@ -93,33 +101,39 @@ def convert(
     _check_type(model)
     cast_layers = rewriting.with_other_precision(model)
     model = rewriting.in_float32(model)
-    _check_model(model)
-    _check_labels(labels, model)
-    metadata = _metadata(model, labels, normalization, center_crop)
-    samples = _checked_samples(samples, model.input_shape[1:])
+    signature = signatures.of(model)
+    _check_signature(signature)
+    _check_labels(labels, signature)
+    metadata = _metadata(signature, labels, normalization, center_crop)
+    inputs = _checked_samples(samples, signature)
 
     _log.info("converting %s", model.name)
     with rewriting.rewritten(model) as rewritten:
-        found = diagnosis.diagnose(model)
+        found = diagnosis.diagnose(model, signature)
         _check_convertible(found)
-        converted = _to_flatbuffer(model)
+        converted = _to_flatbuffer(model, signature)
     compacted = compact(converted, real_layers)
     operators = multiplications(converted, compacted)
-    layers = layer_reports(found, operators, rewritten)
+    layers = layer_reports(found, operators, rewritten, signature.batch or 1)
     if not allow_float:
         _check_binary(layers)
-    float32_file = embed(converted, metadata, name=model.name)
-    file = embed(compacted, metadata, name=model.name)
+    float32_file, file = converted, compacted
+    if metadata is not None:
+        float32_file = embed(converted, metadata, name=model.name)
+        file = embed(compacted, metadata, name=model.name)
 
-    _log.info("checking it against Keras on %d samples", len(samples))
-    agreement = verification.verify(model, float32_file, samples)
+    _log.info("checking it against Keras on %d samples", len(inputs[0]))
+    agreement = verification.verify(model, float32_file, inputs)
+    graph = Graph(float32_file)
+    order, _ = signature.tensors_of(graph)
+    file_inputs = [inputs[order.index(index)] for index in graph.inputs]
     float32_agreement = None
     files = {"float32": float32_file}
     if real_layers != "float32":
         _log.info("checking its real layers in %s", real_layers)
-        float32_agreement = real_layers_check.check(float32_file, file, samples)
+        float32_agreement = real_layers_check.check(float32_file, file, file_inputs)
         files[real_layers] = file
-    latency = _latency(files)
+    latency = _latency(files, [values[: signature.batch or 1] for values in file_inputs])
 
     _files.write(path, file)
     intended = [layer for layer in layers if layer.intended_binary]
@@ -158,73 +172,88 @@ def _check_type(model: keras.Model) -> None:
         )
 
 
-def _check_model(model: keras.Model) -> None:
-    if not model.inputs:
-        raise ValueError(
-            "`model` must know its input: make it functional, or start a sequential one with "
-            f"keras.Input. Received: {model.name}, which is not built."
-        )
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ValueError(
-            "`model` must have one input and one output. "
-            f"Received: {len(model.inputs)} and {len(model.outputs)}."
-        )
-    shape, dtype = model.input_shape, model.inputs[0].dtype
-    if len(shape) != 4 or None in shape[1:] or shape[0] not in (None, 1) or dtype != tf.float32:
-        raise ValueError(
-            "`model` must take float32 (batch, height, width, channels) of a fixed size, one "
-            f"image or any number at a time. Received: {dtype.name} {shape}."
-        )
+def _check_signature(signature: Signature) -> None:
+    for spec in signature.inputs:
+        shape = tuple(spec.shape)
+        if not shape or None in shape[1:] or spec.dtype != tf.float32:
+            raise ValueError(
+                "`model` must take float32 tensors (batch, ...) of fixed sizes, as (batch, height, "
+                f"width, channels). Received: {spec.dtype.name} {shape}."
+            )
 
 
-def _check_labels(labels: Sequence[str] | None, model: keras.Model) -> None:
+def _check_labels(labels: Sequence[str] | None, signature: Signature) -> None:
     if labels is None:
         return
     check_labels(labels)
-    if len(model.output_shape) != 2:
+    shapes = signature.outputs
+    if len(shapes) != 1 or len(shapes[0]) != 2:
         raise ValueError(
-            "`labels` need a model that ends in (batch, classes). "
-            f"Received: {len(labels)} labels for {model.output_shape}."
+            "`labels` need a model that ends in one (batch, classes). "
+            f"Received: {len(labels)} labels for {', '.join(map(str, shapes))}."
         )
-    if len(labels) != model.output_shape[-1]:
+    if len(labels) != shapes[0][-1]:
         raise ValueError(
             "`labels` must name every class of the model. "
-            f"Received: {len(labels)} labels for {model.output_shape[-1]} classes."
+            f"Received: {len(labels)} labels for {shapes[0][-1]} classes."
         )
 
 
 def _metadata(
-    model: keras.Model,
+    signature: Signature,
     labels: Sequence[str] | None,
     normalization: Normalization | None,
     center_crop: float,
-) -> Metadata:
-    _, height, width, channels = model.input_shape
-    if channels != 3 and normalization is not None:
+) -> Metadata | None:
+    """What travels inside the file; nothing with a model of several inputs or outputs."""
+    shape = signature.image_shape
+    is_of_colour = shape is not None and shape[-1] == 3
+    if normalization is not None and not is_of_colour:
+        received = ", ".join(map(str, signature.input_shapes))
         raise ValueError(
-            f"`normalization` needs a model of RGB images. Received: one of {channels} channels."
+            "`normalization` needs a model of one RGB image, (batch, height, width, 3). "
+            f"Received: one of {received}."
         )
-    return Metadata(
+    metadata = Metadata(
         labels=None if labels is None else tuple(labels),
-        image_size=(height, width) if channels == 3 else None,
+        image_size=(shape[0], shape[1]) if shape is not None and is_of_colour else None,
         normalization=normalization or Normalization(),
         center_crop=center_crop,
     )
+    return metadata if len(signature.inputs) == len(signature.outputs) == 1 else None
 
 
-def _checked_samples(samples: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
+def _checked_samples(
+    samples: np.ndarray | Sequence[np.ndarray] | None, signature: Signature
+) -> list[np.ndarray]:
+    """What each input of the model gets."""
     if samples is None:
-        return verification.random_samples(shape)
-    samples = np.asarray(samples, np.float32)
-    if samples.shape[1:] != shape or len(samples) < verification.MIN_SAMPLES:
+        return verification.samples_for(signature)
+    single = len(signature.inputs) == 1 and not isinstance(samples, (list, tuple))
+    arrays = [np.asarray(values, np.float32) for values in ([samples] if single else samples)]
+    shapes = signature.sample_shapes
+    size = signature.batch or 1
+    counts = {len(values) for values in arrays}
+    if (
+        [values.shape[1:] for values in arrays] != shapes
+        or len(counts) != 1
+        or min(counts) < verification.MIN_SAMPLES
+        or min(counts) % size
+    ):
+        multiple = f", a multiple of {size}," if size > 1 else ""
         raise ValueError(
-            f"`samples` must be at least {verification.MIN_SAMPLES} images of {shape}. "
-            f"Received: samples of shape {samples.shape}."
+            f"`samples` must be at least {verification.MIN_SAMPLES} images{multiple} of "
+            f"{' and '.join(map(str, shapes))}. Received: samples of shape "
+            f"{' and '.join(str(values.shape) for values in arrays)}."
         )
-    return samples
+    return arrays
 
 
-def _to_flatbuffer(model: keras.Model) -> bytes:
+def _to_flatbuffer(model: keras.Model, signature: Signature) -> bytes:
+    def serve(inputs: Any) -> Any:
+        # Without `training`, random layers would bring their random states, which LCE refuses.
+        return model(inputs, training=False)
+
     # lce.convert_keras_model is not used: it tries the same, and when that fails, it keeps the
     # reason to itself and tries something else.
     with (
@@ -233,7 +262,10 @@ def _to_flatbuffer(model: keras.Model) -> bytes:
         contextlib.redirect_stdout(io.StringIO()),
     ):
         try:
-            model.export(folder)
+            archive = keras.export.ExportArchive()
+            archive.track(model)
+            archive.add_endpoint("serve", serve, [signature.structure])
+            archive.write_out(folder)
             return lce.convert_saved_model(folder)
         except Exception as error:
             raise ValueError(
@@ -262,9 +294,8 @@ def _check_binary(layers: list[LayerReport]) -> None:
         )
 
 
-def _latency(files: dict[str, bytes]) -> dict[str, float]:
+def _latency(files: dict[str, bytes], inputs: list[np.ndarray]) -> dict[str, float]:
     """Shortest of a few runs of each file on our runtime, which take turns, in milliseconds."""
-    with _native_log.captured():
-        interpreters = [Interpreter(content) for content in files.values()]
-        times = measure(interpreters, num_runs=_LATENCY_RUNS, warmup_runs=2)
+    runs = [functools.partial(probes.run_on_runtime(file), inputs) for file in files.values()]
+    times = take_turns(runs, num_runs=_LATENCY_RUNS, warmup_runs=2)
     return {name: min(milliseconds) for name, milliseconds in zip(files, times)}

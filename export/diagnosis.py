@@ -9,6 +9,7 @@ import numpy as np
 from bireal_keras import _keras_model, _layer_calls
 from bireal_keras._keras import keras, lq, tf
 from bireal_keras.export import _origin, reasons
+from bireal_keras.export.signature import Signature
 
 # How far LCE lets the magnitudes of a filter's weights differ.
 _SAME_MAGNITUDE = 0.005
@@ -76,7 +77,7 @@ class Diagnosis:
     left_reason: str
 
 
-def diagnose(model: keras.Model) -> list[Diagnosis]:
+def diagnose(model: keras.Model, signature: Signature) -> list[Diagnosis]:
     """Looks at every convolution and dense layer of a model, in the order of their calls.
 
     The model is traced, not run: TensorFlow's graph shows what lies around each layer,
@@ -88,12 +89,11 @@ def diagnose(model: keras.Model) -> list[Diagnosis]:
         if isinstance(layer, _LAYERS):
             calls.append((layer, inputs, outputs))
 
-    # As LCE gets it: any number of images. With a fixed one, constants of the input's shape
-    # would be literals.
-    signature = tf.TensorSpec((None, *model.input_shape[1:]), model.inputs[0].dtype)
+    # The model is traced as LCE gets it. With any number of images, constants of the input's shape
+    # are not literals.
     with _layer_calls.watched(_layer_calls.layers_of(model), on_call):
-        graph = tf.function(lambda x: model(x, training=False)).get_concrete_function(signature)
-    origins = _origin.Origins(graph.inputs[0])
+        graph = signature.trace(model)
+    origins = _origin.Origins(graph.inputs[: len(signature.inputs)])
     return [_diagnose(origins, *call) for call in calls]
 
 

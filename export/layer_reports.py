@@ -10,7 +10,10 @@ from bireal_keras.export.report import LayerReport
 
 
 def layer_reports(
-    found: Sequence[Diagnosis], operators: Sequence[Multiplication], rewritten: dict[str, str]
+    found: Sequence[Diagnosis],
+    operators: Sequence[Multiplication],
+    rewritten: dict[str, str],
+    batch: int = 1,
 ) -> list[LayerReport]:
     """One for each call of a layer, and for each operator that no layer accounts for.
 
@@ -18,6 +21,7 @@ def layer_reports(
         found: what `diagnosis.diagnose` says of the model.
         operators: what `multiplications` finds in the file.
         rewritten: what `rewriting.rewritten` says that it did.
+        batch: how many images the file takes at a time.
     """
     kernels = [matching.kernels_of(one.layer) for one in found]
     owners = [number for number, own in enumerate(kernels) for _ in own]
@@ -28,6 +32,7 @@ def layer_reports(
     reports = [
         _report(
             match,
+            batch=batch,
             name=one.layer.name,
             kind=type(one.layer).__name__,
             intended_binary=one.intended_binary,
@@ -43,6 +48,7 @@ def layer_reports(
     reports += [
         _report(
             [operator],
+            batch=batch,
             name=operator.output,
             kind=operator.kind,
             intended_binary=operator.is_binary,
@@ -69,6 +75,7 @@ def _reason(reason: str, is_binary: bool) -> str:
 def _report(
     operators: Sequence[Multiplication],
     *,
+    batch: int,
     name: str,
     kind: str,
     intended_binary: bool,
@@ -94,7 +101,7 @@ def _report(
         left_explanation=reasons.explain(left_reason),
         rewritten=rewritten,
         weights=weights,
-        macs=sum(operator.macs for operator in operators),
+        macs=sum(operator.macs for operator in operators) // batch,
         kernel_bytes=sum(operator.kernel_bytes for operator in operators),
         expected_kernel_bytes=-(-weights // 8) if intended_binary else 4 * weights,
         other_bytes=sum(operator.other_bytes for operator in operators),

@@ -17,9 +17,9 @@ from bireal_keras.cost.tflite_model import BINARY
 from bireal_keras.export._lce import lce
 from bireal_keras.tflite.model import Graph, serialize, unpack
 
-# A runner takes images (n, height, width, channels) and gives the outputs of a file for them, each
-# (n, ...), in the file's order.
-Runner = Callable[[np.ndarray], list[np.ndarray]]
+# A runner takes what a file's inputs get, each (n, ...), and gives the outputs for them, each
+# (n, ...), both in the file's order.
+Runner = Callable[[list[np.ndarray]], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class BinaryConvolution:
         kernel: (out, height, width, words) uint32, see `packing`.
         signs: number of the tensor it reads, bit-packed.
         input_shape: (height, width, channels) of what is packed there.
-        real: number of the float32 tensor whose signs these are; None where another operator made
-            them.
+        real: number of the float32 or int8 tensor whose signs these are; None where another
+            operator made them.
     """
 
     kernel: np.ndarray
@@ -50,7 +50,8 @@ def binary_convolutions(graph: Graph) -> list[BinaryConvolution]:
         operator.outputs[0]: operator.inputs[0]
         for operator in graph.operators
         if operator.name == "LceQuantize"
-        and graph.tensors[operator.inputs[0]].type == schema.TensorType.FLOAT32
+        and graph.tensors[operator.inputs[0]].type
+        in (schema.TensorType.FLOAT32, schema.TensorType.INT8)
     }
     convolutions = []
     for operator in graph.operators:
@@ -92,12 +93,12 @@ def run_on_lce(content: bytes) -> Runner:
     with _explained():
         interpreter = lce.testing.Interpreter(content, use_reference_bconv=True)
 
-    def run(images: np.ndarray) -> list[np.ndarray]:
+    def invoke(inputs: list[np.ndarray]) -> list[np.ndarray]:
         with _explained():
-            outputs = interpreter.predict(images)
-        return outputs if isinstance(outputs, list) else [outputs]
+            # Its own `predict` takes files of one image at a time only.
+            return interpreter.interpreter.predict(inputs)
 
-    return run
+    return _in_batches(invoke, interpreter.input_shapes[0][0])
 
 
 @contextlib.contextmanager
@@ -124,18 +125,30 @@ def run_on_runtime(content: bytes) -> Runner:
                 model_content=content, experimental_delegates=[runtime.load_delegate()]
             )
             interpreter.allocate_tensors()
-    except RuntimeError as error:
+    # LiteRT says the second of what is not a model at all.
+    except (RuntimeError, ValueError) as error:
         raise ValueError(f"The file does not run on LiteRT: {error}") from error
-    [image] = interpreter.get_input_details()
+    sources = [details["index"] for details in interpreter.get_input_details()]
     indices = [details["index"] for details in interpreter.get_output_details()]
 
-    def run(images: np.ndarray) -> list[np.ndarray]:
-        outputs: list[list[np.ndarray]] = [[] for _ in indices]
-        for index in range(len(images)):
-            interpreter.set_tensor(image["index"], images[index : index + 1])
-            interpreter.invoke()
-            for values, output in zip(outputs, indices):
-                values.append(interpreter.get_tensor(output))
-        return [np.concatenate(values) for values in outputs]
+    def invoke(inputs: list[np.ndarray]) -> list[np.ndarray]:
+        for index, values in zip(sources, inputs):
+            interpreter.set_tensor(index, values)
+        interpreter.invoke()
+        return [interpreter.get_tensor(index) for index in indices]
+
+    return _in_batches(invoke, int(interpreter.get_input_details()[0]["shape"][0]))
+
+
+def _in_batches(invoke: Runner, size: int) -> Runner:
+    """A runner of any multiple of the images that a file takes at a time."""
+
+    def run(inputs: list[np.ndarray]) -> list[np.ndarray]:
+        count = len(inputs[0])
+        outputs = [
+            invoke([values[start : start + size] for values in inputs])
+            for start in range(0, count, size)
+        ]
+        return [np.concatenate(batches) for batches in zip(*outputs)]
 
     return run

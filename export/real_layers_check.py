@@ -1,15 +1,14 @@
 """Does a file with compact real-valued layers compute what it should?"""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from bireal_keras import _native_log
-from bireal_keras.export import real_layers
-from bireal_keras.export._lce import lce
-from bireal_keras.runtime.interpreter import Interpreter
+from bireal_keras.export import probes, real_layers
+from bireal_keras.export.verification import top1_agreement
 from bireal_keras.tflite.model import Graph, Tensor, serialize, unpack
 
 # What passes for rounding, as a share of the sum of the magnitudes that an output is made of. Two
@@ -39,7 +38,7 @@ class _Layer:
     outputs: tuple[int, int, int]
 
 
-def check(float32: bytes, compact: bytes, samples: np.ndarray) -> float | None:
+def check(float32: bytes, compact: bytes, samples: Sequence[np.ndarray]) -> float | None:
     """Compares a compact file with the float32 file that it was made of.
 
     A stem in fewer bits rightly turns the signs of some activations, and then everything after
@@ -61,7 +60,7 @@ def check(float32: bytes, compact: bytes, samples: np.ndarray) -> float | None:
     Args:
         float32: the file with float32 real-valued layers.
         compact: what `real_layers.compact` made of it.
-        samples: float32 (samples, height, width, channels).
+        samples: what its inputs get, in the file's order, each float32 (samples, ...).
 
     Returns:
         Share of the samples on which both files find the same class on our runtime; None for a
@@ -71,17 +70,17 @@ def check(float32: bytes, compact: bytes, samples: np.ndarray) -> float | None:
         ValueError: the compact file does not compute what it should.
     """
     content, layers = _probe(float32, compact)
-    with _native_log.captured():
-        probe = lce.testing.Interpreter(content, use_reference_bconv=True)
-        # One by one: the maps after a stem take megabytes.
-        for sample in samples[:_IMAGES]:
-            outputs = [sample[None], *probe.predict([sample[None]])]
-            for layer in layers:
-                _check_output(layer, *(outputs[index] for index in layer.outputs))
-        expected, actual = (Interpreter(file).predict(samples) for file in (float32, compact))
-    if expected.ndim != 2:
-        return None
-    return float((expected.argmax(-1) == actual.argmax(-1)).mean())
+    run_probe = probes.run_on_lce(content)
+    graph = Graph(compact)
+    size = graph.tensors[graph.inputs[0]].shape[0]
+    # One batch of the file's at a time: the maps after a stem take megabytes.
+    for start in range(0, min(_IMAGES, len(samples[0])), size):
+        batch = [values[start : start + size] for values in samples]
+        outputs = [*batch, *run_probe(batch)]
+        for layer in layers:
+            _check_output(layer, *(outputs[index] for index in layer.outputs))
+    expected, actual = (probes.run_on_runtime(file)(list(samples)) for file in (float32, compact))
+    return top1_agreement(expected, actual)
 
 
 def _probe(float32: bytes, compact: bytes) -> tuple[bytes, list[_Layer]]:

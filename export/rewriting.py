@@ -36,15 +36,27 @@ def in_float32(model: keras.Model) -> keras.Model:
         f"weights with set_weights. Received layers of another precision: {reduced}."
     )
     try:
-        copy = _keras_model.clone(
-            model, lambda layer: _keras_model.with_dtype(layer.get_config(), "float32")
-        )
+        with _policy("float32"):
+            copy = _keras_model.clone(
+                model, lambda layer: _keras_model.with_dtype(layer.get_config(), "float32")
+            )
     # Keras raises the second for a layer that has no config.
     except (ValueError, NotImplementedError, TypeError) as error:
         raise ValueError(f"{advice} It cannot be copied as float32: {error}") from error
     if with_other_precision(copy):
         raise ValueError(advice)
     return copy
+
+
+@contextlib.contextmanager
+def _policy(name: str) -> Iterator[None]:
+    """Keras's policy for what is made in the block: models and quantizers, which state none."""
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(name)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,13 @@
 """Does the file compute what the Keras model computes?"""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bireal_keras._keras import keras
 from bireal_keras.export import comparison, probes
 from bireal_keras.export.report import Agreement
+from bireal_keras.export.signature import Signature
 
 # This share of the results has to agree where Keras cannot be told all signs of the file. An error
 # in the file shows on every image, a flipped sign does not.
@@ -15,7 +18,7 @@ MIN_SAMPLES = 8
 def verify(
     model: keras.Model,
     content: bytes,
-    samples: np.ndarray,
+    samples: Sequence[np.ndarray],
     *,
     tolerance: float = comparison.TOLERANCE,
 ) -> Agreement:
@@ -29,9 +32,9 @@ def verify(
     The file runs on LCE's reference kernel.
 
     Args:
-        model: from (batch, height, width, channels) to any float output.
+        model: from float32 tensors to any float tensors.
         content: what it was converted to.
-        samples: float32 (samples, height, width, channels).
+        samples: what its inputs get, each float32 (samples, ...).
         tolerance: what passes for rounding, as a share of a tensor's spread. A file whose real
             layers are meant to be less precise than float32 needs more.
 
@@ -44,18 +47,17 @@ def verify(
     reason = reason_to_refuse(expected, compared)
     if reason is not None:
         raise ValueError(reason)
-    differences = compared.free_differences
     return Agreement(
-        samples=len(samples),
-        close_samples=int((differences <= compared.tolerance).sum()),
-        max_abs_difference=float(differences.max()),
+        samples=len(samples[0]),
+        close_samples=int(compared.freely_close.sum()),
+        max_abs_difference=float(compared.free_differences.max()),
         top1_agreement=top1_agreement(expected, compared.outputs),
         signs=compared.signs,
         flips=compared.flips,
     )
 
 
-def reason_to_refuse(expected: np.ndarray, compared: comparison.Comparison) -> str | None:
+def reason_to_refuse(expected: Sequence[np.ndarray], compared: comparison.Comparison) -> str | None:
     """Why a file is wrong, None for a right one.
 
     Args:
@@ -63,7 +65,7 @@ def reason_to_refuse(expected: np.ndarray, compared: comparison.Comparison) -> s
         compared: the file against Keras.
     """
     for name, outputs in (("Keras model", expected), ("converted file", compared.outputs)):
-        if not np.isfinite(outputs).all():
+        if not all(np.isfinite(output).all() for output in outputs):
             return f"The {name} gives NaN or infinity on the samples."
     wrong = "The converted file does not compute what the Keras model does: "
     if compared.all_signs_told:
@@ -74,10 +76,11 @@ def reason_to_refuse(expected: np.ndarray, compared: comparison.Comparison) -> s
         return wrong + describe(damaged)
     close, samples = int(compared.close.sum()), len(compared.close)
     if close < _MIN_SHARE * samples:
+        tolerances = " and ".join(f"{result.tolerance:.2g}" for result in compared.results)
         return (
-            f"{wrong}{close} of {samples} samples agree within {compared.tolerance:.2g}, and at "
-            f"least {_MIN_SHARE:.1%} should. If it is the artificial images that are to blame, "
-            "pass real ones as `samples`."
+            f"{wrong}{close} of {samples} samples agree within {tolerances}, and at "
+            f"least {_MIN_SHARE:.1%} should. Artificial images may be to blame: real ones tell, as "
+            "`samples` of export.convert or --dataset of bireal-verify."
         )
     return None
 
@@ -86,7 +89,12 @@ def describe(layer: comparison.Layer) -> str:
     """How a layer differs, in words."""
     if layer.wrong_bits:
         return f"{layer.wrong_bits:,} of the 1-bit weights of {layer.name} differ."
-    what = "its result differs" if layer.name == "output" else f"the input of {layer.name} differs"
+    if layer.signs:
+        what = f"the input of {layer.name} differs"
+    elif layer.name.startswith("output"):
+        what = f"its {layer.name.replace('output', 'result')} differs"
+    else:
+        what = f"the {layer.name} differs, beyond half a step,"
     share = f", {layer.difference / layer.spread:.2g} of its spread" if layer.spread else ""
     by = f" It is computed by {', '.join(layer.computed_by)}." if layer.computed_by else ""
     return (
@@ -95,25 +103,44 @@ def describe(layer: comparison.Layer) -> str:
     )
 
 
-def top1_agreement(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Share of rows (n, classes), 0 to 1, whose largest values agree; None for another shape."""
-    return float((a.argmax(-1) == b.argmax(-1)).mean()) if a.ndim == 2 else None
+def top1_agreement(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float | None:
+    """Share of rows, 0 to 1, whose largest values agree.
+
+    Args:
+        a, b: the results of a model; unless it is one (n, classes), there is nothing to say: None.
+    """
+    if len(a) != 1 or a[0].ndim != 2:
+        return None
+    return float((a[0].argmax(-1) == b[0].argmax(-1)).mean())
 
 
-def random_samples(shape: tuple[int, int, int], count: int = 32) -> np.ndarray:
-    """Images of one colour, patches of others and noise; always the same for the same shape.
+def samples_for(signature: Signature, count: int = 32) -> list[np.ndarray]:
+    """Artificial samples for each input of a model, at least `count`, in full batches."""
+    size = signature.batch or 1
+    count = -(-count // size) * size
+    return [
+        random_samples(shape, count, seed=seed)
+        for seed, shape in enumerate(signature.sample_shapes)
+    ]
+
+
+def random_samples(shape: tuple[int, ...], count: int = 32, *, seed: int = 0) -> np.ndarray:
+    """Images of one colour, patches of others and noise; always the same for the same arguments.
 
     Noise alone would make all images alike to a network that ends in average pooling.
 
     Args:
-        shape: (height, width, channels).
+        shape: (height, width, channels); of another rank it is noise alone.
         count: number of images.
+        seed: of the random numbers.
 
     Returns:
-        float32 (count, height, width, channels) in [-1, 1].
+        float32 (count, *shape) in [-1, 1].
     """
+    rng = np.random.default_rng(seed)
+    if len(shape) != 3:
+        return rng.uniform(-1, 1, (count, *shape)).astype(np.float32)
     height, width, channels = shape
-    rng = np.random.default_rng(0)
     colour = rng.uniform(-1, 1, (count, 1, 1, channels))
     patches = rng.uniform(-1, 1, (count, -(-height // 8), -(-width // 8), channels))
     patches = patches.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]

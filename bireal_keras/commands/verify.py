@@ -27,13 +27,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from absl import app, flags
 
-from bireal_keras import _files, _native_log, runtime
+from bireal_keras import _files, _native_log
 from bireal_keras.commands import _cli
+from bireal_keras.tflite.model import Graph
 from bireal_keras.training import run_folder
 
 if TYPE_CHECKING:
-    from bireal_keras._keras import keras
     from bireal_keras.export.comparison import Comparison
+    from bireal_keras.export.signature import Signature
 
 _DATASET = _cli.define_path(
     "dataset",
@@ -64,9 +65,9 @@ _log = logging.getLogger("bireal_keras.commands.verify")
 
 
 class _Images(NamedTuple):
-    """Images (n, height, width, channels), their labels (n,) where known, and what they are."""
+    """What each input of the model gets, (n, ...), labels (n,) where known, and what they are."""
 
-    values: np.ndarray
+    values: list[np.ndarray]
     labels: np.ndarray | None
     name: str
 
@@ -92,37 +93,40 @@ def main(args: list[str]) -> int:
     if not file.is_file():
         raise ValueError(f"There is no file {file}.")
     output = _cli.output_path("--json", _JSON.value)
-    with _native_log.captured():  # LiteRT greets, too.
-        interpreter = runtime.Interpreter(file)
+    content = file.read_bytes()
+    graph = _graph(content, file)
 
     log = _cli.show_log("bireal_keras.export")
     log.info("loading %s", model_path)
     # TensorFlow's greeting and Keras's warnings would bury the result.
     with _native_log.captured():
         from bireal_keras._keras_model import load_model
-        from bireal_keras.export import comparison, probes, rewriting
+        from bireal_keras.export import comparison, probes, rewriting, signature
 
         model = rewriting.in_float32(load_model(model_path))
-        _check_shapes(model, file, interpreter)
-        images = _images(model, dataset, center_crop)
+        taken = signature.of(model)
+        order = _file_order(taken, graph, file)
+        # As it is used: with nothing inside it to look at, the delegate fuses.
+        run_fused = probes.run_on_runtime(content)
+        images = _images(taken, dataset, center_crop)
     expected, (on_lce, on_runtime) = comparison.compare(
         model,
-        file.read_bytes(),
+        content,
         images.values,
         [probes.run_on_lce, probes.run_on_runtime],
         tolerance=_TOLERANCE.value,
-        progress=_Progress(len(images.values)),
+        progress=_Progress(len(images.values[0])),
     )
-    # As it is used: with nothing inside it to look at, the delegate fuses.
-    fused = interpreter.predict(images.values)
+    fused_in_file_order = run_fused([images.values[position] for position in order.inputs])
+    fused = [fused_in_file_order[position] for position in order.outputs]
 
     reason = _reason(expected, on_lce, on_runtime, fused)
-    outputs = {"Keras": expected, "LCE": on_lce.outputs, "ours": fused}
+    outputs: dict[str, list[np.ndarray]] = {"Keras": expected, "LCE": on_lce.outputs, "ours": fused}
     result = {
         "model": str(model_path),
         "file": str(file),
         "images": images.name,
-        "num_images": len(images.values),
+        "num_images": len(images.values[0]),
         "top1": _top1(outputs, images.labels),
         "top1_agreement": _agreement(outputs),
         "lce": _as_dict(on_lce),
@@ -136,47 +140,67 @@ def main(args: list[str]) -> int:
     return 0 if reason is None else _cli.FAILURE
 
 
-def _check_shapes(model: "keras.Model", file: Path, interpreter: runtime.Interpreter) -> None:
-    for what, of_keras, of_file in (
-        ("take", model.input_shape, interpreter.input_shape),
-        ("give", model.output_shape, interpreter.output_shape),
-    ):
-        if not isinstance(of_keras, tuple) or tuple(of_keras[1:]) != of_file[1:]:
-            raise ValueError(
-                f"{file} is not a file of this model: they must {what} the same shape. Received: "
-                f"{of_file} and, of Keras, {of_keras}."
-            )
-    if interpreter.input_shape[0] != 1 or interpreter.input_dtype != np.float32:
+class _Order(NamedTuple):
+    """Where a file's inputs are among Keras's, and Keras's outputs among the file's."""
+
+    inputs: list[int]
+    outputs: list[int]
+
+
+def _graph(content: bytes, file: Path) -> Graph:
+    try:
+        return Graph(content)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def _file_order(signature: "Signature", graph: Graph, file: Path) -> _Order:
+    try:
+        inputs, outputs = signature.tensors_of(graph)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    batch = graph.tensors[inputs[0]].shape[0]
+    if batch != (signature.batch or 1):
         raise ValueError(
-            f"{file} must take one float32 image at a time. Received: {interpreter.input_dtype} "
-            f"{interpreter.input_shape}."
+            f"{file} must take as many images at a time as the model, {signature.batch or 1}. "
+            f"Received: {batch}."
         )
+    return _Order(
+        [inputs.index(index) for index in graph.inputs],
+        [graph.outputs.index(index) for index in outputs],
+    )
 
 
-def _images(model: "keras.Model", name: str | None, center_crop: float) -> _Images:
-    shape = model.input_shape[1:]
+def _images(signature: "Signature", name: str | None, center_crop: float) -> _Images:
     if _RANDOM.value or name is None:
-        from bireal_keras.export.verification import random_samples
+        from bireal_keras.export.verification import samples_for
 
-        values = random_samples(shape, _NUM_IMAGES.value)
+        values = samples_for(signature, _NUM_IMAGES.value)
         return _Images(values, None, "artificial images")
-    if len(shape) != 3 or shape[0] != shape[1] or shape[2] != 3:
+    shape = signature.image_shape
+    if shape is None or shape[0] != shape[1] or shape[2] != 3:
         raise ValueError(
-            f"Only models of square images in colour can see a dataset: take --random. Received: a "
-            f"model of {shape}."
+            "Only models of one square image in colour can see a dataset: take --random. Received: "
+            f"a model of {', '.join(map(str, signature.sample_shapes))}."
         )
 
     from bireal_keras.training import data
 
     images = data.load(name, data_dir=_DATA_DIR.value)
     classes = len(images.class_names)
-    is_classifier = len(model.output_shape) == 2
-    if is_classifier and classes != model.output_shape[-1]:
-        raise ValueError(
-            f"The dataset {name} has {classes} classes and the model {model.output_shape[-1]}."
-        )
+    output = signature.outputs[0]
+    is_classifier = len(signature.outputs) == 1 and len(output) == 2
+    if is_classifier and classes != output[-1]:
+        raise ValueError(f"The dataset {name} has {classes} classes and the model {output[-1]}.")
     split = images.validation
-    count = min(_NUM_IMAGES.value, split.size)
+    # Full batches: a model may fix how many images it takes.
+    batch = signature.batch or 1
+    count = min(_NUM_IMAGES.value, split.size) // batch * batch
+    if not count:
+        raise ValueError(
+            f"The dataset {name} must have {batch} images, as many as the model takes at a time. "
+            f"Received: {min(_NUM_IMAGES.value, split.size)}."
+        )
     # A folder's images come class by class.
     examples = split.examples.shard(split.size // count, 0).take(count)
     batches = data.evaluation_batches(
@@ -188,7 +212,7 @@ def _images(model: "keras.Model", name: str | None, center_crop: float) -> _Imag
     )
     values, one_hot = (np.concatenate(arrays) for arrays in zip(*batches.as_numpy_iterator()))
     labels = one_hot.argmax(axis=1) if is_classifier else None
-    return _Images(values, labels, f"images of {name}'s validation split")
+    return _Images([values], labels, f"images of {name}'s validation split")
 
 
 class _Progress:
@@ -205,7 +229,10 @@ class _Progress:
 
 
 def _reason(
-    expected: np.ndarray, on_lce: "Comparison", on_runtime: "Comparison", fused: np.ndarray
+    expected: list[np.ndarray],
+    on_lce: "Comparison",
+    on_runtime: "Comparison",
+    fused: list[np.ndarray],
 ) -> str | None:
     """Why the file is wrong, None if it is right."""
     from bireal_keras.export.verification import reason_to_refuse
@@ -216,24 +243,27 @@ def _reason(
     reason = reason_to_refuse(expected, on_runtime)
     if reason is not None:
         return f"Our runtime, not LCE: {reason}"
-    if not np.array_equal(fused, on_runtime.outputs):
-        return (
-            "Our runtime gives something else when its layers are looked at: results differ by up "
-            f"to {np.abs(fused - on_runtime.outputs).max():.2g}."
-        )
+    for a, b in zip(fused, on_runtime.outputs):
+        if not np.array_equal(a, b):
+            return (
+                "Our runtime gives something else when its layers are looked at: results differ by "
+                f"up to {np.abs(a - b).max():.2g}."
+            )
     return None
 
 
-def _top1(outputs: dict[str, np.ndarray], labels: np.ndarray | None) -> dict[str, float] | None:
+def _top1(
+    outputs: dict[str, list[np.ndarray]], labels: np.ndarray | None
+) -> dict[str, float] | None:
     if labels is None:
         return None
-    return {name: float((values.argmax(1) == labels).mean()) for name, values in outputs.items()}
+    return {name: float((one.argmax(1) == labels).mean()) for name, [one] in outputs.items()}
 
 
-def _agreement(outputs: dict[str, np.ndarray]) -> dict[str, float | None] | None:
+def _agreement(outputs: dict[str, list[np.ndarray]]) -> dict[str, float | None] | None:
     from bireal_keras.export.verification import top1_agreement
 
-    if outputs["Keras"].ndim != 2:
+    if len(outputs["Keras"]) != 1 or outputs["Keras"][0].ndim != 2:
         return None
     pairs = [("Keras", "LCE"), ("Keras", "ours"), ("LCE", "ours")]
     return {f"{a} and {b}": top1_agreement(outputs[a], outputs[b]) for a, b in pairs}

@@ -1,7 +1,9 @@
 """How long a model takes."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -15,12 +17,19 @@ def measure(
 
     The models take turns, so that a machine whose speed drifts slows all of them.
     """
-    inputs = [random_input(interpreter) for interpreter in interpreters]
-    milliseconds: list[list[float]] = [[] for _ in interpreters]
+    runs = [partial(interpreter.predict, random_input(interpreter)) for interpreter in interpreters]
+    return take_turns(runs, num_runs=num_runs, warmup_runs=warmup_runs)
+
+
+def take_turns(
+    runs: Sequence[Callable[[], Any]], *, num_runs: int, warmup_runs: int
+) -> list[list[float]]:
+    """Wall-clock milliseconds of `num_runs` calls of each function, which take turns."""
+    milliseconds: list[list[float]] = [[] for _ in runs]
     for run_index in range(warmup_runs + num_runs):
-        for interpreter, x, times in zip(interpreters, inputs, milliseconds):
+        for run, times in zip(runs, milliseconds):
             start = time.perf_counter()
-            interpreter.predict(x)
+            run()
             if run_index >= warmup_runs:
                 times.append((time.perf_counter() - start) * 1e3)
     return milliseconds

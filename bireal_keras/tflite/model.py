@@ -42,6 +42,7 @@ class Tensor:
         buffer: number of its buffer; constants may share one.
         data: (bytes,) uint8, the value of a constant as it is stored; None for what is computed.
         scales: (n,) float32, one or one for each channel; empty for a tensor of real numbers.
+        zero_point: the first of the integers that stand for 0.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Tensor:
     buffer: int
     data: np.ndarray | None = field(repr=False)
     scales: np.ndarray = field(repr=False)
+    zero_point: int = 0
 
     @property
     def values(self) -> np.ndarray | None:
@@ -96,6 +98,8 @@ class Graph:
         operators: in the order of their execution.
         tensors: all of them, by number.
         inputs, outputs: numbers of the model's inputs and outputs.
+        input_names, output_names: their numbers by the names that the model's signature gives them;
+            empty for a model without.
         subgraphs: how many the model has.
 
     Args:
@@ -109,6 +113,8 @@ class Graph:
     tensors: list[Tensor]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    input_names: dict[str, int]
+    output_names: dict[str, int]
     subgraphs: int
 
     def __init__(self, content: bytes):
@@ -145,6 +151,15 @@ class Graph:
         ]
         self.inputs = self._indices(graph.InputsAsNumpy(), meter)
         self.outputs = self._indices(graph.OutputsAsNumpy(), meter)
+        self.input_names, self.output_names = {}, {}
+        if model.SignatureDefsLength():
+            signature = model.SignatureDefs(0)
+            for index in range(meter.count(signature.InputsLength())):
+                entry = signature.Inputs(index)
+                self.input_names[_text(entry.Name(), meter)] = entry.TensorIndex()
+            for index in range(meter.count(signature.OutputsLength())):
+                entry = signature.Outputs(index)
+                self.output_names[_text(entry.Name(), meter)] = entry.TensorIndex()
         self.operators = []
         for index in range(meter.count(graph.OperatorsLength())):
             operator = graph.Operators(index)
@@ -161,7 +176,10 @@ class Graph:
         shape = _array(tensor.ShapeAsNumpy(), meter)
         signature = _array(tensor.ShapeSignatureAsNumpy(), meter)
         quantization = tensor.Quantization()
-        scales = None if quantization is None else _array(quantization.ScaleAsNumpy(), meter)
+        scales = zeros = None
+        if quantization is not None:
+            scales = _array(quantization.ScaleAsNumpy(), meter)
+            zeros = _array(quantization.ZeroPointAsNumpy(), meter)
         buffer = tensor.Buffer()
         if buffer >= model.BuffersLength():
             raise ValueError(f"is damaged: there is no buffer {buffer}.")
@@ -175,6 +193,7 @@ class Graph:
             buffer=buffer,
             data=data if isinstance(data, np.ndarray) and data.size else None,
             scales=np.empty(0, np.float32) if scales is None else scales,
+            zero_point=0 if zeros is None or not zeros.size else int(zeros[0]),
         )
 
     def _indices(self, vector: Any, meter: "_Meter") -> tuple[int, ...]:

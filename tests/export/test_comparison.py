@@ -24,7 +24,7 @@ def samples():
 
 def test_every_layer_of_a_right_file(small, samples):
     """On LCE's interpreter and on ours; more images than one batch."""
-    expected, found = comparison.compare(small.model, small.content, samples, BOTH)
+    [expected], found = comparison.compare(small.model, small.content, [samples], BOTH)
     np.testing.assert_allclose(expected, small.model(samples, training=False), rtol=1e-5)
     inputs = keras.Model(
         small.model.input,
@@ -46,7 +46,7 @@ def test_every_layer_of_a_right_file(small, samples):
             assert 0 <= layer.difference < 0.2 * layer.tolerance
         assert output.difference > 0
         assert compared.close.all()
-        np.testing.assert_allclose(compared.outputs, expected, rtol=1e-4)
+        np.testing.assert_allclose(*compared.outputs, expected, rtol=1e-4)
     assert layers[0].computed_by[0] == "stem_conv"
     assert layers[1].computed_by == ("block1_conv", "block1_bn", "block1_add")
     assert output.computed_by[-1] == "head"
@@ -54,7 +54,7 @@ def test_every_layer_of_a_right_file(small, samples):
 
 def test_progress_is_told(small, samples):
     done = []
-    comparison.compare(small.model, small.content, samples, BOTH[:1], progress=done.append)
+    comparison.compare(small.model, small.content, [samples], BOTH[:1], progress=done.append)
     assert done == [8, 16, 20]
 
 
@@ -64,9 +64,9 @@ def test_less_precision_takes_a_part_of_a_larger_tolerance(small, samples):
         values[:] = values.astype(np.float16)
 
     content = edit(small.content, "CONV_2D", 1, halve)
-    _, [strict] = comparison.compare(small.model, content, samples, BOTH[:1])
+    _, [strict] = comparison.compare(small.model, content, [samples], BOTH[:1])
     assert strict.first_wrong is not None
-    _, [wide] = comparison.compare(small.model, content, samples, BOTH[:1], tolerance=0.01)
+    _, [wide] = comparison.compare(small.model, content, [samples], BOTH[:1], tolerance=0.01)
     assert wide.first_wrong is None
     differences = [[layer.difference for layer in one.layers] for one in (strict, wide)]
     assert differences[0] == differences[1]
@@ -77,7 +77,7 @@ def test_flips_that_follow_from_flips():
     model = zoo.BinaryPlainNet18(input_shape=(16, 16, 3), num_classes=10, width=4, stem="cifar")
     content = lce.convert_keras_model(model)
     images = random_samples((16, 16, 3), 8)
-    _, [compared] = comparison.compare(model, content, images, BOTH[:1])
+    _, [compared] = comparison.compare(model, content, [images], BOTH[:1])
     assert compared.free_flips > compared.flips > 1000
     assert max(layer.difference / layer.tolerance for layer in compared.layers) < 0.5
 
@@ -87,7 +87,7 @@ def test_wrong_bits_are_counted(small, samples):
         data[0] ^= 0b111
 
     content = edit(small.content, "LceBconv2d", 1, flip_three, which=1)
-    _, [compared] = comparison.compare(small.model, content, samples, BOTH[:1])
+    _, [compared] = comparison.compare(small.model, content, [samples], BOTH[:1])
     assert [layer.wrong_bits for layer in compared.layers] == [0, 3, 0, 0]
     assert compared.first_wrong.name == "block2_conv"
 
@@ -102,6 +102,6 @@ def test_signs_that_cannot_be_told(tmp_path):
     model = build(layers, (8, 8, 4))
     convert(model, tmp_path / "model.tflite", allow_float=True)
     content = (tmp_path / "model.tflite").read_bytes()
-    _, [compared] = comparison.compare(model, content, random_samples((8, 8, 4)), BOTH[:1])
+    _, [compared] = comparison.compare(model, content, [random_samples((8, 8, 4))], BOTH[:1])
     assert not compared.all_signs_told
     assert [layer.name for layer in compared.layers] == ["packed", "output"]

@@ -131,7 +131,9 @@ def test_what_the_images_are_travels_inside_the_file(small, path):
 
 def test_unfit_images(path):
     model = build(lambda x: x, (8, 8, 4))
-    with pytest.raises(ValueError, match=r"`normalization` needs .*Received: one of 4 channels"):
+    with pytest.raises(
+        ValueError, match=r"`normalization` needs .*Received: one of \(None, 8, 8, 4\)"
+    ):
         export.convert(model, path, normalization=Normalization())
     with pytest.raises(ValueError, match=r"`center_crop` must be .*Received: center_crop=2"):
         export.convert(model, path, center_crop=2)
@@ -313,16 +315,6 @@ def keras3_model():
     return keras3.Sequential([keras3.Input((8, 8, 3))])
 
 
-def two_inputs():
-    inputs = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
-    return keras.Model(inputs, keras.layers.Add()(inputs))
-
-
-def two_outputs():
-    inputs = keras.Input((8, 8, 3))
-    return keras.Model(inputs, [keras.layers.ReLU()(inputs), keras.layers.Softmax()(inputs)])
-
-
 def subclassed_in_half_precision():
     class Subclassed(keras.Model):
         def call(self, inputs):
@@ -344,12 +336,8 @@ def from_input(*args, **kwargs):
         (lambda: "model.keras", r"legacy Keras.* Received: builtins\.str\.$"),
         (keras3_model, "Keras 3.*TF_USE_LEGACY_KERAS=1"),
         (lambda: keras.Sequential([keras.layers.ReLU()], name="s"), "keras.Input.* s, which is"),
-        (two_inputs, "one input and one output. Received: 2 and 1"),
-        (two_outputs, "one input and one output. Received: 1 and 2"),
         (subclassed_in_half_precision, "'float32'.* precision: .*'sub'.*cannot be copied"),
         (lambda: from_input((None, None, 3)), r"fixed size.*float32 \(None, None, None, 3\)"),
-        (lambda: from_input((8,)), r"fixed size.*Received: float32 \(None, 8\)"),
-        (lambda: from_input(batch_shape=(4, 8, 8, 3)), r"number at a time.*\(4, 8, 8, 3\)"),
         (lambda: from_input((8, 8, 3), dtype="uint8"), "Received: uint8"),
     ],
 )

@@ -10,6 +10,7 @@ from bireal_keras._keras import keras, lq, tf
 pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
 
 from bireal_keras import export
+from bireal_keras.export import signature
 from bireal_keras.export._lce import lce
 from bireal_keras.export.diagnosis import diagnose
 from bireal_keras.export.verification import random_samples
@@ -322,7 +323,8 @@ def test_layers_inside_models_and_layers_called_twice():
         inner = keras.Sequential([keras.Input(x.shape[1:]), larq_conv(32, name="inner")])
         return inner(inner(tf.sign(x)))
 
-    found = diagnose(build(layers, SHAPE))
+    model = build(layers, SHAPE)
+    found = diagnose(model, signature.of(model))
     assert [(one.layer.name, one.reason) for one in found] == [("inner", ""), ("inner", "")]
 
 
@@ -331,6 +333,7 @@ def test_constant_kernel_of_signs_needs_no_quantizer():
         ones = L.Conv2D(8, 3, kernel_initializer="ones", name="ones")(sign()(x))
         return L.Conv2D(8, 3, name="random")(sign()(ones))
 
-    found = {one.layer.name: one for one in diagnose(build(layers, SHAPE))}
+    model = build(layers, SHAPE)
+    found = {one.layer.name: one for one in diagnose(model, signature.of(model))}
     assert (found["ones"].intended_binary, found["ones"].reason) == (True, "")
     assert (found["random"].intended_binary, found["random"].reason) == (False, "input_only")

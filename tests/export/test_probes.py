@@ -36,11 +36,11 @@ def test_inner_tensors(run_on, small):
     graph = Graph(small.content)
     first, *_ = probes.binary_convolutions(graph)
     probed = probes.with_outputs(small.content, [first.signs, first.real, *graph.outputs])
-    signs, real, output = run_on(probed)(images)
+    signs, real, output = run_on(probed)([images])
     assert real.shape == (3, *first.input_shape)
     np.testing.assert_array_equal(unpack_signs(signs, 16), real < 0)
     assert 0.1 < (real < 0).mean() < 0.9
-    [alone] = run_on(small.content)(images)
+    [alone] = run_on(small.content)([images])
     np.testing.assert_array_equal(output, alone)
 
 

@@ -30,7 +30,7 @@ def add(dtype, amount):
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_right_file(precision, small, samples):
-    assert check(small.content, compact(small.content, precision), samples) >= 0.75
+    assert check(small.content, compact(small.content, precision), [samples]) >= 0.75
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_wrong_weight(precision, operator, which, change, small, samples):
     index = 1 if operator == "CONV_2D" else 0
     content = edit(compact(small.content, precision), operator, index, change, which=which)
     with pytest.raises(ValueError, match=r"does not hold the weights of small/\w+"):
-        check(small.content, content, samples)
+        check(small.content, content, [samples])
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_wrong_weight(precision, operator, which, change, small, samples):
 def test_wrong_constant_elsewhere(operator, which, index, change, small, samples):
     content = edit(compact(small.content, "int8"), operator, index, change, which=which)
     with pytest.raises(ValueError, match="The compact file has another "):
-        check(small.content, content, samples)
+        check(small.content, content, [samples])
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_wrong_quantization(field, change, message, small, samples):
     stem = graph.tensors[graph.operators[0].inputs[0]].quantization
     setattr(stem, field, change(getattr(stem, field)))
     with pytest.raises(ValueError, match=message):
-        check(small.content, serialize(model), samples)
+        check(small.content, serialize(model), [samples])

@@ -38,7 +38,7 @@ def flip_one_bit(data):
 
 
 def test_right_file(small, samples):
-    agreement = verify(small.model, small.content, samples)
+    agreement = verify(small.model, small.content, [samples])
     assert agreement.samples == agreement.close_samples == 32
     assert agreement.top1_agreement == 1.0
     assert 0 < agreement.max_abs_difference < 1e-4
@@ -75,18 +75,18 @@ def test_right_file(small, samples):
 def test_wrong_constant_is_found(operator, which, index, change, message, small, samples):
     content = edit(small.content, operator, index, change, which=which)
     with pytest.raises(ValueError, match=f"does not compute what .*: .*{message}"):
-        verify(small.model, content, samples)
+        verify(small.model, content, [samples])
 
 
 def test_edit_alone_changes_nothing(small, samples):
     content = edit(small.content, "LceBconv2d", 1, lambda data: None)
-    assert verify(small.model, content, samples) == verify(small.model, small.content, samples)
+    assert verify(small.model, content, [samples]) == verify(small.model, small.content, [samples])
 
 
 def test_file_that_ignores_its_input_is_found(small, samples):
     content = edit(small.content, "CONV_2D", 1, floats(np.zeros_like))
     with pytest.raises(ValueError, match=r"input of block1_conv .* stem_conv"):
-        verify(small.model, content, samples)
+        verify(small.model, content, [samples])
 
 
 def test_less_precise_file_needs_a_larger_tolerance(small, samples):
@@ -97,8 +97,8 @@ def test_less_precise_file_needs_a_larger_tolerance(small, samples):
 
     content = edit(small.content, "CONV_2D", 1, floats(halve))
     with pytest.raises(ValueError, match="does not compute what"):
-        verify(small.model, content, samples)
-    assert verify(small.model, content, samples, tolerance=0.01).samples == 32
+        verify(small.model, content, [samples])
+    assert verify(small.model, content, [samples], tolerance=0.01).samples == 32
 
 
 def test_nan_in_the_file_is_found(tmp_path):
@@ -108,7 +108,7 @@ def test_nan_in_the_file_is_found(tmp_path):
     convert(model, path)
     content = edit(path.read_bytes(), "LceBconv2d", 3, floats(lambda bias: bias + np.nan))
     with pytest.raises(ValueError, match="converted file gives NaN"):
-        verify(model, content, random_samples((6, 6, 4)))
+        verify(model, content, [random_samples((6, 6, 4))])
 
 
 def test_nan_in_the_model_is_found(samples, tmp_path):
@@ -147,7 +147,7 @@ def test_signs_may_flip_within_rounding_of_zero(flipped, sign_model):
     """A bias of 1e-6 in the file turns the sign of -5e-7, and of no other value."""
     model, content = sign_model
     content = edit(content, "CONV_2D", 2, floats(lambda bias: bias + 1e-6))
-    agreement = verify(model, content, images_near_zero(flipped, -5e-7))
+    agreement = verify(model, content, [images_near_zero(flipped, -5e-7)])
     assert agreement.close_samples == 32 - flipped
     assert (agreement.max_abs_difference > 0.01) == (flipped > 0)
     assert agreement.flips == flipped
@@ -158,7 +158,7 @@ def test_signs_may_not_flip_farther_from_zero(sign_model):
     model, content = sign_model
     content = edit(content, "CONV_2D", 2, floats(lambda bias: bias + 2e-3))
     with pytest.raises(ValueError, match=r"input of conv differs by up to 0.002, .* by stem"):
-        verify(model, content, images_near_zero(1, -1e-3))
+        verify(model, content, [images_near_zero(1, -1e-3)])
 
 
 @pytest.fixture(scope="module")
@@ -180,14 +180,14 @@ def packed_model(tmp_path_factory):
 def test_signs_without_a_value_before_them(packed_model, samples):
     model, content = packed_model
     assert operators(content)[1] == ("LceBconv2d", "INT32")
-    assert verify(model, content, samples).flips == 0
+    assert verify(model, content, [samples]).flips == 0
 
     def raise_thresholds(data):
         data.view(np.int32)[:4] += 1
 
     content = edit(content, "LceBconv2d", 4, raise_thresholds)
     with pytest.raises(ValueError, match=r"input of second differs .* computed by first, bn"):
-        verify(model, content, samples)
+        verify(model, content, [samples])
 
 
 @pytest.mark.slow
@@ -196,7 +196,7 @@ def test_untrained_net_without_shortcuts():
     model = zoo.BinaryPlainNet18(input_shape=(16, 16, 3), num_classes=10, width=4, stem="cifar")
     content = lce.convert_keras_model(model)
     images = random_samples((16, 16, 3), 8)
-    agreement = verify(model, content, images)
+    agreement = verify(model, content, [images])
     assert agreement.close_samples < 4
     assert agreement.flips > 1000
 
@@ -204,7 +204,7 @@ def test_untrained_net_without_shortcuts():
     wrong = edit(content, "LceBconv2d", 3, floats(lambda bias: bias + 0.01), which=4)
     message = "input of stage2_block2_conv differs .* by stage2_block1_conv, stage2_block1_bn"
     with pytest.raises(ValueError, match=message):
-        verify(model, wrong, images)
+        verify(model, wrong, [images])
 
 
 def test_layer_that_is_called_twice(tmp_path):
@@ -217,10 +217,10 @@ def test_layer_that_is_called_twice(tmp_path):
     model = build(layers, (6, 6, 4))
     convert(model, path)
     images = random_samples((6, 6, 4))
-    assert verify(model, path.read_bytes(), images).signs == 2 * images.size
+    assert verify(model, path.read_bytes(), [images]).signs == 2 * images.size
     content = edit(path.read_bytes(), "LceBconv2d", 3, floats(lambda bias: bias + 0.1))
     with pytest.raises(ValueError, match="input of shared differs"):
-        verify(model, content, images)
+        verify(model, content, [images])
 
 
 @pytest.mark.parametrize(("close", "passes"), [(32, True), (4, True), (3, False)])
@@ -238,10 +238,10 @@ def test_signs_that_keras_cannot_be_told(close, passes, tmp_path):
     content = edit(path.read_bytes(), "CONV_2D", 2, floats(lambda bias: bias + 1e-6))
     images = images_near_zero(32 - close, -5e-7)
     if passes:
-        assert verify(model, content, images).close_samples == close
+        assert verify(model, content, [images]).close_samples == close
     else:
         with pytest.raises(ValueError, match=r"3 of 32 samples agree .* least 12\.5%"):
-            verify(model, content, images)
+            verify(model, content, [images])
 
 
 @pytest.mark.parametrize("scale", [1e-3, 10.0])
@@ -259,7 +259,7 @@ def test_softmax_hides_nothing(scale, samples, tmp_path):
     convert(model, path)
     content = edit(path.read_bytes(), "FULLY_CONNECTED", 1, floats(lambda w: w * 0.9))
     with pytest.raises(ValueError, match="its result differs"):
-        verify(model, content, samples)
+        verify(model, content, [samples])
 
 
 def test_samples_are_reproducible_and_unlike_each_other():
