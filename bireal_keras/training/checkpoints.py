@@ -143,11 +143,12 @@ class BestEpoch:
     def _read(self) -> None:
         try:
             arrays, position = _read(self._path)
+            accuracy = position.figures["val_accuracy"]
         except (*_DAMAGE, OSError) as error:
             warnings.warn(f"Cannot read the best epoch, {self._path}: {error}", stacklevel=3)
             return
         if position.stage == self._stage:
-            self.epoch, self.accuracy = position.epoch, position.figures["val_accuracy"]
+            self.epoch, self.accuracy = position.epoch, accuracy
             self.weights = [arrays[name] for name in sorted(arrays)]
 
     def offer(self, model: keras.Model, epoch: int, accuracy: float) -> None:

@@ -103,7 +103,7 @@ def create_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Builds a recipe's optimizer with its learning rate schedule.
 
-    Its `l2` is not the optimizer's: `training_step.TrainingModel` adds it to the gradients.
+    Its `l2` is not the optimizer's: `step.TrainingModel` adds it to the gradients.
 
     Raises:
         ValueError: unknown optimizer or schedule, or one that does not take an argument.
