@@ -16,6 +16,7 @@ from bireal_keras._keras import keras, tf
 from bireal_keras.export import (
     diagnosis,
     flatbuffer,
+    image_range,
     real_layers_check,
     reasons,
     rewriting,
@@ -63,9 +64,10 @@ def convert(
         path: the file to write; its folder exists.
         labels: names of the classes, to travel inside the file: one for each output.
         normalization: what the model's images are made of pixels by; travels inside the file.
-            Default: `Normalization()`, images in [-1, 1], as training feeds them. Published
-            weights take `zoo.imagenet.NORMALIZATION`, unless `zoo.imagenet.standardize` is a
-            part of the model.
+            Default: what a first layer `Rescaling` or `Normalization` says, or else
+            `Normalization()`, images in [-1, 1], as training feeds them. Published weights take
+            `zoo.imagenet.NORMALIZATION`, unless `zoo.imagenet.standardize` is a part of the
+            model.
         center_crop: how much of an image the model is to see, see `runtime.Metadata`; travels
             inside the file. A recipe's `dataset.center_crop`.
         samples: images to compare the file with Keras on, float32
@@ -96,6 +98,7 @@ def convert(
     model = rewriting.in_float32(model)
     _check_model(model)
     _check_labels(labels, model)
+    normalization, images = _normalization(model, normalization)
     metadata = _metadata(model, labels, normalization, center_crop)
     samples = _checked_samples(samples, model.input_shape[1:])
 
@@ -143,6 +146,7 @@ def convert(
         max_abs_difference=agreement.max_abs_difference,
         top1_agreement=agreement.top1_agreement,
         real_layers=real_layers,
+        images=images,
         float32_agreement=float32_agreement,
         latency_ms=latency,
     )
@@ -198,21 +202,33 @@ def _check_labels(labels: Sequence[str] | None, model: keras.Model) -> None:
         )
 
 
+def _normalization(
+    model: keras.Model, given: Normalization | None
+) -> tuple[Normalization, str | None]:
+    """What goes into the file, and what the report says of it: None where images are not RGB."""
+    channels = model.input_shape[-1]
+    if channels != 3:
+        if given is not None:
+            raise ValueError(
+                "`normalization` needs a model of RGB images. "
+                f"Received: one of {channels} channels."
+            )
+        return Normalization(), None
+    normalization, source = (given, "as given") if given else image_range.find(model)
+    return normalization, f"{normalization}, {source}"
+
+
 def _metadata(
     model: keras.Model,
     labels: Sequence[str] | None,
-    normalization: Normalization | None,
+    normalization: Normalization,
     center_crop: float,
 ) -> Metadata:
     _, height, width, channels = model.input_shape
-    if channels != 3 and normalization is not None:
-        raise ValueError(
-            f"`normalization` needs a model of RGB images. Received: one of {channels} channels."
-        )
     return Metadata(
         labels=None if labels is None else tuple(labels),
         image_size=(height, width) if channels == 3 else None,
-        normalization=normalization or Normalization(),
+        normalization=normalization,
         center_crop=center_crop,
     )
 
