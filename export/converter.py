@@ -16,6 +16,7 @@ from bireal_keras import _files, _native_log
 from bireal_keras._keras import keras, tf
 from bireal_keras.export import (
     diagnosis,
+    image_range,
     probes,
     real_layers_check,
     reasons,
@@ -70,9 +71,10 @@ def convert(
         labels: names of the classes, to travel inside the file: one for each value of its only
             output.
         normalization: what the model's images are made of pixels by; travels inside the file.
-            Default: `Normalization()`, images in [-1, 1], as training feeds them. Published
-            weights take `zoo.imagenet.NORMALIZATION`, unless `zoo.imagenet.standardize` is a
-            part of the model.
+            Default: what a first layer `Rescaling` or `Normalization` says, or else
+            `Normalization()`, images in [-1, 1], as training feeds them. Published weights take
+            `zoo.imagenet.NORMALIZATION`, unless `zoo.imagenet.standardize` is a part of the
+            model.
         center_crop: how much of an image the model is to see, see `runtime.Metadata`; travels
             inside the file. A recipe's `dataset.center_crop`.
         samples: images to compare the file with Keras on, float32
@@ -104,6 +106,7 @@ def convert(
     signature = signatures.of(model)
     _check_signature(signature)
     _check_labels(labels, signature)
+    normalization, images = _normalization(model, signature, normalization)
     metadata = _metadata(signature, labels, normalization, center_crop)
     inputs = _checked_samples(samples, signature)
 
@@ -152,6 +155,7 @@ def convert(
         cast_layers=tuple(cast_layers),
         agreement=agreement,
         real_layers=real_layers,
+        images=images,
         float32_agreement=float32_agreement,
         latency_ms=latency,
     )
@@ -199,25 +203,35 @@ def _check_labels(labels: Sequence[str] | None, signature: Signature) -> None:
         )
 
 
+def _normalization(
+    model: keras.Model, signature: Signature, given: Normalization | None
+) -> tuple[Normalization, str | None]:
+    """What goes into the file, and what the report says of it: None where images are not RGB."""
+    shape = signature.image_shape
+    if shape is None or shape[-1] != 3:
+        if given is not None:
+            received = ", ".join(map(str, signature.input_shapes))
+            raise ValueError(
+                "`normalization` needs a model of one RGB image, (batch, height, width, 3). "
+                f"Received: one of {received}."
+            )
+        return Normalization(), None
+    normalization, source = (given, "as given") if given else image_range.find(model)
+    return normalization, f"{normalization}, {source}"
+
+
 def _metadata(
     signature: Signature,
     labels: Sequence[str] | None,
-    normalization: Normalization | None,
+    normalization: Normalization,
     center_crop: float,
 ) -> Metadata | None:
     """What travels inside the file; nothing with a model of several inputs or outputs."""
     shape = signature.image_shape
-    is_of_colour = shape is not None and shape[-1] == 3
-    if normalization is not None and not is_of_colour:
-        received = ", ".join(map(str, signature.input_shapes))
-        raise ValueError(
-            "`normalization` needs a model of one RGB image, (batch, height, width, 3). "
-            f"Received: one of {received}."
-        )
     metadata = Metadata(
         labels=None if labels is None else tuple(labels),
-        image_size=(shape[0], shape[1]) if shape is not None and is_of_colour else None,
-        normalization=normalization or Normalization(),
+        image_size=(shape[0], shape[1]) if shape is not None and shape[-1] == 3 else None,
+        normalization=normalization,
         center_crop=center_crop,
     )
     return metadata if len(signature.inputs) == len(signature.outputs) == 1 else None

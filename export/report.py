@@ -125,6 +125,8 @@ class Report:
         agreement: how far the file agrees with Keras.
         real_layers: precision of the kernels of real-valued layers. Keras is compared with the
             file in which it is float32, and this with the file that was written.
+        images: what its images are made of pixels by, as the file says it, and how that is known;
+            None for a model of something else than RGB images.
         float32_agreement: share of the samples on which these two files find the same class; None
             if they are one, or as `top1_agreement`.
         latency_ms: the shortest of a few runs on our runtime, one image, one thread of this
@@ -143,6 +145,7 @@ class Report:
     cast_layers: tuple[str, ...]
     agreement: Agreement
     real_layers: str
+    images: str | None
     float32_agreement: float | None
     latency_ms: dict[str, float]
 
@@ -245,6 +248,7 @@ def _totals(report: Report) -> list[str]:
         "differ, by rounding",
         f"on its own, {report.samples} samples: {report.close_samples} equal up to rounding"
         f"{top1}, off by at most {report.max_abs_difference:.2g}",
+        *([] if report.images is None else [f"images: {report.images}"]),
         *_compact(report),
         f"latency here, one thread: {latency}",
     ]

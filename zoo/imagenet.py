@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bireal_keras.tflite.metadata import Normalization
+from bireal_keras.tflite.metadata import NORMALIZATIONS
 
 _CLASSES = 1000
 # Of red, green and blue in ImageNet's training set, for values in [0, 1].
@@ -18,10 +18,7 @@ _STANDARD_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 # The same for pixels in [0, 255], to export a model that takes such images:
 # `export.convert(model, path, normalization=NORMALIZATION)`.
-NORMALIZATION = Normalization(
-    mean=tuple(255.0 * _MEAN.astype(np.float64)),
-    std=tuple(255.0 * _STANDARD_DEVIATION.astype(np.float64)),
-)
+NORMALIZATION = NORMALIZATIONS["imagenet"]
 
 
 def standardize(images: Any) -> Any:

@@ -25,6 +25,7 @@ from absl import app, flags
 from bireal_keras import _files, _native_log
 from bireal_keras.commands import _cli
 from bireal_keras.export.real_layers import PRECISIONS
+from bireal_keras.tflite.metadata import NORMALIZATIONS, Normalization
 from bireal_keras.training import run_folder
 
 _MODEL_DIR = _cli.define_path(
@@ -48,12 +49,27 @@ _LABELS = _cli.define_path(
     "Text file with the class names, one a line, to put into the .tflite file. Default: "
     "labels.txt in --model_dir, if it is there.",
 )
-_NORMALIZATION = flags.DEFINE_enum(
+
+
+class _NormalizationParser(flags.ArgumentParser):
+    """A name or mean:std, see `Normalization.parse`."""
+
+    syntactic_help = "|".join([*NORMALIZATIONS, "mean:std"])
+
+    def parse(self, argument: str | Normalization) -> Normalization:
+        return Normalization.parse(argument) if isinstance(argument, str) else argument
+
+
+_NORMALIZATION = flags.DEFINE(
+    _NormalizationParser(),
     "normalization",
-    "symmetric",
-    ["symmetric", "imagenet"],
-    "What the model takes. symmetric: images in [-1, 1], as all of bireal-train's. imagenet: "
-    "with the mean and the deviation of ImageNet's colours taken off, as published weights.",
+    None,
+    "What the model takes. symmetric: images in [-1, 1], as all of bireal-train's. imagenet: with "
+    "the mean and the deviation of ImageNet's colours taken off, as published weights. unit: in "
+    "[0, 1]. raw: pixels, from 0 to 255. mean:std: (pixel - mean) / std; of three colours with "
+    "commas, 124,116,104:58,57,57. Default: what a first layer Rescaling or Normalization takes, "
+    "or else symmetric.",
+    serializer=flags.ArgumentSerializer(),
 )
 _CENTER_CROP = flags.DEFINE_float(
     "center_crop",
@@ -100,14 +116,13 @@ def main(argv: list[str]) -> None:
     with _native_log.captured():
         from bireal_keras._keras_model import load_model
         from bireal_keras.export import convert, to_npz
-        from bireal_keras.zoo import imagenet
 
         model = load_model(model_path)
     report = convert(
         model,
         output,
         labels=labels,
-        normalization=imagenet.NORMALIZATION if _NORMALIZATION.value == "imagenet" else None,
+        normalization=_NORMALIZATION.value,
         center_crop=center_crop,
         allow_float=_ALLOW_FLOAT.value,
         real_layers=_REAL_LAYERS.value,

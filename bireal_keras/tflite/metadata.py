@@ -55,6 +55,45 @@ class Normalization:
         if min(self.std) <= 0:
             raise ValueError(f"`std` must be positive. Received: std={self.std}.")
 
+    @classmethod
+    def parse(cls, text: str) -> "Normalization":
+        """Reads a name of `NORMALIZATIONS`, or `mean:std`: "127.5:127.5" is "symmetric".
+
+        Args:
+            text: a name, or two lists of one number or of three, for red, green and blue:
+                "123.7,116.3,103.5:58.4,57.1,57.4".
+
+        Raises:
+            ValueError: it is neither, or not a normalization.
+        """
+        if text in NORMALIZATIONS:
+            return NORMALIZATIONS[text]
+        try:
+            mean, std = ([float(number) for number in part.split(",")] for part in text.split(":"))
+        except ValueError as error:
+            raise ValueError(
+                f"a normalization must be {', '.join(NORMALIZATIONS)} or mean:std, for pixels from "
+                f"0 to 255. Received: {text!r}."
+            ) from error
+        return cls(tuple(mean), tuple(std))
+
+    def __str__(self) -> str:
+        """What `parse` reads."""
+        for name, normalization in NORMALIZATIONS.items():
+            if self == normalization:
+                return name
+        return ":".join(",".join(f"{value:g}" for value in part) for part in (self.mean, self.std))
+
+
+# What images are usually made of pixels by. "imagenet" are the mean and the deviation of the
+# colours in ImageNet's training set.
+NORMALIZATIONS = {
+    "symmetric": Normalization(),
+    "imagenet": Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "unit": Normalization((0,), (255,)),
+    "raw": Normalization((0,), (1,)),
+}
+
 
 @dataclass(frozen=True)
 class Metadata:

@@ -55,6 +55,7 @@ def report_of(*layers):
             top1_agreement=1.0,
         ),
         real_layers="int8",
+        images="symmetric, as given",
         float32_agreement=0.97,
         latency_ms={"float32": 12.349, "int8": 1.2},
     )
@@ -68,6 +69,7 @@ def test_text_fits_in_100_columns():
     assert "layer5, ..." in text
     assert "real layers in int8: top-1 agrees with float32 on 97.0%" in text
     assert "same signs before: 7 of 123,456 signs differ, by rounding" in text
+    assert "images: symmetric, as given" in text
     assert text.endswith("latency here, one thread: float32 12.35 ms, int8 1.20 ms")
     assert "rewritten: computed in float32. (some_layer)" in text
     row = next(line for line in text.splitlines() if line.startswith("stage4"))

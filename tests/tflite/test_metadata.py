@@ -319,3 +319,29 @@ def test_a_vector_that_claims_to_be_long_is_not_read(model):
     assert content.count(mean) == 2  # It is the mean and the deviation.
     with pytest.raises(ValueError, match=r"a vector of 4294967295 items .* does not fit"):
         read_metadata(content.replace(mean, struct.pack("<If", 2**32 - 1, 127.5)))
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("symmetric", (-1,), (1,)),
+        ("unit", (0,), (1,)),
+        ("raw", (0,), (255,)),
+        ("imagenet", (-2.1179, -2.0357, -1.8044), (2.2489, 2.4286, 2.64)),  # torchvision's
+        ("100:50", (-2,), (3.1,)),
+        ("100,51,0:50,51,255", (-2, -1, 0), (3.1, 4, 1)),
+    ],
+)
+def test_normalization_as_text(text, low, high):
+    normalization = Normalization.parse(text)
+    mean, std = np.array(normalization.mean), np.array(normalization.std)
+    np.testing.assert_allclose((0 - mean) / std, low, atol=1e-4)
+    np.testing.assert_allclose((255 - mean) / std, high, atol=1e-4)
+    assert str(normalization) == text
+    assert Normalization.parse(str(normalization)) == normalization
+
+
+@pytest.mark.parametrize("text", ["", "imagenett", "1", "1:2:3", "a:b", "1,2:3", "0:0", "nan:1"])
+def test_text_that_is_not_a_normalization(text):
+    with pytest.raises(ValueError, match=r"normalization must be symmetric, |`mean`|`std`"):
+        Normalization.parse(text)
