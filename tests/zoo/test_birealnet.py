@@ -314,7 +314,10 @@ BAD_ARGUMENTS = [
     ({"num_classes": True}, r"`num_classes` must be a positive int.*num_classes=True"),
     ({"width": -4}, r"`width` must be a positive int.*width=-4"),
     ({"width": "64"}, r"`width` must be a positive int.*width='64'"),
-    ({"weights": "none.h5"}, r"`weights` must be None or the path.*'none\.h5', which is no file"),
+    (
+        {"weights": "none.h5"},
+        r"`weights` must be None or the path.*'none\.h5', which is not a file",
+    ),
     ({"weights": 5}, r"`weights` must be None or the path.*weights=5"),
 ]
 

@@ -148,7 +148,7 @@ def test_names_that_nobody_published():
         ValueError, match=r"path .*, or 'cifar10' or 'imagenet' for BiRealNet18\. .*'ImageNet'"
     ):
         slim(weights="ImageNet")
-    with pytest.raises(ValueError, match=r"of a weights file\. .*'imagenet', which is no file"):
+    with pytest.raises(ValueError, match=r"of a weights file\. .*'imagenet', which is not a file"):
         zoo.BiRealNet34(**SLIM, weights="imagenet")
 
 
