@@ -17,7 +17,7 @@ from report import machine, print_table
 
 from bireal_keras import export, runtime, zoo
 from bireal_keras._keras import keras
-from bireal_keras._keras_model import load_model
+from bireal_keras._safe_load import load_model
 from bireal_keras.commands import _cli
 from bireal_keras.export.real_layers import PRECISIONS, compact
 from bireal_keras.runtime.latency import measure

@@ -13,16 +13,19 @@ too late.
 import importlib
 import os
 import sys
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from bireal_keras import _register
 
 if TYPE_CHECKING:
+    from bireal_keras._safe_load import load_model as load_model
     from bireal_keras.training import ablation, data, preprocessing  # noqa: F401
 
 __version__ = "0.1.0"
 
 if "tensorflow" not in sys.modules:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
+_register.when_keras_is_imported()
 
 # Where each part lies. Those of training were at the top once, and keep their names there.
 _PARTS = {
@@ -42,11 +45,13 @@ _PARTS = {
 }
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
+    if name == "load_model":
+        return importlib.import_module(f"{__name__}._safe_load").load_model
     if name in _PARTS:
         return importlib.import_module(f"{__name__}.{_PARTS[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*_PARTS, "__version__"])
+    return sorted([*_PARTS, "__version__", "load_model"])

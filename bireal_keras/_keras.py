@@ -6,6 +6,9 @@ cannot work in is reported once, in one place, with the remedy:
     from bireal_keras._keras import keras, lq, tf
 """
 
+import importlib
+import sys
+
 _INSTALL = "pip install 'bireal-keras[tensorflow]'"
 
 try:
@@ -41,3 +44,8 @@ except ModuleNotFoundError as error:
 keras = tf.keras
 
 __all__ = ["keras", "lq", "tf"]
+
+# Registers with Keras what files may name, whichever part of the package was imported first.
+# When that was `quantizers`, on which blocks build, it does so when it is complete.
+if "bireal_keras.quantizers" not in sys.modules:
+    importlib.import_module("bireal_keras.blocks")

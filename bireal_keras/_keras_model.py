@@ -1,35 +1,11 @@
-"""What can be done with a Keras model: loading it safely, copying it with changes, its weights."""
+"""What can be done with a Keras model: copying it with changes, carrying its weights."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-# Registers the layers that a file may name.
-import bireal_keras.blocks  # noqa: F401
 from bireal_keras._keras import keras, lq, tf
-
-
-def load_model(path: str | os.PathLike[str]) -> keras.Model:
-    """Loads a .keras or .h5 file or a SavedModel folder, uncompiled.
-
-    Raises:
-        ValueError: there is none, it cannot be loaded, or it brings Python code of its own.
-    """
-    # Keras's own safe mode, which load_model applies to .keras files only: without it an .h5
-    # file may bring Python code that runs. There is no public name for it.
-    from tf_keras.src.saving.serialization_lib import SafeModeScope
-
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise ValueError(f"there is no model {path}")
-    try:
-        with SafeModeScope(safe_mode=True):
-            return keras.models.load_model(path, compile=False)
-    except Exception as error:  # A damaged file can raise nearly anything.
-        raise ValueError(f"{path} cannot be loaded: {' '.join(str(error).split())}") from error
 
 
 def is_one_bit(quantizer: Any) -> bool:

@@ -16,6 +16,7 @@ as: `"bireal_keras>ApproxSign"` and `"bireal_keras>MagnitudeAwareSign"`. Larq's 
     )
 """
 
+import importlib
 from numbers import Real
 from typing import Any
 
@@ -199,3 +200,7 @@ class MagnitudeAwareSign(_BinaryQuantizer):
             "clip_value": self.clip_value,
             "scale_gradient": self.scale_gradient,
         }
+
+
+# See the end of `bireal_keras._keras`.
+importlib.import_module("bireal_keras.blocks")

@@ -4,7 +4,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from bireal_keras import _keras_model, zoo
+from bireal_keras import _keras_model, _safe_load, zoo
 from bireal_keras._keras import keras, lq
 from bireal_keras.quantizers import ApproxSign
 from bireal_keras.training.stages import create_model
@@ -149,7 +149,7 @@ def test_python_code_in_a_model_does_not_run(tmp_path):
     path = tmp_path / "model.h5"
     keras.Model(x, keras.layers.Lambda(lambda v: v + 1)(x)).save(path)
     with pytest.raises(ValueError, match=r"model.h5 cannot be loaded: .*Lambda layer.*disallowed"):
-        _keras_model.load_model(path)
+        _safe_load.load_model(path)
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,39 @@ def test_a_device_needs_no_tensorflow(module):
     assert status == 0, err
 
 
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import bireal_keras; import tensorflow as tf",
+        "import bireal_keras, tf_keras; import tensorflow as tf",
+        "import tf_keras, bireal_keras; import tensorflow as tf",
+        "from bireal_keras import quantizers; import tensorflow as tf",
+    ],
+)
+def test_keras_itself_loads_our_models(tmp_path, imports):
+    """Whatever is imported first, and without a model function being called."""
+    from bireal_keras import zoo
+
+    path = tmp_path / "model.keras"
+    model = zoo.ReActBiRealNet18(input_shape=(8, 8, 3), num_classes=3, width=2, stem="cifar")
+    model.save(path)
+    status, out, err = python(
+        "import os\nos.environ['TF_USE_LEGACY_KERAS'] = '1'\n"
+        f"{imports}\n"
+        f"print(tf.keras.models.load_model({str(path)!r}).count_params())\n"
+    )
+    assert status == 0, err
+    assert int(out) == model.count_params()
+
+
+def test_without_larq_keras_is_imported_as_ever():
+    status, out, err = python(
+        HIDE.format(hidden=["larq"]) + "import os\nos.environ['TF_USE_LEGACY_KERAS'] = '1'\n"
+        "import bireal_keras, tf_keras\nprint(tf_keras.layers.Dense.__name__)\n"
+    )
+    assert (status, out.strip()) == (0, "Dense"), err
+
+
 class TestTopLevel:
     def test_lists_its_parts(self):
         for name in ("export", "runtime", "zoo", "__version__"):

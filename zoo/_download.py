@@ -1,5 +1,6 @@
-"""Files from the network: kept, checked, and gone on with where a download broke off."""
+"""Files from the network: kept, checked, downloaded once, and from where it broke off."""
 
+import contextlib
 import hashlib
 import http.client
 import logging
@@ -7,9 +8,16 @@ import os
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from tqdm import tqdm
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +30,8 @@ def fetch(url: str, *, sha256: str) -> Path:
 
     It is kept in the folder `models/bireal_keras` of Keras' folder, which is the environment
     variable KERAS_HOME or else ~/.keras. What a broken-off download left is there too, with
-    the suffix `.part`, and the next call goes on from it.
+    the suffix `.part`, and the next call goes on from it. Of several processes that call at once
+    one downloads, and the others wait for it.
 
     Args:
         url: where it is published.
@@ -33,32 +42,70 @@ def fetch(url: str, *, sha256: str) -> Path:
         ValueError: what came is another file. It is deleted.
     """
     path = _folder() / url.rsplit("/", 1)[1]
-    if path.is_file():
-        actual = _sha256(path)
-        if actual == sha256:
-            return path
-        _log.warning("deleting %s: its SHA-256 is %s and must be %s", path, actual, sha256)
-        path.unlink()
-
+    if path.is_file() and _sha256(path) == sha256:
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    try:
-        _download(url, part)
-    except (OSError, http.client.HTTPException) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise OSError(
-            f"Cannot download {url}: {reason}. Calling again goes on where it stopped; "
-            f"or get the file in another way and put it at {path}."
-        ) from error
-    actual = _sha256(part)
-    if actual != sha256:
-        part.unlink()
-        raise ValueError(
-            f"The download from {url} must have the SHA-256 {sha256}. "
-            f"Received: {actual}; the file is deleted."
-        )
-    part.replace(path)
+    with _opened_alone(part, url) as file:
+        if path.is_file():  # Perhaps put there by whom we waited for.
+            actual = _sha256(path)
+            if actual == sha256:
+                part.unlink()
+                return path
+            _log.warning("deleting %s: its SHA-256 is %s and must be %s", path, actual, sha256)
+            path.unlink()
+        try:
+            _download(url, file)
+        except (OSError, http.client.HTTPException) as error:
+            if not part.stat().st_size:
+                part.unlink()
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            raise OSError(
+                f"Cannot download {url}: {reason}. Calling again goes on where it stopped; "
+                f"or get the file in another way and put it at {path}."
+            ) from error
+        actual = _sha256(part)
+        if actual != sha256:
+            part.unlink()
+            raise ValueError(
+                f"The download from {url} must have the SHA-256 {sha256}. "
+                f"Received: {actual}; the file is deleted."
+            )
+        part.replace(path)
     return path
+
+
+@contextlib.contextmanager
+def _opened_alone(part: Path, url: str) -> Iterator[BinaryIO]:
+    """Opens a file to append to it, once no other process or thread does so.
+
+    The lock is on the file itself and ends with the process, however it ends. Whom we waited for
+    may have renamed or deleted the file; then another one is the right one.
+    """
+    while True:
+        with part.open("ab") as file:
+            if not _lock(file, wait=False):
+                _log.warning("waiting for another process that downloads %s", url)
+                _lock(file, wait=True)
+            is_it = False
+            with contextlib.suppress(FileNotFoundError):
+                is_it = os.path.samestat(os.fstat(file.fileno()), part.stat())
+            if is_it:
+                yield file
+                return
+
+
+def _lock(file: BinaryIO, *, wait: bool) -> bool:
+    """Whether the file is ours now. Where files cannot be locked, it is taken to be."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:  # Some network file systems know no locks.
+        return True
+    return True
 
 
 def _folder() -> Path:
@@ -74,9 +121,9 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _download(url: str, part: Path) -> None:
-    """Downloads what `part` lacks."""
-    done = part.stat().st_size if part.is_file() else 0
+def _download(url: str, file: BinaryIO) -> None:
+    """Downloads what a partial file, which is open to append to it, lacks."""
+    done = os.fstat(file.fileno()).st_size
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
@@ -87,23 +134,22 @@ def _download(url: str, part: Path) -> None:
     with response:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             done = 0  # The server knows no ranges and sends everything.
+            file.truncate(0)
         length = response.headers["Content-Length"]
         total = done + int(length) if length else None
-        with (
-            part.open("ab" if done else "wb") as file,
-            tqdm(
-                desc=f"Downloading {part.stem}",
-                initial=done,
-                total=total,
-                unit="B",
-                unit_scale=True,
-                # A log file is not to fill with it.
-                mininterval=0.1 if sys.stderr.isatty() else 30,
-            ) as bar,
-        ):
+        with tqdm(
+            desc=f"Downloading {Path(file.name).stem}",
+            initial=done,
+            total=total,
+            unit="B",
+            unit_scale=True,
+            # A log file is not to fill with it.
+            mininterval=0.1 if sys.stderr.isatty() else 30,
+        ) as bar:
             while chunk := response.read(_CHUNK_BYTES):
                 file.write(chunk)
+                done += len(chunk)
                 bar.update(len(chunk))
-            done = file.tell()
+        file.flush()
     if total is not None and done < total:
         raise ConnectionError(f"the connection broke off after {done:,} of {total:,} bytes")

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple, ParamSpec, TypeVar
 
-import h5py
 import numpy as np
 
 from bireal_keras import blocks
 from bireal_keras._keras import keras, tf
+from bireal_keras._safe_load import checked_weights
 from bireal_keras.zoo import _registry
 
 _Arguments = ParamSpec("_Arguments")
@@ -238,9 +238,10 @@ def load_weights(model: keras.Model, weights: str | os.PathLike[str]) -> None:
     path = os.fspath(weights)
     before = model.get_weights()
     try:
-        _check_size(path, model)
-        model.load_weights(path)
-    except Exception as error:  # a damaged HDF5 file can raise nearly anything
+        with checked_weights(path) as (checked, stored):
+            _check_size(stored, before)
+            model.load_weights(checked)
+    except Exception as error:  # A damaged HDF5 file can raise nearly anything.
         model.set_weights(before)
         reason = " ".join(str(error).split())
         raise ValueError(
@@ -250,19 +251,14 @@ def load_weights(model: keras.Model, weights: str | os.PathLike[str]) -> None:
         ) from error
 
 
-def _check_size(path: str, model: keras.Model) -> None:
-    """Raises a ValueError if an HDF5 file holds far more than the model could need.
+def _check_size(stored: int, weights: list[np.ndarray]) -> None:
+    """Raises a ValueError if a file holds far more than the model could need.
 
-    Keras reads all arrays before it looks at their shapes, and a small file can contain huge
+    Keras reads all arrays before it looks at their shapes, and a small file can contain large
     ones. Beside the weights there may be an optimizer's two or three arrays for each.
     """
-    if not h5py.is_hdf5(path):
-        return
-    sizes = []
-    with h5py.File(path) as file:
-        file.visititems(lambda _, item: sizes.append(getattr(item, "nbytes", 0)))
-    weights_bytes = sum(weight.nbytes for weight in model.get_weights())
-    if sum(sizes) > 10 * weights_bytes:
+    needed = sum(weight.nbytes for weight in weights)
+    if stored > 10 * needed:
         raise ValueError(
-            f"It holds arrays of {sum(sizes):,} bytes; the model's weights take {weights_bytes:,}."
+            f"It holds arrays of {stored:,} bytes; the model's weights take {needed:,}."
         )

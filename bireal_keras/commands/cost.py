@@ -51,14 +51,12 @@ def _cost(model: str) -> Cost:
 
     # TensorFlow's greeting and Keras's warnings would bury the table.
     with _native_log.captured():
-        from bireal_keras import _keras_model, zoo
+        from bireal_keras import _safe_load, zoo
         from bireal_keras.cost.keras_model import of_model
 
         if path.exists():
             is_run = run_folder.is_run(path)
-            keras_model = _keras_model.load_model(
-                run_folder.open_run(path).model if is_run else path
-            )
+            keras_model = _safe_load.load_model(run_folder.open_run(path).model if is_run else path)
         elif model in zoo.list_models():
             keras_model = zoo.create_model(model)
         else:

@@ -114,7 +114,7 @@ def main(argv: list[str]) -> None:
     log.info("loading %s", model_path)
     # TensorFlow's greeting and Keras's warnings would bury the report.
     with _native_log.captured():
-        from bireal_keras._keras_model import load_model
+        from bireal_keras._safe_load import load_model
         from bireal_keras.export import convert, to_npz
 
         model = load_model(model_path)

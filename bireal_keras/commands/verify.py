@@ -100,7 +100,7 @@ def main(args: list[str]) -> int:
     log.info("loading %s", model_path)
     # TensorFlow's greeting and Keras's warnings would bury the result.
     with _native_log.captured():
-        from bireal_keras._keras_model import load_model
+        from bireal_keras._safe_load import load_model
         from bireal_keras.export import comparison, probes, rewriting, signature
 
         model = rewriting.in_float32(load_model(model_path))

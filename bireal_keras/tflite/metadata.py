@@ -21,8 +21,12 @@ CENTER_CROP_NAME = "BIREAL_CENTER_CROP"
 
 # Height and width of an input. No network sees more, and a damaged file may ask for anything.
 _MAX_SIZE = 16384
-# Of a decimal number.
+# A decimal number, as text.
 _MAX_NUMBER_BYTES = 32
+# The name of a file in the archive.
+_MAX_NAME_BYTES = 255
+# Red, green and blue.
+_MAX_CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def read_metadata(model: bytes | str | os.PathLike[str]) -> Metadata:
             names, see `labels`.
 
     Raises:
-        ValueError: it is no TFLite model, or its metadata make no sense.
+        ValueError: it is not a TFLite model, or its metadata make no sense.
         OSError: the file cannot be read.
     """
     if isinstance(model, bytes):
@@ -160,7 +164,7 @@ def _find(content: bytes) -> bytes | None:
     """The flatbuffer of the metadata within that of the model."""
     model = flatbuffer.root(content, schema.MODEL_IDENTIFIER)
     for entry in model.elements(schema.Model.METADATA):
-        if entry.string(schema.Metadata.NAME) == schema.METADATA_NAME:
+        if entry.is_text(schema.Metadata.NAME, schema.METADATA_NAME):
             index = entry.scalar(schema.Metadata.BUFFER, "<I", 0)
             data = model.element(schema.Model.BUFFERS, index).data(schema.Buffer.DATA)
             if data is None:
@@ -197,7 +201,7 @@ def _labels_name(scores: flatbuffer.Table) -> str:
     for file in scores.elements(schema.TensorMetadata.ASSOCIATED_FILES):
         kind = file.scalar(schema.AssociatedFile.TYPE, "<b", 0)
         if kind == schema.AssociatedFileType.TENSOR_AXIS_LABELS:
-            return file.string(schema.AssociatedFile.NAME) or LABELS_NAME
+            return file.string(schema.AssociatedFile.NAME, most=_MAX_NAME_BYTES) or LABELS_NAME
     return LABELS_NAME
 
 
@@ -224,14 +228,14 @@ def _normalization(image: flatbuffer.Table) -> Normalization:
         options = unit.table(schema.ProcessUnit.OPTIONS)
         if kind == schema.ProcessUnitOptions.NORMALIZATION and options is not None:
             return Normalization(
-                mean=options.floats(schema.NormalizationOptions.MEAN),
-                std=options.floats(schema.NormalizationOptions.STD),
+                mean=options.floats(schema.NormalizationOptions.MEAN, most=_MAX_CHANNELS),
+                std=options.floats(schema.NormalizationOptions.STD, most=_MAX_CHANNELS),
             )
     return Normalization()
 
 
 def _center_crop(graph: flatbuffer.Table) -> float:
     for entry in graph.elements(schema.SubGraphMetadata.CUSTOM_METADATA):
-        if entry.string(schema.CustomMetadata.NAME) == CENTER_CROP_NAME:
-            return float((entry.data(schema.CustomMetadata.DATA) or b"")[:_MAX_NUMBER_BYTES])
+        if entry.is_text(schema.CustomMetadata.NAME, CENTER_CROP_NAME):
+            return float(entry.data(schema.CustomMetadata.DATA, most=_MAX_NUMBER_BYTES) or b"")
     return 1.0

@@ -8,7 +8,7 @@ from typing import Any
 
 import ml_collections
 
-from bireal_keras import _files, _keras_model, batch_norm
+from bireal_keras import _files, _keras_model, _safe_load, batch_norm
 from bireal_keras._keras import keras, tf
 from bireal_keras.training import (
     callbacks,
@@ -190,7 +190,7 @@ class _Run:
                 step.check_teacher(teacher, self.models[index], stage.distillation.teacher)
         for index in range(position.stage):
             try:
-                ended = _keras_model.load_model(self._stage_path(index))
+                ended = _safe_load.load_model(self._stage_path(index))
             except ValueError as error:
                 raise ValueError(f"Cannot resume: {error}.") from error
             _keras_model.carry_weights(ended, self.models[index])
@@ -370,7 +370,7 @@ class _Run:
             return self.models[names.index(name)]
         if name not in self._others:
             try:
-                self._others[name] = _keras_model.load_model(name)
+                self._others[name] = _safe_load.load_model(name)
             except ValueError as error:
                 raise ValueError(
                     f"The recipe's `{field}` must be the name of an earlier stage or the path "

@@ -4,8 +4,11 @@ import io
 import struct
 import subprocess
 import sys
+import time
+import tracemalloc
 import warnings
 import zipfile
+import zlib
 
 import pytest
 
@@ -92,24 +95,65 @@ def test_labels_are_appended_once():
 
 
 def test_too_long_labels_are_not_written():
-    with pytest.raises(ValueError, match="at most 10,000,000 bytes"):
-        append_labels(MODEL, ["x" * 10_000_000])
+    with pytest.raises(ValueError, match="at most 2,000,000 bytes"):
+        append_labels(MODEL, ["x" * 2_000_000])
 
 
-def test_bomb_is_not_unpacked():
-    data = archive(content=b"\0" * 50_000_000)
-    assert len(data) < 100_000
-    with pytest.raises(ValueError, match="50,000,000 bytes, limit 10,000,000"):
-        read_labels(data)
+@pytest.fixture
+def memory():
+    """Returns the most memory that was in use since the test began, in bytes."""
+    tracemalloc.start()
+    yield lambda: tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
 
 
-def test_bomb_that_lies_about_its_size_is_not_unpacked():
-    data = bytearray(archive(content=b"\0" * 50_000_000))
+@pytest.fixture(scope="module")
+def bomb():
+    """200 MB of zeros in 200 KB."""
+    data = archive(content=bytes(200_000_000))
+    assert len(data) < 250_000
+    return data
+
+
+def test_bomb_is_not_unpacked(bomb, memory):
+    with pytest.raises(ValueError, match="200,000,000 bytes, limit 2,000,000"):
+        read_labels(bomb)
+    assert memory() < 1_000_000
+
+
+@pytest.mark.parametrize("size", [0, 4, 1_999_999, 2_000_000])
+def test_bomb_that_lies_about_its_size_is_not_unpacked(bomb, memory, size):
+    data = bytearray(bomb)
     directory = data.rindex(b"PK\x01\x02")
-    assert struct.unpack_from("<I", data, directory + 24) == (50_000_000,)
-    struct.pack_into("<I", data, directory + 24, 4)
-    with pytest.raises(ValueError, match="cannot be read"):
-        read_labels(bytes(data))
+    assert struct.unpack_from("<I", data, directory + 24) == (200_000_000,)
+    struct.pack_into("<I", data, directory + 16, zlib.crc32(bytes(size)))
+    struct.pack_into("<I", data, directory + 24, size)
+    before = memory()
+    # What the archive says is a text of that many zeros, right to its checksum.
+    assert read_labels(bytes(data)) == (["\0" * size] if size else [])
+    assert memory() - before < 10_000_000
+
+
+@pytest.mark.parametrize("line", ["x\n", "猫\n", "\n"])
+def test_the_most_names_that_fit_take_little(memory, line):
+    content = (line * (2_000_000 // len(line.encode()))).encode()
+    data = archive(content=content)
+    before = memory()
+    assert len(read_labels(data)) == content.count(b"\n")
+    assert memory() - before < 80_000_000
+
+
+def test_an_archive_of_many_files(memory):
+    """Time and memory for its directory grow with its size."""
+    file = io.BytesIO(MODEL)
+    with zipfile.ZipFile(file, "a") as z:
+        for index in range(20_000):
+            z.writestr(f"{index}", b"")
+    data = file.getvalue()
+    before, start = memory(), time.process_time()
+    assert read_labels(data) is None
+    assert memory() - before < 20 * len(data)
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

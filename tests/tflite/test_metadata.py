@@ -2,6 +2,8 @@
 
 import dataclasses
 import struct
+import time
+import tracemalloc
 import zipfile
 
 import flatbuffers
@@ -12,6 +14,7 @@ from lce_ops import Op, Tensor, build_model
 
 from bireal_keras import runtime
 from bireal_keras.runtime import Metadata, Normalization, read_metadata
+from bireal_keras.tflite import metadata_writer
 from bireal_keras.tflite.labels import append_labels, read_labels
 from bireal_keras.tflite.metadata_schema import METADATA_NAME
 from bireal_keras.tflite.metadata_writer import embed
@@ -345,3 +348,46 @@ def test_normalization_as_text(text, low, high):
 def test_text_that_is_not_a_normalization(text):
     with pytest.raises(ValueError, match=r"normalization must be symmetric, |`mean`|`std`"):
         Normalization.parse(text)
+
+
+def many_long_names(size: int) -> bytes:
+    """A model whose list of metadata leads size / 8 times to one name of size / 2 bytes.
+
+    Written by hand: https://flatbuffers.dev/internals/. A vtable holds its size, the table's size
+    and an offset for each field; a table starts with the distance to its vtable.
+    """
+    count, length = size // 8, size // 2
+    head = struct.pack("<I", 28) + b"TFL3"
+    model = struct.pack("<9Hxx", 18, 8, 0, 0, 0, 0, 0, 0, 4) + struct.pack("<iI", 20, 4)
+    # After the vector come the vtable of the one entry, the entry and the name.
+    entry = 4 + 4 * count + 8
+    references = (entry - (4 + 4 * index) for index in range(count))
+    vector = struct.pack(f"<I{count}I", count, *references)
+    name = struct.pack("<3Hxx", 6, 8, 4) + struct.pack("<iI", 8, 4) + struct.pack("<I", length)
+    return head + model + vector + name + b"a" * length
+
+
+@pytest.mark.parametrize("size", [100_000, 1_600_000])
+def test_work_and_memory_grow_with_the_size(size):
+    """200,000 references to a name of 800 KB took four minutes once."""
+    content = many_long_names(size)
+    tracemalloc.start()
+    start = time.process_time()
+    assert read_metadata(content) == Metadata()
+    seconds = time.process_time() - start
+    memory = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seconds < 20 * size / 1_000_000 + 1
+    assert memory < 2 * size
+
+
+def test_long_vectors_and_names_are_refused(model, monkeypatch):
+    """Instead of unpacked: 28 bytes for each float32, and a copy of a text."""
+    content = embed(model, FULL, name="net")
+    mean = struct.pack("<I3f", 3, *np.array(IMAGENET.mean, np.float32))
+    assert content.count(mean) == 1
+    with pytest.raises(ValueError, match="a vector of 4 items, where at most 3 make sense"):
+        read_metadata(content.replace(mean, struct.pack("<I", 4) + mean[4:]))
+    monkeypatch.setattr(metadata_writer, "LABELS_NAME", 300 * "x")
+    with pytest.raises(ValueError, match="a vector of 300 items, where at most 255 make sense"):
+        read_metadata(embed(model, FULL, name="net"))

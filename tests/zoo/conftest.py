@@ -1,7 +1,9 @@
 """A web server on this machine that can misbehave, and a cache of its own for each test."""
 
+import contextlib
 import http.server
 import threading
+import time
 
 import pytest
 
@@ -36,7 +38,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if server.says_length:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: server.breaks_off_after])
+        time.sleep(server.seconds)
+        with contextlib.suppress(ConnectionError):  # Whoever asked may be gone.
+            self.wfile.write(body[: server.breaks_off_after])
 
     def log_message(self, *_):
         pass
@@ -51,6 +55,9 @@ def server():
         server.says_length = True
         server.breaks_off_after = None
         server.ranges = []
+        server.seconds = 0
+        server.daemon_threads = True
+        server.block_on_close = False
         server.url = f"http://127.0.0.1:{server.server_port}/files/weights.h5"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -1,8 +1,12 @@
 """Downloads: once, whole, and the right file, whatever the server does."""
 
 import contextlib
+import errno
 import hashlib
+import multiprocessing
 import socket
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -160,3 +164,71 @@ def test_silence(monkeypatch):
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/w.h5"
         with pytest.raises(OSError, match="timed out"):
             _download.fetch(url, sha256=SHA256)
+
+
+def _fetch(url, sha256, results):
+    try:
+        results.put(_download.fetch(url, sha256=sha256).read_bytes() == CONTENT)
+    except Exception as error:
+        results.put(repr(error))
+
+
+def fetch_at_once(server, start, count):
+    """What each of `count` processes or threads got: True for the right content."""
+    results = multiprocessing.Queue()
+    workers = [start(target=_fetch, args=(server.url, SHA256, results)) for _ in range(count)]
+    for worker in workers:
+        worker.start()
+    got = [results.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join()
+    return got
+
+
+@pytest.mark.parametrize(
+    "start",
+    [threading.Thread, multiprocessing.get_context("fork").Process],
+    ids=["threads", "processes"],
+)
+@pytest.mark.parametrize("begun", [0, 1000])
+def test_all_at_once_download_once(server, folder, start, begun):
+    if begun:
+        break_off(server, begun)
+    server.seconds = 0.3
+    assert fetch_at_once(server, start, 4) == [True] * 4
+    assert server.ranges == [f"bytes={begun}-" if begun else None]
+    assert files(folder) == ["weights.h5"]
+
+
+def test_who_waits_says_so_and_goes_on_where_the_other_failed(server, folder, caplog):
+    server.seconds, server.breaks_off_after = 0.3, 200_000
+    first, second = fetch_at_once(server, threading.Thread, 2)
+    assert f"after {200_000:,} of {300_000:,} bytes" in first
+    assert second is True
+    assert f"waiting for another process that downloads {server.url}" in caplog.text
+    assert server.ranges == [None, "bytes=200000-"]
+
+
+def test_a_process_that_was_killed_leaves_no_lock(server, folder):
+    server.seconds = 60
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_fetch, args=(server.url, SHA256, context.Queue()))
+    process.start()
+    deadline = time.monotonic() + 30
+    while not (folder / "weights.h5.part").is_file() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert files(folder) == ["weights.h5.part"]
+    server.seconds = 0
+    assert _download.fetch(server.url, sha256=SHA256).read_bytes() == CONTENT
+
+
+def test_where_files_cannot_be_locked(server, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(_download.fcntl, "flock", no_locks)
+    assert _download.fetch(server.url, sha256=SHA256).read_bytes() == CONTENT
+    monkeypatch.setattr(_download, "fcntl", None)
+    assert _download.fetch(server.url, sha256=SHA256).read_bytes() == CONTENT
