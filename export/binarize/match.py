@@ -215,8 +215,10 @@ class Matcher:
 
     def _filters(self, operator: Operator, rank: int) -> Filters | Reason:
         kernel = self._constants.get(operator.inputs[1])
-        if kernel is None or kernel.nbytes > self._left:
+        if kernel is None:
             return reasons.COMPUTED_KERNEL
+        if kernel.nbytes > self._left:
+            return reasons.SHARED_KERNELS
         self._left -= kernel.nbytes
         if kernel.ndim != rank or kernel.size == 0:
             raise ValueError(

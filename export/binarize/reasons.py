@@ -52,6 +52,11 @@ COMPUTED_KERNEL = Reason(
     "kernel_values",
     "Its kernel is computed while the model runs. Convert the model in inference mode.",
 )
+SHARED_KERNELS = Reason(
+    "shared_kernels",
+    "All kernels together, each counted once for every layer that reads it, are many times as "
+    "large as the file. Let fewer layers share a kernel, or compute fewer kernels of constants.",
+)
 PADS_CHANNELS = Reason(
     "padded", "Padding adds channels between the sign and the layer. Pad height and width only."
 )

@@ -77,18 +77,19 @@ class FloatFile:
         return output
 
     def conv(self, x, kernel, bias=None, *, stride=1, padding=SAME, dilation=1, activation=0):
-        """A CONV_2D; kernel (out, height, width, in)."""
+        """A CONV_2D; kernel (out, height, width, in), an array or a tensor."""
+        kernel = kernel if isinstance(kernel, int) else self.constant(kernel)
+        filters, *all_taps, _ = self.shape(kernel)
         sizes = []
-        for size, taps in zip(self.shape(x)[1:3], kernel.shape[1:3]):
+        for size, taps in zip(self.shape(x)[1:3], all_taps):
             extent = (taps - 1) * dilation + 1
             sizes.append(-(-size // stride) if padding == SAME else (size - extent) // stride + 1)
-        bias = np.zeros(len(kernel)) if bias is None else bias
         return self.op(
             "CONV_2D",
             x,
-            np.asarray(kernel),
-            np.asarray(bias),
-            shape=(self.shape(x)[0], *sizes, len(kernel)),
+            kernel,
+            np.zeros(filters) if bias is None else np.asarray(bias),
+            shape=(self.shape(x)[0], *sizes, filters),
             padding=padding,
             strideW=stride,
             strideH=stride,

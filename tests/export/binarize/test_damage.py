@@ -171,7 +171,21 @@ def test_repeated_constants_are_no_kernels():
     x = file.larq_sign(file.input((1, size)))
     output = file.op("FULLY_CONNECTED", x, table, np.zeros(size), shape=(1, size))
     [layer] = binarize(file.build(output)).layers
-    assert (layer.binary, layer.code) == (False, "kernel_values")
+    assert (layer.binary, layer.code) == (False, "shared_kernels")
+
+
+def test_a_kernel_that_everybody_shares():
+    """Packed signs of 300 layers, of one kernel in the file."""
+    file = FloatFile()
+    kernel = file.constant(np.ones((64, 3, 3, 512)))
+    sign = file.larq_sign(file.input((1, 3, 3, 512)))
+    outputs = [file.conv(sign, kernel, padding=VALID) for _ in range(300)]
+    content = file.build(*outputs)
+    result = binarize(content)
+    packed = [layer.binary for layer in result.layers]
+    assert 16 <= sum(packed) < 20
+    assert {layer.code for layer in result.layers if not layer.binary} == {"shared_kernels"}
+    assert len(result.content) < 2 * len(content)
 
 
 @pytest.mark.parametrize("kind", ["ADD", "NEG", "TRANSPOSE", "MAX_POOL_2D"])

@@ -128,20 +128,7 @@ def test_kernel_that_is_computed():
     estimated = file.op("ADD", file.op("SUB", scaled, clipped), clipped)
     order = file.constant([3, 1, 2, 0], np.int32)
     kernel = file.op("TRANSPOSE", estimated, order, shape=(8, 3, 3, 64))
-    sign = file.larq_sign(file.input(SHAPE))
-    output = file.op(
-        "CONV_2D",
-        sign,
-        kernel,
-        np.zeros(8),
-        shape=(1, 4, 4, 8),
-        padding=0,
-        strideW=1,
-        strideH=1,
-        dilationWFactor=1,
-        dilationHFactor=1,
-    )
-    content = file.build(output)
+    content = file.build(file.conv(file.larq_sign(file.input(SHAPE)), kernel))
     quantized = np.sign(weights) * np.abs(weights).mean(axis=(0, 1, 2))
     check(content, signs(), convolve(signs(), quantized.transpose(3, 1, 2, 0), sides=SIDES))
     assert len(binarize(content).content) < weights.nbytes / 8
@@ -152,19 +139,8 @@ def test_half_precision_kernel():
     kernel = binary_kernel(np.random.default_rng(1), (8, 1, 1, 64), np.full(8, 0.25))
     file = FloatFile()
     half = file.op("DEQUANTIZE", file.constant(kernel, np.float16), shape=kernel.shape)
-    output = file.op(
-        "CONV_2D",
-        file.larq_sign(file.input(SHAPE)),
-        half,
-        np.zeros(8),
-        shape=(1, 4, 4, 8),
-        padding=VALID,
-        strideW=1,
-        strideH=1,
-        dilationWFactor=1,
-        dilationHFactor=1,
-    )
-    check(file.build(output), signs(), convolve(signs(), kernel))
+    content = file.build(file.conv(file.larq_sign(file.input(SHAPE)), half))
+    check(content, signs(), convolve(signs(), kernel))
 
 
 def dense_of(x, kernel, file=None, bias=None):
