@@ -40,9 +40,6 @@ def load_model(
     Raises:
         ValueError: there is none, it is damaged, or it asks for something else. The message
             names the layer.
-
-    Example:
-        >>> model = bireal_keras.load_model("runs/cifar10/model.keras")
     """
     path = Path(path).expanduser()
     if not path.exists():
