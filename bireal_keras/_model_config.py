@@ -22,7 +22,8 @@ def _words(text: str) -> frozenset[str]:
 _MODELS = _words("Functional Model Sequential")
 
 # Left out are layers that read files (StringLookup and others take the path of a vocabulary),
-# hold Python code (Lambda), a graph of TensorFlow (TensorFlowOpLayer) or methods of any class.
+# hold Python code (Lambda), a graph of TensorFlow (TensorFlowOpLayer) or methods of any class, or
+# loop in Python as often as an argument says (SpectralNormalization).
 _LAYERS = _words(
     """
     InputLayer Dense EinsumDense Embedding Activation ReLU LeakyReLU PReLU ELU ThresholdedReLU
@@ -39,7 +40,7 @@ _LAYERS = _words(
     GlobalMaxPooling2D GlobalMaxPooling3D GlobalMaxPool1D GlobalMaxPool2D GlobalMaxPool3D
     Add Subtract Multiply Average Maximum Minimum Concatenate Dot
     BatchNormalization LayerNormalization GroupNormalization UnitNormalization
-    SpectralNormalization SyncBatchNormalization
+    SyncBatchNormalization
     Attention AdditiveAttention MultiHeadAttention
     Rescaling Resizing CenterCrop Normalization Discretization CategoryEncoding RandomFlip
     RandomCrop RandomRotation RandomTranslation RandomZoom RandomContrast RandomBrightness
@@ -52,14 +53,15 @@ _LAYERS = _words(
 _FUNCTION_LAYERS = _words("TFOpLambda SlicingOpLambda")
 
 # What `layer = f(x)` with one of TensorFlow's functions becomes. None of them touches a file, a
-# variable or Python, or draws random numbers. "compat.v1." before a name is the same function.
+# variable or Python, draws random numbers, or has as many outputs as an input has rows.
+# "compat.v1." before a name is the same function.
 _FUNCTIONS = _words(
     """
     argsort batch_to_space bitcast boolean_mask broadcast_to cast clip_by_norm clip_by_value
-    concat einsum ensure_shape expand_dims eye fill floor_div gather gather_nd identity meshgrid
+    concat ensure_shape expand_dims eye fill floor_div gather gather_nd identity meshgrid
     norm one_hot ones_like pad rank realdiv repeat reshape reverse roll searchsorted shape size
     slice sort space_to_batch split squeeze stack stop_gradient strided_slice tensordot tile
-    transpose unstack where zeros_like dtypes.saturate_cast
+    transpose where zeros_like dtypes.saturate_cast
     quantization.fake_quant_with_min_max_args quantization.fake_quant_with_min_max_vars
     quantization.fake_quant_with_min_max_vars_per_channel
     quantization.quantize_and_dequantize_v2
@@ -169,6 +171,8 @@ class _Checker:
                 self.check(item, key, by_keras=by_keras)
         elif isinstance(value, dict):
             self._check_dict(value, by_keras)
+        elif isinstance(value, int) and key == "num_or_size_splits" and value > _MAX_LAYERS:
+            raise ValueError(f"it splits a tensor into {value:,} parts")
         elif isinstance(value, str) and by_keras:
             if _NAMING.fullmatch(key) and not self._is_function(value):
                 raise ValueError(f"its `{key}` {value!r} is not one of Keras's or a registered one")

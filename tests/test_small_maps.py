@@ -10,6 +10,7 @@ everything after it. So the network here has weights that leave nothing to round
 
 import numpy as np
 import pytest
+from photographs import squares
 
 from bireal_keras import runtime
 from bireal_keras._keras import keras, lq
@@ -19,14 +20,9 @@ IMAGES = 256
 CLASSES = 10
 
 
-def cifar10_images(size: int, data_dir) -> np.ndarray:
-    """Real images of multiples of 1/128, enlarged by repeating pixels."""
-    import tensorflow_datasets as tfds
-
-    data = tfds.load(
-        "cifar10", split=f"test[:{IMAGES}]", data_dir=str(data_dir), download=False, batch_size=-1
-    )
-    images = (data["image"].numpy().astype(np.float32) - 128) / 128
+def real_images(size: int) -> np.ndarray:
+    """Parts of photographs in multiples of 1/128, enlarged by repeating pixels."""
+    images = (squares(IMAGES, 32).astype(np.float32) - 128) / 128
     return images.repeat(size // 32, axis=1).repeat(size // 32, axis=2)
 
 
@@ -68,11 +64,11 @@ def set_exact_weights(model: keras.Model) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [32, 64])
-def test_runtime_agrees_with_keras_and_lce_default_kernel_does_not(size, shared_tfds):
+def test_runtime_agrees_with_keras_and_lce_default_kernel_does_not(size):
     lce = pytest.importorskip("larq_compute_engine", reason="LCE has no wheel for this platform")
     from larq_compute_engine.tflite.python.interpreter import Interpreter as LceInterpreter
 
-    images = cifar10_images(size, shared_tfds)
+    images = real_images(size)
     model = BiRealNet18(input_shape=(size, size, 3), num_classes=CLASSES)
     set_exact_weights(model)
 

@@ -9,6 +9,7 @@ benchmarks/models.py measured it (docs/models/measured.json).
 
 import inspect
 import json
+import re
 from pathlib import Path
 
 from bireal_keras import cost, zoo
@@ -90,6 +91,7 @@ def describe(name: str) -> tuple[str, list[str]]:
         f"{binary}",
         _figure(total.flops),
         f"{total.memory_bits / 1e6:.1f}",
+        _top1(name),
         f"{size:,}",
         f"{milliseconds:.1f}",
     ]
@@ -98,12 +100,14 @@ def describe(name: str) -> tuple[str, list[str]]:
 
 def index(rows: list[list[str]]) -> str:
     """docs/models/README.md."""
-    header = ["", "parameters", "1-bit convolutions", "FLOPs", "Mbit", "file, bytes", "ms"]
+    header = ["", "parameters", "1-bit layers", "FLOPs", "Mbit", "top-1, %", "file, bytes", "ms"]
     text = [
         "# Models",
         "Every model of `bireal_keras.zoo`, at 224x224 with 1,000 classes. FLOPs and Mbit are by "
         "the paper's convention, see [cost.md](../cost.md). Files and latencies, with one thread "
         f"on our runtime, are measured: {measurements()['machine']}",
+        "Top-1 is literature: what the authors publish for the network on ImageNet, in the source "
+        "that its card names. They give none for the others.",
         _table(header, rows),
         "`make cards` writes these pages from the models themselves.",
     ]
@@ -127,6 +131,13 @@ def _about(name: str) -> str:
     for end in ("\nArgs:", "\nArguments"):
         text = text.partition(end)[0]
     return text.strip()
+
+
+def _top1(name: str) -> str:
+    """Accuracy on ImageNet in percent that the docstring cites for this very model, or nothing."""
+    text = " ".join(_about(name).split())
+    cited = re.search(r"([\d.]+) % top-1( and [\d.]+ % top-5)? on ImageNet for it\b", text)
+    return cited[1] if cited else ""
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

@@ -1,7 +1,7 @@
 """Class names inside a `.tflite` file, where TensorFlow Lite's tools put them.
 
 A TFLite model may be followed by a zip archive: interpreters read the flatbuffer from the
-front and never see it, unzip finds it from the back. The names are in its `labels.txt`,
+beginning and never see it, unzip finds it from the end. The names are in its `labels.txt`,
 one a line, in UTF-8. `unzip -p model.tflite labels.txt` prints them.
 """
 
@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 
-# How our own files call them.
+# The name in our own files.
 LABELS_NAME = "labels.txt"
 # ImageNet's 21,841 names take 0.7 MB. One character a line, these take 60 MB as texts.
 _MAX_BYTES = 2_000_000

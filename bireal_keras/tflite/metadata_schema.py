@@ -11,7 +11,7 @@ MODEL_IDENTIFIER = b"TFL3"
 METADATA_IDENTIFIER = b"M001"
 # Among the model's own list of metadata, the one that points to a buffer of this schema.
 METADATA_NAME = "TFLITE_METADATA"
-# Of the schema: the first one, and that which has CustomMetadata.
+# The schema's first version, and the first one that has CustomMetadata.
 BASE_VERSION = "1.0.0"
 CUSTOM_METADATA_VERSION = "1.5.0"
 

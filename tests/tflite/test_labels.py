@@ -83,7 +83,7 @@ def test_bad_labels(names):
         append_labels(MODEL, names)
 
 
-def test_name_that_is_no_unicode():
+def test_name_that_is_not_unicode():
     # Python makes this of a folder's name with stray bytes.
     with pytest.raises(ValueError, match="surrogates not allowed"):
         append_labels(MODEL, ["caf\udce9"])
@@ -162,7 +162,7 @@ def test_unusual_compression_is_refused(method):
         read_labels(archive(method=method))
 
 
-def test_content_that_is_no_utf8():
+def test_content_that_is_not_utf8():
     with pytest.raises(ValueError, match="utf-8"):
         read_labels(archive(content=b"\xff\xfe"))
 

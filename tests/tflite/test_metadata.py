@@ -264,7 +264,7 @@ def test_unfit_crop(share):
         Metadata(center_crop=share)
 
 
-def test_a_file_that_is_no_model(tmp_path):
+def test_a_file_that_is_not_a_model(tmp_path):
     path = tmp_path / "photo.tflite"
     for content in (b"", b"TFL", b"TFL3TFL3", bytes(100), b"\xff" * 100):
         path.write_bytes(content)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from photographs import squares
 
 from bireal_keras import zoo
+from bireal_keras._keras import keras
 from bireal_keras.training import data
 from bireal_keras.zoo import _published
 from bireal_keras.zoo._registry import MODELS, weight_names
@@ -107,6 +109,22 @@ def test_all_arguments_that_differ_are_named_at_once():
         r"Received: num_classes=3, width=64, stem='imagenet'\.",
     ):
         zoo.BiRealNet18(weights="cifar10", num_classes=3, width=64, stem="imagenet")
+
+
+def test_the_statistics_they_learned_are_those_of_real_images(cifar10):
+    """Each layer's mean of each channel, as training averaged it and as photographs give it.
+
+    In the last stage they depend on what is in the images, and the photographs are of two things.
+    A layer whose channels are permuted has a correlation below 0.3, and so have many after it.
+    """
+    norms = [layer for layer in cifar10.layers if hasattr(layer, "moving_mean")]
+    norms = [layer for layer in norms if not layer.name.startswith("stage4")]
+    assert len(norms) == 15
+    images = squares(256, 32).astype(np.float32) / 127.5 - 1
+    inputs = keras.Model(cifar10.input, [layer.input for layer in norms])
+    for layer, values in zip(norms, inputs.predict(images, batch_size=64, verbose=0)):
+        measured = values.mean(axis=(0, 1, 2))
+        assert np.corrcoef(layer.moving_mean.numpy(), measured)[0, 1] > 0.75, layer.name
 
 
 def test_features_without_the_classifier_have_no_weights_of_that_name():

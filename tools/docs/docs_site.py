@@ -26,6 +26,8 @@ _PAGES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
 }
+# What the pages look like, and what lets them be searched on a disk.
+_ASSETS = ("site.css", "iframe-worker.js")
 _LANGUAGES = {
     ".cc": "cpp",
     ".csv": "",
@@ -60,6 +62,8 @@ def assemble(folder: Path) -> None:
             continue
         text = _REFERENCE.sub(lambda match: docs_api.reference(match[1]), path.read_text("utf-8"))
         target.write_text(_with_links(text, path, page, sources, linked), "utf-8")
+    for name in _ASSETS:
+        shutil.copyfile(Path(__file__).with_name(name), folder / name)
     for path, page in linked.items():
         (folder / page).parent.mkdir(parents=True, exist_ok=True)
         (folder / page).write_text(_listing(path), "utf-8")
