@@ -136,6 +136,26 @@ def distribute(
     return strategy.distribute_datasets_from_function(batches)
 
 
+def evaluation_batch_size(images: int, batch_size: int, strategy: tf.distribute.Strategy) -> int:
+    """The largest batch size up to `batch_size` with which no device is left without an image.
+
+    Devices take equal parts of a batch, one after the other, and TensorFlow's CPU kernels fail on
+    an empty part of the last batch. Where there is no such size, as for fewer images than
+    devices, it is `batch_size`.
+
+    Args:
+        images: how many there are.
+        batch_size: of all devices together.
+        strategy: knows the devices.
+    """
+    devices = strategy.num_replicas_in_sync
+    for size in range(batch_size - batch_size % devices, 0, -devices):
+        last = images % size or size
+        if last > size - size // devices:
+            return size
+    return batch_size
+
+
 def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
     """Raises a ValueError unless every device gets the same number of images."""
     devices = strategy.num_replicas_in_sync

@@ -274,9 +274,7 @@ class _Run:
             initial_epoch=start.epoch,
             epochs=end,
             steps_per_epoch=steps - start.step,
-            validation_data=distribution.distribute(
-                lambda context: self._validation_batches(stage, context), self.strategy
-            ),
+            validation_data=self._validation_batches(stage),
             verbose=int(interactive),
             callbacks=callbacks.create(
                 self.run_dir,
@@ -335,26 +333,23 @@ class _Run:
             **span,
         )
 
-    def _validation_batches(
-        self,
-        stage: ml_collections.ConfigDict,
-        input_context: tf.distribute.InputContext | None = None,
-    ) -> tf.data.Dataset:
-        split, batch_size = self.images.validation, stage.batch_size
-        if input_context is not None:
-            # Before anything is read. One machine may get an image more than another.
-            examples = split.examples.shard(
-                input_context.num_input_pipelines, input_context.input_pipeline_id
-            )
-            split = dataclasses.replace(split, examples=examples)
-            batch_size = input_context.get_per_replica_batch_size(batch_size)
-        return data.evaluation_batches(
+    def _validation_batches(self, stage: ml_collections.ConfigDict) -> tf.data.Dataset:
+        split = self.images.validation
+        batches = data.evaluation_batches(
             split,
             image_size=stage.dataset.image_size,
             num_classes=stage.model.num_classes,
-            batch_size=batch_size,
+            batch_size=distribution.evaluation_batch_size(
+                split.size, stage.batch_size, self.strategy
+            ),
             center_crop=stage.dataset.get("center_crop", 1.0),
         )
+        options = tf.data.Options()
+        # Machines share the images, not the files, of which there may be fewer.
+        options.experimental_distribute.auto_shard_policy = (
+            tf.data.experimental.AutoShardPolicy.DATA
+        )
+        return batches.with_options(options)
 
     def _stage_path(self, index: int) -> Path:
         return self.run_dir / "stages" / f"{self.stages[index].name}.keras"

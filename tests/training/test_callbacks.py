@@ -175,6 +175,19 @@ class TestKeepBest:
         assert saved.load() is None
 
 
+def test_what_is_kept_is_offered_before_the_epoch_has_its_checkpoint(saved, tmp_path):
+    best = checkpoints.BestEpoch(tmp_path, 0, writes=True)
+    options = {"steps": 1, "epochs": 1, "every_seconds": None, "every_steps": None, "writes": True}
+    options |= {"request": callbacks.TerminationRequest(), "alone": True}
+    kinds = [
+        type(callback)
+        for callback in callbacks.create(tmp_path, saved, Position(), best=best, **options)
+    ]
+    assert kinds[-2:] == [callbacks.KeepBest, callbacks.SaveCheckpoints]
+    without = callbacks.create(tmp_path, saved, Position(), **options)
+    assert [type(callback) for callback in without] == [*kinds[:-2], kinds[-1]]
+
+
 class TestSaveCheckpoints:
     def run(self, saved, model, *, steps=10, request=None, alone=True, writes=True, **when):
         """An epoch of ten steps; returns the steps after which it saved."""

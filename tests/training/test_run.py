@@ -352,7 +352,7 @@ def test_stages_may_start_from_scratch_another_stage_or_a_file(
 
 def test_validation_sees_the_part_that_the_recipe_says(config, photos, tmp_path, monkeypatch):
     """The centre of an image, made larger: bilinear, as Pillow does it."""
-    FakeFit(monkeypatch)
+    monkeypatch.setattr(run_module._Run, "_fit", lambda *_: None)
     config.dataset.center_crop = 0.5
     config.label_smoothing = 0.0
     metrics = training.train_and_evaluate(config, dataset=str(photos), output_dir=tmp_path / "run")
@@ -365,7 +365,7 @@ def test_validation_sees_the_part_that_the_recipe_says(config, photos, tmp_path,
         images = [
             np.stack(
                 [
-                    np.asarray(Image.fromarray(channel).resize((8, 8), Image.BILINEAR, box))
+                    np.asarray(Image.fromarray(channel).crop(box).resize((8, 8), Image.BILINEAR))
                     for channel in np.moveaxis(image, -1, 0)
                 ],
                 axis=-1,
@@ -380,32 +380,34 @@ def test_validation_sees_the_part_that_the_recipe_says(config, photos, tmp_path,
     assert metrics["validation"]["loss"] == pytest.approx(centre, abs=1e-3)
 
 
-@pytest.mark.slow
-def test_the_best_epoch_is_kept_and_resumed(config, photos, tmp_path, capsys):
-    config.keep = "best"
-    # With such a rate, epochs differ.
-    config.optimizer.learning_rate = 0.05
-    config.epochs = 6
-    run_dir = tmp_path / "run"
-    options = {"dataset": str(photos), "output_dir": run_dir}
-    metrics = training.train_and_evaluate(config, **options)
-    accuracies = [float(row["val_accuracy"]) for row in rows(run_dir)]
-    best = int(np.argmax(accuracies))
-    assert accuracies[best] > accuracies[-1]
-    assert metrics["validation"]["accuracy"] == pytest.approx(accuracies[best])
-    said = f"keeping the weights of epoch {best + 1}, the best: validation accuracy "
-    assert f"{said}{accuracies[best]:.2%}\n" in capsys.readouterr().out
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 2), ("last", 3)])
+def test_the_weights_of_the_best_epoch_are_kept(
+    keep, epoch, config, photos, tmp_path, monkeypatch, capsys
+):
+    calls = []
 
-    # As if the run had been killed before it was done: the best epoch is long over.
-    weights = keras.models.load_model(run_dir / "model.keras").get_weights()
-    for name in ("model.keras", "metrics.json"):
-        (run_dir / name).unlink()
-    newest = max((run_dir / "checkpoints").glob("epoch-*"))
-    assert newest.name == "epoch-0006-step-000000.npz"
-    training.train_and_evaluate(config, **options, resume=True)
-    resumed = keras.models.load_model(run_dir / "model.keras").get_weights()
-    for expected, weight in zip(weights, resumed, strict=True):
-        np.testing.assert_array_equal(weight, expected)
+    def fit(run, model, index, start, end, request, best):
+        """Epoch e leaves e / 8 in every weight; the second one is the best."""
+        calls.append((start.epoch, end))
+        for epoch, accuracy in ((1, 0.5), (2, 0.75), (3, 0.25)):
+            model.set_weights([np.full_like(weight, epoch / 8) for weight in model.get_weights()])
+            if best is not None:
+                best.offer(model, epoch - 1, accuracy)
+        model.optimizer.build(model.trainable_variables)
+        run.saved.save(checkpoints.state_of(model, model.optimizer), checkpoints.Position(0, 3))
+
+    monkeypatch.setattr(run_module._Run, "_fit", fit)
+    config.keep = keep
+    run_dir = tmp_path / "run"
+    # The second time as if it had been killed when all epochs were done.
+    for resume in (False, True):
+        training.train_and_evaluate(config, dataset=photos, output_dir=run_dir, resume=resume)
+        model = keras.models.load_model(run_dir / "model.keras")
+        assert {value for weight in model.get_weights() for value in weight.flat} == {epoch / 8}
+        said = "keeping the weights of epoch 2, the best: validation accuracy 75.00%\n"
+        assert (said in capsys.readouterr().out) == (keep == "best")
+        (run_dir / "model.keras").unlink()
+    assert calls == [(0, 3)]
 
 
 def test_the_first_line_says_what_is_trained_on_what(config, photos, tmp_path, monkeypatch, capsys):
