@@ -1,6 +1,7 @@
 """What can be done with a Keras model: loading it safely, copying it with changes, its weights."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,31 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
         with SafeModeScope(safe_mode=True):
             return keras.models.load_model(path, compile=False)
     except Exception as error:  # A damaged file can raise nearly anything.
-        raise ValueError(f"{path} cannot be loaded: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} cannot be loaded: {_reason(error)}") from error
+
+
+# What Keras says of a layer that it cannot make, after the layer's whole config.
+_DESERIALIZING = re.compile(
+    r"Error when deserializing class '(\w+)' using config=\{'name': '([^']*)'.*"
+    r"Exception encountered: (.*)"
+)
+_UNKNOWN = re.compile(r"(?:Unknown \w+(?: function)?: '?|Cannot deserialize object of type `)(\w+)")
+
+
+def _reason(error: Exception) -> str:
+    """Why a model cannot be loaded, without the configs that Keras prints."""
+    text = " ".join(str(error).split())
+    layer = _DESERIALIZING.search(text)
+    if layer is None:
+        return text
+    kind, name, reason = layer.groups()
+    unknown = _UNKNOWN.search(reason)
+    if unknown:
+        reason = (
+            f"{unknown[1]!r} is not one of Keras, Larq or bireal_keras. Load the model in Python, "
+            "where the code that defines it has been imported, and use bireal_keras.export.convert."
+        )
+    return f"layer {name!r}, a {kind}: {reason}"
 
 
 def is_one_bit(quantizer: Any) -> bool:
