@@ -434,7 +434,11 @@ class _Int8Tally:
             computed_by=(),
             difference=self._difference,
             spread=self._spread.deviation,
-            tolerance=self._spread.tolerance(tolerance) + _INT8_ROUNDING * 2 * self._half,
+            tolerance=(
+                self._spread.tolerance(tolerance)
+                + _INT8_ROUNDING * 2 * self._half
+                + self._tensor.kernel_error
+            ),
         )
 
 

@@ -5,6 +5,7 @@ value halfway between two steps to different sides.
 """
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterator
@@ -16,9 +17,11 @@ from ai_edge_litert import schema_py_generated as schema
 
 from bireal_keras import _layer_calls
 from bireal_keras._keras import keras, tf
-from bireal_keras.tflite.model import Graph, Tensor
+from bireal_keras.export.real_layers import OUTPUT_AXES
+from bireal_keras.tflite.model import Graph, Operator, Tensor
 
 _FUNCTIONS = ("fake_quant_with_min_max_args", "fake_quant_with_min_max_vars")
+
 # These move int8 values and do not round.
 _EXACT = {
     "CONCATENATION",
@@ -46,12 +49,15 @@ class Int8:
         name: as the file has it.
         step: between two neighbouring values.
         zero_point: the integer that stands for 0.
+        kernel_error: how far values may be off because LCE has rounded the kernel that they are
+            computed with to int8, which Keras has not.
     """
 
     index: int
     name: str
     step: float
     zero_point: int
+    kernel_error: float = 0.0
 
     @classmethod
     def of(cls, index: int, tensor: Tensor) -> "Int8 | None":
@@ -69,13 +75,28 @@ class Int8:
 
 def rounded_tensors(graph: Graph) -> list[Int8]:
     """The int8 tensors of a file whose values an operator has rounded, in their order."""
-    found = [
-        Int8.of(index, graph.tensors[index])
-        for operator in graph.operators
-        if operator.name not in _EXACT
-        for index in operator.outputs
-    ]
-    return [tensor for tensor in found if tensor is not None]
+    found = []
+    for operator in graph.operators:
+        for index in operator.outputs:
+            tensor = Int8.of(index, graph.tensors[index])
+            if tensor is not None and operator.name not in _EXACT:
+                error = _kernel_error(graph, operator)
+                found.append(dataclasses.replace(tensor, kernel_error=error))
+    return found
+
+
+def _kernel_error(graph: Graph, operator: Operator) -> float:
+    """See `Int8.kernel_error`: six standard deviations of a sum of rounded weights times inputs."""
+    if operator.name not in OUTPUT_AXES:
+        return 0.0
+    source = Int8.of(operator.inputs[0], graph.tensors[operator.inputs[0]])
+    kernel = graph.tensors[operator.inputs[1]]
+    if source is None or kernel.type != schema.TensorType.INT8:
+        return 0.0
+    # A weight is off by up to half a step either way: a step over the square root of 12 deviates.
+    largest = float(np.abs(source.real(np.array([-128, 127]))).max())
+    terms = np.prod(kernel.shape) / kernel.shape[OUTPUT_AXES[operator.name]]
+    return float(6 * kernel.scales.max() / np.sqrt(12) * np.sqrt(terms) * largest)
 
 
 @contextlib.contextmanager

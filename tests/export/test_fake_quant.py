@@ -139,3 +139,29 @@ def test_int8_stands_for_real_numbers():
     tensor = fake_quant.Int8(index=0, name="t", step=0.5, zero_point=-3)
     values = np.array([-128, -3, 127], np.int8)
     np.testing.assert_array_equal(tensor.real(values), np.float32([-62.5, 0, 65]))
+
+
+def test_kernels_that_only_the_file_rounds(tmp_path):
+    """Between int8 tensors LCE stores kernels in int8, though Keras has them real."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input(SHAPE)
+    x = L.Conv2D(32, 3, padding="same", use_bias=False)(quantized(image))
+    x = quantized(L.BatchNormalization()(x))
+    x = larq_conv(32, pad_values=1)(x)
+    model = keras.Model(image, L.GlobalAveragePooling2D()(x))
+    path = tmp_path / "model.tflite"
+    export.convert(model, path)
+    graph = Graph(path.read_bytes())
+    _, stem, *_ = fake_quant.rounded_tensors(graph)
+    [kernel] = [t for t in graph.tensors if t.shape == (32, 3, 3, 3)]
+    # 27 products of a weight, off by a step over the square root of 12, and a value of up to 3.
+    largest = 128 * STEP
+    deviation = float(kernel.scales.max()) / 12**0.5 * 27**0.5 * largest
+    assert stem.kernel_error == pytest.approx(6 * deviation, rel=0.01)
+
+    def change(data):
+        data.view(np.int8).reshape(32, 27)[:, 0] //= 2
+
+    content = edit(path.read_bytes(), "CONV_2D", 1, change)
+    with pytest.raises(ValueError, match=r"the int8 tensor .* beyond half a step"):
+        verify(model, content, [random_samples(SHAPE)])
