@@ -204,9 +204,7 @@ def compare(
                 )
             for call, one in quantized.items():
                 given = told.quantized[call]
-                tally.int8.setdefault(given.place, _Int8Tally(one)).add(
-                    told=given.inputs, actual=values[one.index]
-                )
+                tally.int8.setdefault(given.place, _Int8Tally(one)).add(given, values[one.index])
         progress(min(start + size, count))
     keras_outputs = _joined(expected)
     comparisons = [
@@ -311,7 +309,7 @@ class _SignedModel:
         # A GPU may round more coarsely. On its own a model runs eagerly, layer by layer.
         with (
             _layer_calls.given(self.layers, intercept),
-            fake_quant.intercepted(quantize),
+            fake_quant.intercepted(self._model, quantize),
             tf.device("/CPU:0"),
         ):
             outputs = self._signature.call(self._model, inputs)
@@ -360,19 +358,21 @@ def _pair_quantized(
 ) -> dict[int, fake_quant.Int8]:
     """For each call of fake quantization the int8 tensor it became, by number of the call.
 
-    Those of one size and step with the nearest values belong together: where signs flip, values
-    differ, but not as those of strangers. Fake quantization of a kernel became no such tensor.
+    Those of one size belong together, of the same step if there are any, and with the nearest
+    values: where signs flip, values differ, but not as those of strangers. Fake quantization of a
+    kernel became no such tensor.
     """
     candidates = []
     for number, call in enumerate(calls):
         for position, tensor in enumerate(tensors):
             actual = values[tensor.index]
-            if actual.size == call.outputs.size and np.isclose(call.step, tensor.step, rtol=1e-4):
+            if actual.size == call.outputs.size:
+                has_another_step = not np.isclose(call.step, tensor.step, rtol=1e-4)
                 distance = np.abs(actual.reshape(call.outputs.shape) - call.outputs).mean()
-                candidates.append((float(distance), number, position))
+                candidates.append((has_another_step, float(distance), number, position))
     found: dict[int, fake_quant.Int8] = {}
     taken = set()
-    for _, number, position in sorted(candidates):
+    for _, _, number, position in sorted(candidates):
         if number not in found and position not in taken:
             found[number] = tensors[position]
             taken.add(position)
@@ -410,19 +410,21 @@ class _Int8Tally:
 
     def __init__(self, tensor: fake_quant.Int8):
         self._tensor = tensor
-        self._difference = 0.0
+        self._difference = self._half = 0.0
         self._spread = _Spread()
 
-    def add(self, *, told: np.ndarray, actual: np.ndarray) -> None:
+    def add(self, call: _Quantized, actual: np.ndarray) -> None:
         """Adds a batch.
 
         Args:
-            told: what Keras quantizes, told the file's signs and int8 values before.
+            call: of Keras, told the file's signs and int8 values before.
             actual: the file's values.
         """
-        values = self._tensor.clipped(told)
-        # Half a step is what quantization is for.
-        excess = np.abs(actual.reshape(values.shape) - values) - self._tensor.step / 2
+        half = self._half = call.step / 2
+        # Half a step is what quantization is for; where it is more, the range has ended.
+        is_inside = np.abs(call.outputs - call.inputs) <= half * (1 + 1e-3)
+        values = np.where(is_inside, call.inputs, call.outputs)
+        excess = np.abs(actual.reshape(values.shape) - values) - half
         self._difference = float(np.max([self._difference, excess.max()]))
         self._spread.add(values)
 
@@ -432,7 +434,11 @@ class _Int8Tally:
             computed_by=(),
             difference=self._difference,
             spread=self._spread.deviation,
-            tolerance=self._spread.tolerance(tolerance) + _INT8_ROUNDING * self._tensor.step,
+            tolerance=(
+                self._spread.tolerance(tolerance)
+                + _INT8_ROUNDING * 2 * self._half
+                + self._tensor.kernel_error
+            ),
         )
 
 

@@ -37,6 +37,8 @@ from bireal_keras.tflite.metadata_writer import embed
 from bireal_keras.tflite.model import Graph
 
 _LATENCY_RUNS = 12
+# Samples on which values are looked at for signs.
+_LOOKED_AT = 4
 
 _log = logging.getLogger(__name__)
 
@@ -109,10 +111,11 @@ def convert(
     normalization, images = _normalization(model, signature, normalization)
     metadata = _metadata(signature, labels, normalization, center_crop)
     inputs = _checked_samples(samples, signature)
+    looked_at = [values[: signature.batch or _LOOKED_AT] for values in inputs]
 
     _log.info("converting %s", model.name)
-    with rewriting.rewritten(model) as rewritten:
-        found = diagnosis.diagnose(model, signature)
+    with rewriting.rewritten(model, signature) as rewritten:
+        found = diagnosis.diagnose(model, signature, looked_at)
         _check_convertible(found)
         converted = _to_flatbuffer(model, signature)
     compacted = compact(converted, real_layers)
@@ -162,18 +165,21 @@ def convert(
 
 
 def _check_type(model: keras.Model) -> None:
-    if not isinstance(model, keras.Model):
-        kind = type(model)
-        hint = ""
-        if any(base.__module__.startswith("keras.") for base in kind.__mro__):
-            hint = (
-                " This is a model of Keras 3: import bireal_keras before tensorflow (or set "
-                "TF_USE_LEGACY_KERAS=1) and build it with tf.keras."
-            )
-        raise ValueError(
-            "`model` must be a model of legacy Keras, tf_keras. "
-            f"Received: {kind.__module__}.{kind.__name__}.{hint}"
+    if isinstance(model, keras.Model):
+        return
+    kind = type(model)
+    received = f"{kind.__module__}.{kind.__name__}."
+    if isinstance(model, (str, os.PathLike)):
+        received = (
+            f"the path {os.fspath(model)!r}. Load it with tf.keras.models.load_model, or use "
+            "bireal-export --model."
         )
+    elif any(base.__module__.startswith("keras.") for base in kind.__mro__):
+        received += (
+            " This is a model of Keras 3: import bireal_keras before tensorflow (or set "
+            "TF_USE_LEGACY_KERAS=1) and build it with tf.keras."
+        )
+    raise ValueError(f"`model` must be a model of legacy Keras, tf_keras. Received: {received}")
 
 
 def _check_signature(signature: Signature) -> None:

@@ -1,6 +1,7 @@
 """What keeps a layer from being bit-packed, found in the Keras model before any conversion."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,9 +52,12 @@ _MULTIPLICATIONS = {
     "PartitionedCall",
     "StatefulPartitionedCall",
 }
+# Those of which the values of both factors are looked at.
+_NUMBERS = ("Conv2D", "MatMul")
 _ARITHMETIC = ("Add", "AddV2", "BiasAdd", "FusedBatchNormV3", "Mul", "RealDiv", "Sub")
 _ACTIVATIONS = ("LeakyRelu", "Relu", "Relu6")
 _POOLS = ("MaxPool", "AvgPool")
+_SIGNS = ("GreaterEqual", "Sign")
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,14 @@ class Diagnosis:
     """One call of a convolution or a dense layer, as the Keras model has it.
 
     Attributes:
-        layer: that is called.
+        layer: that is called; of another kind if it multiplies signs by signs in its own code.
         intended_binary: whether its input and its kernel are 1-bit.
         reason: code of what keeps it in float, or of a warning; "" if nothing is known to.
         detail: what `reasons.explain` wants to know.
         followed: whether BatchNormalization, a bias or an activation follows.
         left_reason: code of what keeps LCE from fusing it, if LCE does not.
+        clip: width of the range that an activation right after it cuts its results to, or None.
+        kernel: (..., out) float32, what a layer of another kind multiplies by; else None.
     """
 
     layer: keras.layers.Layer
@@ -75,13 +81,22 @@ class Diagnosis:
     detail: str
     followed: bool
     left_reason: str
+    clip: float | None
+    kernel: np.ndarray | None = None
 
 
-def diagnose(model: keras.Model, signature: Signature) -> list[Diagnosis]:
+def diagnose(
+    model: keras.Model, signature: Signature, samples: Sequence[np.ndarray] = ()
+) -> list[Diagnosis]:
     """Looks at every convolution and dense layer of a model, in the order of their calls.
 
-    The model is traced, not run: TensorFlow's graph shows what lies around each layer,
-    whatever it is made of.
+    The model is traced: TensorFlow's graph shows what lies around each layer, whatever it is made
+    of. Signs that no code tells are seen in the values that a layer multiplies, on samples.
+
+    Args:
+        model: to look at.
+        signature: of it.
+        samples: what its inputs get, in full batches; without any, only code tells of signs.
     """
     calls: list[tuple[keras.layers.Layer, Any, Any]] = []
 
@@ -94,7 +109,58 @@ def diagnose(model: keras.Model, signature: Signature) -> list[Diagnosis]:
     with _layer_calls.watched(_layer_calls.layers_of(model), on_call):
         graph = signature.trace(model)
     origins = _origin.Origins(graph.inputs[: len(signature.inputs)])
-    return [_diagnose(origins, *call) for call in calls]
+    found = [_diagnose(origins, *call) for call in calls]
+    return _with_hidden_signs(model, graph, found, samples) if len(samples) else found
+
+
+def _with_hidden_signs(
+    model: keras.Model,
+    graph: Any,
+    found: list[Diagnosis],
+    samples: Sequence[np.ndarray],
+) -> list[Diagnosis]:
+    """Adds what multiplies signs by signs though nothing but its values tells."""
+    inputs = graph.inputs[: len(samples)]
+    dependent = _origin.Origins(inputs)
+    candidates = [
+        op
+        for op in graph.graph.get_operations()
+        if op.type in _NUMBERS and not dependent.is_constant(op.inputs[0])
+    ]
+    if not candidates:
+        return found
+    look = graph.prune(inputs, [list(op.inputs[:2]) for op in candidates])
+    values = look(*(tf.constant(array) for array in samples))
+    layers = {layer.name: layer for layer in _layer_calls.layers_of(model)}
+    known = {one.layer.name: one for one in found}
+    result = list(found)
+    for op, (data, kernel) in zip(candidates, values):
+        if not (_is_signs(data.numpy()) and _is_signs(kernel.numpy(), each_filter=True)):
+            continue
+        # Operators are named after the layers that they are in, the innermost last.
+        names = [name for name in op.name.split("/") if name in layers]
+        layer = layers[names[-1]] if names else model
+        one = known.get(layer.name)
+        if one is None:
+            result.append(
+                Diagnosis(layer, True, reasons.HIDDEN_SIGN, "", False, "", None, kernel.numpy())
+            )
+        elif not one.intended_binary:
+            result[result.index(one)] = dataclasses.replace(
+                one, intended_binary=True, reason=reasons.HIDDEN_SIGN, detail=""
+            )
+    return result
+
+
+def _is_signs(values: np.ndarray, *, each_filter: bool = False) -> bool:
+    """Whether values are +s and -s, and both; s may differ between filters, the last axis."""
+    magnitudes = np.abs(values).reshape(-1, values.shape[-1] if each_filter else 1)
+    return bool(
+        magnitudes.shape[0] > 1
+        and values.min(initial=0) < 0 < values.max(initial=0)
+        and (magnitudes > SMALLEST_MAGNITUDE).all()
+        and np.allclose(magnitudes, magnitudes[0], rtol=_SAME_MAGNITUDE, atol=0)
+    )
 
 
 def is_binary_dense(layer: keras.layers.Layer) -> bool:
@@ -139,6 +205,7 @@ def _diagnose(
         detail=detail,
         followed=any(kind in (*_ARITHMETIC, *_ACTIVATIONS, reasons.PRELU) for kind in followers),
         left_reason=_left_reason(layer, followers),
+        clip=_clip(origins, multiplication.outputs[0]) if multiplication else None,
     )
 
 
@@ -270,6 +337,56 @@ def _left_reason(layer: keras.layers.Layer, followers: list[str]) -> str:
                 return reasons.RESHAPED
         before.append(kind)
     return ""
+
+
+def _clip(origins: _origin.Origins, tensor: tf.Tensor) -> float | None:
+    """See `Diagnosis.clip`: of ReLU6, or of a minimum and a maximum one after the other.
+
+    Where nothing but a sign reads what follows, there are no digits to lose: LCE compares the sum
+    of bits with thresholds.
+    """
+    bounds: dict[str, float] = {}
+    width = None
+    while True:
+        readers = _readers(tensor)
+        if len(readers) != 1:
+            return width
+        [reader] = readers
+        if width is None and reader.type == "Relu6" and not bounds:
+            width = 6.0
+        elif width is None and reader.type in ("Minimum", "Maximum"):
+            values = [tf.get_static_value(origins.before_identities(x)) for x in reader.inputs]
+            constants = [value for value in values if value is not None]
+            if len(constants) != 1 or np.size(constants[0]) != 1:
+                return None
+            bounds[reader.type] = float(np.ravel(constants[0])[0])
+            if len(bounds) == 2:
+                width = bounds["Minimum"] - bounds["Maximum"]
+        elif width is not None and reader.type in _SIGNS:
+            return None
+        elif width is not None and reader.type in _ARITHMETIC:
+            if not all(origins.is_constant(x) for x in reader.inputs if x is not tensor):
+                return width
+        elif reader.type not in ("Identity", "BatchToSpaceND"):
+            return width
+        tensor = reader.outputs[0]
+
+
+def _readers(tensor: tf.Tensor) -> list[tf.Operation]:
+    """The operators that compute from a tensor's values."""
+    # A custom gradient passes its arguments on, to nobody where none is computed.
+    return [
+        reader
+        for reader in tensor.consumers()
+        if reader.type != "Shape"
+        and (
+            reader.type != "IdentityN" or any(copy.consumers() for copy in _copies(reader, tensor))
+        )
+    ]
+
+
+def _copies(reader: tf.Operation, tensor: tf.Tensor) -> list[tf.Tensor]:
+    return [output for source, output in zip(reader.inputs, reader.outputs) if source is tensor]
 
 
 def _followers(origins: _origin.Origins, tensor: tf.Tensor) -> Iterator[str]:

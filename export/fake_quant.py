@@ -5,16 +5,23 @@ value halfway between two steps to different sides.
 """
 
 import contextlib
+import dataclasses
+import functools
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from bireal_keras._keras import tf
-from bireal_keras.tflite.model import Graph, Tensor
+from bireal_keras import _layer_calls
+from bireal_keras._keras import keras, tf
+from bireal_keras.export.real_layers import OUTPUT_AXES
+from bireal_keras.tflite.model import Graph, Operator, Tensor
 
-_OPERATORS = ("FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars")
+_FUNCTIONS = ("fake_quant_with_min_max_args", "fake_quant_with_min_max_vars")
+
 # These move int8 values and do not round.
 _EXACT = {
     "CONCATENATION",
@@ -42,12 +49,15 @@ class Int8:
         name: as the file has it.
         step: between two neighbouring values.
         zero_point: the integer that stands for 0.
+        kernel_error: how far values may be off because LCE has rounded the kernel that they are
+            computed with to int8, which Keras has not.
     """
 
     index: int
     name: str
     step: float
     zero_point: int
+    kernel_error: float = 0.0
 
     @classmethod
     def of(cls, index: int, tensor: Tensor) -> "Int8 | None":
@@ -62,56 +72,78 @@ class Int8:
             np.float32
         )
 
-    def clipped(self, values: np.ndarray) -> np.ndarray:
-        """Real numbers, cut off where int8 ends."""
-        low, high = self.real(np.array([-128, 127]))
-        return np.clip(values, low, high)
-
 
 def rounded_tensors(graph: Graph) -> list[Int8]:
     """The int8 tensors of a file whose values an operator has rounded, in their order."""
-    found = [
-        Int8.of(index, graph.tensors[index])
-        for operator in graph.operators
-        if operator.name not in _EXACT
-        for index in operator.outputs
-    ]
-    return [tensor for tensor in found if tensor is not None]
+    found = []
+    for operator in graph.operators:
+        for index in operator.outputs:
+            tensor = Int8.of(index, graph.tensors[index])
+            if tensor is not None and operator.name not in _EXACT:
+                error = _kernel_error(graph, operator)
+                found.append(dataclasses.replace(tensor, kernel_error=error))
+    return found
+
+
+def _kernel_error(graph: Graph, operator: Operator) -> float:
+    """See `Int8.kernel_error`: six standard deviations of a sum of rounded weights times inputs."""
+    if operator.name not in OUTPUT_AXES:
+        return 0.0
+    source = Int8.of(operator.inputs[0], graph.tensors[operator.inputs[0]])
+    kernel = graph.tensors[operator.inputs[1]]
+    if source is None or kernel.type != schema.TensorType.INT8:
+        return 0.0
+    # A weight is off by up to half a step either way: a step over the square root of 12 deviates.
+    largest = float(np.abs(source.real(np.array([-128, 127]))).max())
+    terms = np.prod(kernel.shape) / kernel.shape[OUTPUT_AXES[operator.name]]
+    return float(6 * kernel.scales.max() / np.sqrt(12) * np.sqrt(terms) * largest)
 
 
 @contextlib.contextmanager
 def intercepted(
-    intercept: Callable[[np.ndarray, np.ndarray, float], np.ndarray],
+    model: keras.Model, intercept: Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 ) -> Iterator[None]:
     """While the block runs, `intercept` decides what fake quantization gives.
 
-    It takes what is quantized, what comes of it, and the step. That holds for operators that run
-    eagerly, whatever calls them; fake quantization with a range for each channel is left alone.
+    It takes what is quantized, what comes of it, and the step. Fake quantization is found where
+    it is a layer of a functional model, or where a layer calls it by its name in TensorFlow; with
+    a range for each channel it is left alone. The model has to run eagerly.
     """
-    # There is no public name for it.
-    from tensorflow.python.framework import op_callbacks
+    wrapped = {
+        getattr(tf.quantization, name): _wrapped(getattr(tf.quantization, name), intercept)
+        for name in _FUNCTIONS
+    }
+    layers = [
+        _layer_calls.Replacement(layer, "function", wrapped[layer.function])
+        for layer in _layer_calls.layers_of(model)
+        if getattr(layer, "function", None) in wrapped
+    ]
+    with _layer_calls.replaced(layers):
+        try:
+            for function, wrapper in wrapped.items():
+                setattr(tf.quantization, function.__name__, wrapper)
+            yield
+        finally:
+            for function in wrapped:
+                setattr(tf.quantization, function.__name__, function)
 
-    def on_operator(
-        kind: str | bytes,
-        inputs: tuple,
-        attributes: tuple,
-        outputs: list,
-        op_name: str | None = None,
-        graph: tf.Graph | None = None,
-    ) -> list | None:
-        if graph is not None or (kind.decode() if isinstance(kind, bytes) else kind) not in (
-            _OPERATORS
-        ):
-            return None
-        options = dict(zip(attributes[::2], attributes[1::2]))
-        low, high = inputs[1:3] if len(inputs) == 3 else (options["min"], options["max"])
+
+def _wrapped(
+    function: Callable[..., tf.Tensor],
+    intercept: Callable[[np.ndarray, np.ndarray, float], np.ndarray],
+) -> Callable[..., tf.Tensor]:
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def fake_quant(*args: Any, **kwargs: Any) -> tf.Tensor:
+        outputs = function(*args, **kwargs)
+        call = signature.bind(*args, **kwargs)
+        call.apply_defaults()
+        options = call.arguments
         steps = 2 ** options["num_bits"] - (2 if options["narrow_range"] else 1)
-        step = (float(high) - float(low)) / steps
-        given = intercept(inputs[0].numpy(), outputs[0].numpy(), step)
-        return [tf.constant(given.reshape(outputs[0].shape), tf.float32)]
+        step = (float(options["max"]) - float(options["min"])) / steps
+        values = tf.convert_to_tensor(options["inputs"]).numpy()
+        given = intercept(values, outputs.numpy(), step)
+        return tf.constant(given.reshape(outputs.shape), outputs.dtype)
 
-    op_callbacks.add_op_callback(on_operator)
-    try:
-        yield
-    finally:
-        op_callbacks.remove_op_callback(on_operator)
+    return fake_quant

@@ -3,7 +3,9 @@
 import itertools
 from collections.abc import Sequence
 
-from bireal_keras.export import matching, reasons
+import numpy as np
+
+from bireal_keras.export import matching, reasons, rewriting
 from bireal_keras.export.diagnosis import Diagnosis
 from bireal_keras.export.multiplications import Multiplication
 from bireal_keras.export.report import LayerReport
@@ -23,7 +25,12 @@ def layer_reports(
         rewritten: what `rewriting.rewritten` says that it did.
         batch: how many images the file takes at a time.
     """
-    kernels = [matching.kernels_of(one.layer) for one in found]
+    kernels = [
+        matching.kernels_of(one.layer)
+        if one.kernel is None
+        else [matching.Kernel(np.moveaxis(one.kernel, -1, 0))]
+        for one in found
+    ]
     owners = [number for number, own in enumerate(kernels) for _ in own]
     pairs = matching.match(list(itertools.chain(*kernels)), operators)
     matches: list[list[Multiplication]] = [[] for _ in found]
@@ -86,6 +93,8 @@ def _report(
     rewritten: str = "",
 ) -> LayerReport:
     left_behind = tuple(left for operator in operators for left in operator.left_behind)
+    if rewritten == rewriting.APART:
+        left_reason = reasons.CLIP_APART
     left_reason = (left_reason or reasons.LEFT_UNKNOWN) if left_behind else ""
     weights = sum(operator.weights for operator in operators)
     return LayerReport(

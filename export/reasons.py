@@ -15,6 +15,7 @@ WHERE = "where"
 CAST = "cast"
 ZERO_ONE = "zero_one"
 UNKNOWN_SIGN = "unknown_sign"
+HIDDEN_SIGN = "hidden_sign"
 # Signs that something separates from the convolution.
 PAD_VALUES = "pad_values"
 PADDED = "padded"
@@ -35,6 +36,7 @@ WARNINGS = (FAKE_QUANT, GROUPED)
 # What stays an operator of its own after a convolution.
 RELU_ON_ZEROS = "relu_on_zeros"
 RELU_LATE = "relu_late"
+CLIP_APART = "clip_apart"
 PRELU = "prelu"
 POOL_FIRST = "pool_first"
 SEVERAL_READERS = "several_readers"
@@ -77,6 +79,10 @@ EXPLANATIONS = {
     UNKNOWN_SIGN: (
         "Its input quantizer says that it is 1-bit, but is none of the signs that LCE knows. Use "
         "ste_sign or ApproxSign."
+    ),
+    HIDDEN_SIGN: (
+        "What it multiplies are +s and -s on all samples, input and kernel, but not by a sign that "
+        "LCE knows. Use QuantConv2D or QuantDense with ste_sign or ApproxSign."
     ),
     PAD_VALUES: (
         "It pads with {detail}; LCE packs 0 and +1 only. Set pad_values to 0 or 1 and train again."
@@ -131,6 +137,10 @@ EXPLANATIONS = {
     RELU_LATE: (
         "LCE fuses a ReLU only right after the convolution, with neither bias, factor nor "
         "BatchNormalization between. Put BatchNormalization after the ReLU, or leave it."
+    ),
+    CLIP_APART: (
+        "Fused with a convolution of so large filters, an activation that clips costs digits: LCE "
+        "adds a bias as large as the sum of all bits. It was kept apart."
     ),
     PRELU: "LCE does not fuse a PReLU.",
     POOL_FIRST: (

@@ -1,5 +1,6 @@
 """What `bireal_keras.export.convert` tells about the file it wrote."""
 
+import html
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -181,6 +182,17 @@ class Report:
     def __str__(self) -> str:
         return "\n".join([*_table(self.layers), "", *_notes(self), *_totals(self)])
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the same, with a table of all layers under their whole names."""
+        head, *rows = [_HEADER, *map(_cells, self.layers)]
+        body = "".join(f"<tr>{_html_cells(row, 'td')}</tr>" for row in rows)
+        lines = "".join(f"<p>{html.escape(line)}</p>" for line in _notes(self, width=None))
+        totals = "".join(f"<li>{html.escape(line)}</li>" for line in _totals(self))
+        return (
+            f"<table><thead><tr>{_html_cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+            f"{lines}<ul>{totals}</ul>"
+        )
+
 
 def _table(layers: Sequence[LayerReport]) -> list[str]:
     rows = [_HEADER, *map(_cells, layers)]
@@ -203,12 +215,21 @@ def _cells(layer: LayerReport) -> tuple[str, ...]:
     return layer.name, layer.kind, kind, note, f"{size:,}", f"{layer.macs:,}"
 
 
+def _html_cells(cells: Sequence[str], tag: str) -> str:
+    """Cells of a row, figures to the right."""
+    return "".join(
+        f'<{tag} style="text-align: {"left" if column < _TEXT_COLUMNS else "right"}">'
+        f"{html.escape(cell)}</{tag}>"
+        for column, cell in enumerate(cells)
+    )
+
+
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
-def _notes(report: Report) -> list[str]:
-    """Each explanation once, with the layers that it is about."""
+def _notes(report: Report, width: int | None = _WIDTH) -> list[str]:
+    """Each explanation once, with the layers that it is about; in lines of `width`, or one each."""
     about: dict[str, list[str]] = {}
     for layer in report.layers:
         if layer.reason != "real" and layer.explanation:
@@ -224,8 +245,9 @@ def _notes(report: Report) -> list[str]:
     lines: list[str] = []
     for note, names in about.items():
         some = ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else "")
-        lines += textwrap.wrap(f"{note} ({some})", _WIDTH, subsequent_indent="  ")
-    return [*lines, ""] if lines else []
+        text = f"{note} ({some})"
+        lines += [text] if width is None else textwrap.wrap(text, width, subsequent_indent="  ")
+    return lines if width is None or not lines else [*lines, ""]
 
 
 def _totals(report: Report) -> list[str]:

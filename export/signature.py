@@ -57,10 +57,11 @@ class Signature:
         return [output.numpy() for output in tf.nest.flatten(outputs)]
 
     def trace(self, model: keras.Model) -> Any:
-        """The concrete function of the model, as it is when not trained."""
+        """The model as a function with a graph, as it is when not trained; it can be pruned."""
         # Without `training`, random layers would keep a way to their random states.
-        function = tf.function(lambda inputs: model(inputs, training=False))
-        return function.get_concrete_function(self.structure)
+        return tf.compat.v1.wrap_function(
+            lambda inputs: model(inputs, training=False), [self.structure]
+        )
 
     def tensors_of(self, graph: Graph) -> tuple[list[int], list[int]]:
         """The numbers of a file's inputs and outputs, in this model's order.

@@ -172,3 +172,18 @@ def test_one_bit_quantizers(quantizer, is_one_bit):
     assert _keras_model.has_one_bit_input(layer) == is_one_bit
     assert _keras_model.has_one_bit_kernel(layer) == is_one_bit
     assert not _keras_model.has_one_bit_kernel(keras.layers.Dense(1))
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_unknown_quantizer_is_named_without_its_config(suffix, tmp_path):
+    class Mine(lq.quantizers.SteSign):
+        pass
+
+    inputs = keras.Input((8, 8, 3))
+    layer = lq.layers.QuantConv2D(4, 3, input_quantizer=Mine(), name="conv")
+    path = tmp_path / f"model.{suffix}"
+    keras.Model(inputs, layer(inputs)).save(path)
+    with pytest.raises(ValueError, match=r"is of the class 'Mine'.* registered in this") as info:
+        _safe_load.load_model(path)
+    assert "strides" not in str(info.value)
+    assert len(str(info.value)) < 300 + len(str(path))

@@ -333,7 +333,8 @@ def from_input(*args, **kwargs):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: "model.keras", r"legacy Keras.* Received: builtins\.str\.$"),
+        (lambda: "model.keras", r"legacy Keras.* the path 'model\.keras'\. Load it with .*load_"),
+        (lambda: 3, r"legacy Keras.* Received: builtins\.int\.$"),
         (keras3_model, "Keras 3.*TF_USE_LEGACY_KERAS=1"),
         (lambda: keras.Sequential([keras.layers.ReLU()], name="s"), "keras.Input.* s, which is"),
         (subclassed_in_half_precision, "'float32'.* precision: .*'sub'.*cannot be copied"),

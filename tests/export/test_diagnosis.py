@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from export_helpers import build, larq_conv
+from export_helpers import Uneven, build, larq_conv, operators
 
 from bireal_keras import blocks, runtime
 from bireal_keras._keras import keras, lq, tf
@@ -337,3 +337,17 @@ def test_constant_kernel_of_signs_needs_no_quantizer():
     found = {one.layer.name: one for one in diagnose(model, signature.of(model))}
     assert (found["ones"].intended_binary, found["ones"].reason) == (True, "")
     assert (found["random"].intended_binary, found["random"].reason) == (False, "input_only")
+
+
+@pytest.mark.parametrize(
+    ("share", "reason"), [(0.004, ""), (0.006, "kernel_values"), (0.4, "kernel_values")]
+)
+def test_magnitudes_may_differ_by_as_much_as_lce_lets_them(share, reason, tmp_path):
+    """By half a percent. The file then has one magnitude: what differs is an error of the file."""
+    model = build(lambda x: signed("conv", x, kernel_quantizer=Uneven(share)), SHAPE)
+    [found] = diagnose(model, signature.of(model))
+    assert (found.intended_binary, found.reason) == (True, reason)
+    names = [name for name, _ in operators(lce.convert_keras_model(model))]
+    assert ("LceBconv2d" in names) == (reason == "")
+    with pytest.raises(ValueError, match=r"kernel_values" if reason else "does not compute what"):
+        export.convert(model, tmp_path / "model.tflite")

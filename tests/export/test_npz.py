@@ -5,7 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from export_helpers import SIZE, birealnet, build, larq_conv
+from export_helpers import SIZE, Uneven, birealnet, build, larq_conv
 
 from bireal_keras import blocks, export, zoo
 from bireal_keras._keras import keras
@@ -185,6 +185,7 @@ def twice(x):
         (lambda x: keras.layers.Conv2D(3, 1, activation="elu", name="e")(x), "e with elu"),
         (lambda x: larq_conv(8, input_quantizer="ste_heaviside", name="half")(x), "half"),
         (lambda x: larq_conv(8, kernel_quantizer=None, name="real")(x), "real"),
+        (lambda x: larq_conv(8, kernel_quantizer=Uneven(0.01), name="uneven")(x), "uneven"),
     ],
 )
 def test_what_the_format_cannot_express(layers, message, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 from export_helpers import CLASSES, SIZE
@@ -74,6 +75,40 @@ def test_text_fits_in_100_columns():
     assert "rewritten: computed in float32. (some_layer)" in text
     row = next(line for line in text.splitlines() if line.startswith("stage4"))
     assert row.endswith("  9,441,280  115,605,504")
+
+
+class _Table(HTMLParser):
+    """The cells of a table, and that every tag is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.rows, self.text = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        (self.rows[-1] if self.open[-1] in ("td", "th") else self.text).append(data)
+
+
+def test_notebook_shows_a_table():
+    report = report_of(layer(name="a<b>&c" * 20), layer(name="other"))
+    table = _Table(report._repr_html_())
+    assert table.open == []
+    assert table.rows[0] == ["layer", "kind", "as", "note", "bytes", "MACs"]
+    # In full and escaped.
+    assert [row[0] for row in table.rows[1:]] == ["a<b>&c" * 20, "other"]
+    assert table.rows[2][-2:] == ["9,441,280", "115,605,504"]
+    text = "\n".join(table.text)
+    assert "channels_last only" in text
+    assert "7 of 123,456 signs differ, by rounding" in text
+    assert text.endswith("float32 12.35 ms, int8 1.20 ms")
 
 
 def test_total():

@@ -9,7 +9,7 @@ from bireal_keras._keras import keras, lq
 pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
 
 from bireal_keras import export
-from bireal_keras.export import rewriting
+from bireal_keras.export import rewriting, signature
 from bireal_keras.export._lce import lce
 from bireal_keras.export.verification import random_samples
 
@@ -88,7 +88,7 @@ def test_layers_are_as_they_were_after_an_error():
     set_magnitude(model.get_layer("conv"), 0)
 
     def fail_inside():
-        with rewriting.rewritten(model) as notes:
+        with rewriting.rewritten(model, signature.of(model)) as notes:
             assert set(notes) == {"conv"}
             assert "convolution_op" in vars(model.get_layer("conv"))
             raise RuntimeError("fire")
@@ -100,7 +100,7 @@ def test_layers_are_as_they_were_after_an_error():
 
 def test_model_without_defects_stays_untouched():
     model = build(lambda x: magnitude_aware("conv", x), SHAPE)
-    with rewriting.rewritten(model) as notes:
+    with rewriting.rewritten(model, signature.of(model)) as notes:
         assert notes == {}
         assert "convolution_op" not in vars(model.get_layer("conv"))
     assert rewriting.in_float32(model) is model

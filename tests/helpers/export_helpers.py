@@ -62,6 +62,19 @@ def larq_conv(filters, **kwargs):
     return lq.layers.QuantConv2D(filters, **arguments)
 
 
+class Uneven(lq.quantizers.SteSign):
+    """A sign whose magnitudes differ within a filter, by a share of the first one's."""
+
+    def __init__(self, share, **kwargs):
+        super().__init__(**kwargs)
+        self.share = share
+
+    def call(self, inputs):
+        count = int(np.prod(inputs.shape[:3]))
+        uneven = np.where(np.arange(count) == count - 1, 1 + self.share, 1.0)
+        return super().call(inputs) * uneven.reshape(*inputs.shape[:3], 1).astype(np.float32)
+
+
 def operators(content):
     """Names of a TFLite model's operators with the type of each one's output."""
     builtin = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}

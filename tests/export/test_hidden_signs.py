@@ -1,0 +1,105 @@
+"""Signs that no code tells: layers that are 1-bit by their values, and stay float."""
+
+import numpy as np
+import pytest
+from export_helpers import build, larq_conv
+
+from bireal_keras._keras import keras, tf
+
+pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
+
+from bireal_keras import export
+
+L = keras.layers
+SHAPE = (8, 8, 4)
+
+
+def where(x):
+    return tf.where(x >= 0, tf.ones_like(x), -tf.ones_like(x))
+
+
+def cast(x):
+    return 2 * tf.cast(x >= 0, tf.float32) - 1
+
+
+def rounded(x):
+    return 2 * tf.round(tf.clip_by_value((x + 1) / 2, 0.0, 1.0)) - 1
+
+
+def quotient(x):
+    return (x + 1e-9) / tf.abs(x + 1e-9)
+
+
+def constants(x):
+    return tf.where(x >= 0, 1.0, -1.0)
+
+
+class Own(L.Layer):
+    """A 1-bit convolution as people write it who do not know Larq."""
+
+    def __init__(self, sign, **kwargs):
+        super().__init__(**kwargs)
+        self.sign = sign
+
+    def build(self, shape):
+        self.kernel_ = self.add_weight("kernel", (3, 3, shape[-1], 8), initializer="random_normal")
+
+    def call(self, x):
+        return tf.nn.conv2d(self.sign(x), 0.5 * self.sign(self.kernel_), 1, "VALID")
+
+
+@pytest.mark.parametrize("sign", [where, cast, rounded, quotient])
+def test_own_layers_that_stay_float_are_an_error(sign, tmp_path):
+    path = tmp_path / "model.tflite"
+    model = build(lambda x: L.BatchNormalization()(Own(sign, name="own")(x)), SHAPE)
+    with pytest.raises(
+        ValueError, match=r"1 of 1 1-bit layers stayed float .* own \(hidden_sign\)"
+    ):
+        export.convert(model, path)
+    assert not path.exists()
+    report = export.convert(model, path, allow_float=True)
+    [layer] = report.layers
+    assert (layer.name, layer.kind, layer.binary) == ("own", "Own", False)
+    assert (layer.intended_binary, layer.weights) == (True, 9 * 4 * 8)
+    assert report.intended_binary_convolutions == 1
+
+
+def test_own_layer_that_lce_packs(tmp_path):
+    model = build(lambda x: L.BatchNormalization()(Own(constants, name="own")(x)), SHAPE)
+    [layer] = export.convert(model, tmp_path / "model.tflite").layers
+    assert (layer.name, layer.binary, layer.intended_binary, layer.reason) == (
+        "own",
+        True,
+        True,
+        "",
+    )
+
+
+@pytest.mark.parametrize("sign", [rounded, quotient])
+def test_sign_before_a_layer_of_larq(sign, tmp_path):
+    model = build(
+        lambda x: larq_conv(8, name="conv", input_quantizer=None, padding="valid")(
+            L.Lambda(sign)(x)
+        ),
+        SHAPE,
+    )
+    with pytest.raises(ValueError, match=r"conv \(hidden_sign\)"):
+        export.convert(model, tmp_path / "model.tflite")
+
+
+def test_other_layers_are_what_they_were(tmp_path):
+    """Real factors, zeros and ones, three values, and signs on one side only."""
+
+    def layers(x):
+        x = L.Conv2D(8, 3, name="real")(x)
+        x = larq_conv(8, name="weights", input_quantizer=None)(x)
+        x = L.Conv2D(8, 3, name="input")(L.Lambda(rounded)(x))
+        x = larq_conv(8, name="zeros", input_quantizer=None)(tf.cast(x > 0, tf.float32))
+        return larq_conv(8, name="three", input_quantizer=None)(tf.sign(L.ReLU()(x)))
+
+    report = export.convert(build(layers, SHAPE), tmp_path / "model.tflite", allow_float=True)
+    assert "hidden_sign" not in {layer.reason for layer in report.layers}
+    assert {layer.name for layer in report.layers} == {
+        *("real", "weights", "input", "zeros", "three")
+    }
+    assert np.all([not layer.binary for layer in report.layers])
