@@ -10,11 +10,11 @@ Keras as early as it can: here. See `bireal_keras._keras` for what happens when 
 too late.
 """
 
-import importlib
 import os
 import sys
-from types import ModuleType
 from typing import TYPE_CHECKING
+
+from bireal_keras import _lazy
 
 if TYPE_CHECKING:
     from bireal_keras.training import ablation, data, preprocessing  # noqa: F401
@@ -24,29 +24,16 @@ __version__ = "0.1.0"
 if "tensorflow" not in sys.modules:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
-# Where each part lies. Those of training were at the top once, and keep their names there.
-_PARTS = {
-    "ablation": "training.ablation",
-    "batch_norm": "batch_norm",
-    "blocks": "blocks",
-    "capability": "capability",
-    "cost": "cost",
-    "data": "training.data",
-    "export": "export",
-    "preprocessing": "training.preprocessing",
-    "quantizers": "quantizers",
-    "recipes": "recipes",
-    "runtime": "runtime",
-    "training": "training",
-    "zoo": "zoo",
-}
+__all__ = ["__version__"]
 
-
-def __getattr__(name: str) -> ModuleType:
-    if name in _PARTS:
-        return importlib.import_module(f"{__name__}.{_PARTS[name]}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*_PARTS, "__version__"])
+# Those of training were at the top once, and keep their names there.
+_TRAINING = ("ablation", "data", "preprocessing")
+_PARTS = (
+    *("batch_norm", "blocks", "capability", "cost", "export", "quantizers", "recipes", "runtime"),
+    *("training", "zoo"),
+)
+__getattr__, __dir__ = _lazy.attach(
+    __name__,
+    {name: f"{__name__}.{name}" for name in _PARTS}
+    | {name: f"{__name__}.training.{name}" for name in _TRAINING},
+)

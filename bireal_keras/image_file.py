@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile
+
+from bireal_keras._pillow import Image, ImageFile
 
 # What Pillow calls the formats that are read, and how such files are called. Others are not
 # even looked at: Pillow starts Ghostscript for PostScript, also within IPTC.

@@ -205,12 +205,12 @@ def _check_labels(labels: Sequence[str] | None, model: keras.Model) -> None:
 def _normalization(
     model: keras.Model, given: Normalization | None
 ) -> tuple[Normalization, str | None]:
-    """What goes into the file, and what the report says of it: None where images are not RGB."""
+    """What goes into the file, and what the report says of it: None if it takes no images."""
     channels = model.input_shape[-1]
-    if channels != 3:
+    if channels not in (1, 3):
         if given is not None:
             raise ValueError(
-                "`normalization` needs a model of RGB images. "
+                "`normalization` needs a model of RGB or grey images. "
                 f"Received: one of {channels} channels."
             )
         return Normalization(), None
@@ -227,9 +227,10 @@ def _metadata(
     _, height, width, channels = model.input_shape
     return Metadata(
         labels=None if labels is None else tuple(labels),
-        image_size=(height, width) if channels == 3 else None,
+        image_size=(height, width) if channels in (1, 3) else None,
         normalization=normalization,
         center_crop=center_crop,
+        channels=1 if channels == 1 else 3,
     )
 
 

@@ -84,3 +84,7 @@ def create_model(name: str, **kwargs: Any) -> keras.Model:
 
 
 __all__ = [*_MODELS, "create_model", "decode_predictions", "from_torch", "list_models"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType, TracebackType
 
-from PIL import Image
+from bireal_keras._pillow import Image
 
 _WINDOW = "bireal-classify (q quits)"
 
@@ -91,7 +91,6 @@ def _opencv() -> ModuleType:
         import cv2
     except ModuleNotFoundError as error:
         raise ImportError(
-            "--camera needs OpenCV, which is not installed: pip install opencv-python "
-            "(or, on a Raspberry Pi, apt install python3-opencv)."
+            "--camera needs OpenCV, which is not installed: pip install opencv-python."
         ) from error
     return cv2

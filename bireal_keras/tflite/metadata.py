@@ -105,15 +105,18 @@ class Metadata:
         normalization: how pixels become numbers.
         center_crop: how much of an image the model sees: a central part in the proportions of
             `image_size`, as a share of the largest one that fits, in (0, 1].
+        channels: 3 for images in RGB, 1 for grey ones.
 
     Raises:
-        ValueError: `image_size` or `center_crop` is out of its range.
+        ValueError: `image_size`, `center_crop` or `channels` is out of its range, or
+            `normalization` is for other channels.
     """
 
     labels: tuple[str, ...] | None = None
     image_size: tuple[int, int] | None = None
     normalization: Normalization = field(default_factory=Normalization)
     center_crop: float = 1.0
+    channels: int = 3
 
     def __post_init__(self) -> None:
         if self.image_size and not all(1 <= size <= _MAX_SIZE for size in self.image_size):
@@ -124,6 +127,14 @@ class Metadata:
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
             raise ValueError(
                 f"`center_crop` must be a number in (0, 1]. Received: center_crop={share!r}."
+            )
+        if self.channels not in (1, 3):
+            raise ValueError(f"`channels` must be 1 or 3. Received: channels={self.channels!r}.")
+        numbers = len(self.normalization.mean), len(self.normalization.std)
+        if not {*numbers} <= {1, self.channels}:
+            raise ValueError(
+                f"`normalization` must be of one number, or of {self.channels} for as many "
+                f"channels. Received: {max(numbers)}."
             )
 
 
@@ -184,6 +195,7 @@ def _read(packed: bytes, content: bytes) -> Metadata:
         image_size=None if image is None else _image_size(image),
         normalization=Normalization() if image is None else _normalization(image),
         center_crop=_center_crop(graph),
+        channels=3 if image is None else _channels(image),
     )
 
 
@@ -204,15 +216,26 @@ def _labels_name(scores: flatbuffer.Table) -> str:
     return LABELS_NAME
 
 
-def _image_size(image: flatbuffer.Table) -> tuple[int, int] | None:
+def _image_properties(image: flatbuffer.Table) -> flatbuffer.Table | None:
     content = image.table(schema.TensorMetadata.CONTENT)
     if content is None:
         return None
     kind = content.scalar(schema.Content.PROPERTIES_TYPE, "<B", 0)
-    properties = content.table(schema.Content.PROPERTIES)
-    if kind != schema.ContentProperties.IMAGE or properties is None:
-        return None
-    size = properties.table(schema.ImageProperties.DEFAULT_SIZE)
+    is_image = kind == schema.ContentProperties.IMAGE
+    return content.table(schema.Content.PROPERTIES) if is_image else None
+
+
+def _channels(image: flatbuffer.Table) -> int:
+    properties = _image_properties(image)
+    if properties is None:
+        return 3
+    color_space = properties.scalar(schema.ImageProperties.COLOR_SPACE, "<b", 0)
+    return 1 if color_space == schema.ColorSpace.GRAYSCALE else 3
+
+
+def _image_size(image: flatbuffer.Table) -> tuple[int, int] | None:
+    properties = _image_properties(image)
+    size = None if properties is None else properties.table(schema.ImageProperties.DEFAULT_SIZE)
     if size is None:
         return None
     return (
