@@ -24,7 +24,7 @@ from bireal_keras.runtime.interpreter import Interpreter
 from bireal_keras.runtime.results import CsvWriter, JsonWriter, TextWriter, Writer, printable
 
 _STDIN = "-"
-# A photo has a few of them.
+# A photo has a few million bytes.
 _MAX_STDIN_BYTES = 2**28
 
 
@@ -69,7 +69,7 @@ def main(args: list[str]) -> int:
     model, *arguments = args
     # Pillow warns of large images and odd tags; what matters becomes an error.
     warnings.simplefilter("ignore")
-    # Only now: --help and a mistyped flag need no Pillow.
+    # It is imported here because --help and a mistyped flag do not need Pillow.
     from bireal_keras.runtime import classifier
 
     interpreter = Interpreter(model, num_threads=_NUM_THREADS.value)
@@ -145,12 +145,12 @@ def _watch(index: int, interpreter: Interpreter) -> None:
                 writer.write(f"camera {index}", guesses)
                 camera.show(f"{guesses[0].probability:.0%} {guesses[0].name}")
     except KeyboardInterrupt:
-        pass  # The way to stop where there is no window.
+        pass  # This is the way to stop where there is no window.
 
 
 def _writer(in_place: bool = False) -> Writer:
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A name that the terminal cannot show is no reason to stop.
+        # A name that the terminal cannot show is not a reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")
     if _OUTPUT.value == "csv":
         return CsvWriter(sys.stdout)

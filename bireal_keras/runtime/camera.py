@@ -85,7 +85,7 @@ class Camera:
 
 
 def _opencv() -> ModuleType:
-    # Before its import: it logs on its own what we report.
+    # It logs on its own what we report, unless this is set before its import.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     try:
         import cv2

@@ -18,13 +18,13 @@ from bireal_keras.tflite.metadata import Metadata, parse
 
 _LIBRARY = Path(__file__).with_name("libbireal_delegate.so")
 
-# What the delegate's own messages start with.
+# The delegate's own messages start with this.
 _REPORT_PREFIX = "bireal delegate: "
 
-# Machines by their number in the head of a program or library for Linux.
+# The head of a program or library for Linux has a number for the kind of machine.
 _ELF_MACHINES = {3: "x86", 40: "32-bit Arm", 62: "x86_64", 183: "64-bit Arm", 243: "RISC-V"}
 
-# Stock interpreters, in the order we look for them.
+# These are the stock interpreters, in the order in which we look for them.
 _LITERT_MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 
 
@@ -97,7 +97,7 @@ def load_delegate(
 def _load_delegate(options: Mapping[str, Any]) -> Any:
     litert, path = _litert(), delegate_path()
     try:
-        # Before LiteRT does: after a failure its half-made object prints a traceback of its own.
+        # We load it before LiteRT does, whose half-made object prints a traceback after a failure.
         ctypes.CDLL(path)
     except OSError as error:
         raise OSError(_why_not_loaded(path, error)) from error
@@ -293,7 +293,7 @@ class Interpreter:
             _fitting(array, tensor, size is not None)
             for array, tensor in zip(inputs, self.inputs, strict=True)
         ]
-        if size is None:
+        if size is None or not arrays:
             return self._invoke(arrays)
         count = len(arrays[0])
         if any(len(array) != count for array in arrays):

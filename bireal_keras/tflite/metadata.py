@@ -20,7 +20,7 @@ CENTER_CROP_NAME = "BIREAL_CENTER_CROP"
 
 # Height and width of an input. No network sees more, and a damaged file may ask for anything.
 _MAX_SIZE = 16384
-# Of a decimal number.
+# A decimal number has at most so many.
 _MAX_NUMBER_BYTES = 32
 
 
@@ -84,8 +84,8 @@ class Normalization:
         return ":".join(",".join(f"{value:g}" for value in part) for part in (self.mean, self.std))
 
 
-# What images are usually made of pixels by. "imagenet" are the mean and the deviation of the
-# colours in ImageNet's training set.
+# These are what images are usually made of pixels by. "imagenet" takes the mean and the deviation
+# of the colours in ImageNet's training set.
 NORMALIZATIONS = {
     "symmetric": Normalization(),
     "imagenet": Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
@@ -146,7 +146,7 @@ def read_metadata(model: bytes | str | os.PathLike[str]) -> Metadata:
             names, see `labels`.
 
     Raises:
-        ValueError: it is no TFLite model, or its metadata make no sense.
+        ValueError: it is not a TFLite model, or its metadata make no sense.
         OSError: the file cannot be read.
     """
     if isinstance(model, bytes):

@@ -1,7 +1,7 @@
 """Puts into a `.tflite` file what `bireal_keras.tflite.metadata` reads from it.
 
 The fields are those of TensorFlow Lite's metadata schema, in a buffer of the model that its
-list of metadata calls TFLITE_METADATA. The class names are in an archive behind the model, see
+list of metadata calls TFLITE_METADATA. The class names are in an archive after the model, see
 `bireal_keras.tflite.labels`.
 """
 
