@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bireal_keras import recipes
+from bireal_keras.image_file import SUFFIXES
 
 MODULE = [sys.executable, "-m", "bireal_keras.commands.train"]
 SCRIPT = [str(Path(sys.executable).with_name("bireal-train"))]
@@ -83,7 +84,8 @@ def test_a_failure_is_one_line_and_status_1(tmp_path):
     assert result.returncode == 1
     # TensorFlow says on stderr which hardware it found before it can be told not to.
     ours = [line for line in result.stderr.splitlines() if "bireal" in line]
-    assert ours == [f"bireal-train: No image (.jpg, .jpeg, .png) in {photos / 'cats'}."]
+    kinds = ", ".join(SUFFIXES)
+    assert ours == [f"bireal-train: No image ({kinds}) in {photos / 'cats'}."]
     assert result.stderr.splitlines()[-1] == ours[0]
     assert "Traceback" not in result.stderr
     assert not output_dir.exists()
