@@ -10,12 +10,11 @@ Keras as early as it can: here. See `bireal_keras._keras` for what happens when 
 too late.
 """
 
-import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bireal_keras import _register
+from bireal_keras import _lazy, _register
 
 if TYPE_CHECKING:
     from bireal_keras._safe_load import load_model as load_model
@@ -27,31 +26,17 @@ if "tensorflow" not in sys.modules:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
 _register.when_keras_is_imported()
 
-# Where each part lies. Those of training were at the top once, and keep their names there.
-_PARTS = {
-    "ablation": "training.ablation",
-    "batch_norm": "batch_norm",
-    "blocks": "blocks",
-    "capability": "capability",
-    "cost": "cost",
-    "data": "training.data",
-    "export": "export",
-    "preprocessing": "training.preprocessing",
-    "quantizers": "quantizers",
-    "recipes": "recipes",
-    "runtime": "runtime",
-    "training": "training",
-    "zoo": "zoo",
-}
+__all__ = ["__version__"]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "load_model":
-        return importlib.import_module(f"{__name__}._safe_load").load_model
-    if name in _PARTS:
-        return importlib.import_module(f"{__name__}.{_PARTS[name]}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*_PARTS, "__version__", "load_model"])
+# Those of training were at the top once, and keep their names there.
+_TRAINING = ("ablation", "data", "preprocessing")
+_PARTS = (
+    *("batch_norm", "blocks", "capability", "cost", "export", "quantizers", "recipes", "runtime"),
+    *("training", "zoo"),
+)
+__getattr__, __dir__ = _lazy.attach(
+    __name__,
+    {name: f"{__name__}.{name}" for name in _PARTS}
+    | {name: f"{__name__}.training.{name}" for name in _TRAINING}
+    | {"load_model": f"{__name__}._safe_load"},
+)

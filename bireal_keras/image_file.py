@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile
 
-# What Pillow calls the formats that are read, and how such files are called. Others are not
-# even looked at: Pillow starts Ghostscript for PostScript, also within IPTC.
+from bireal_keras._pillow import Image, ImageFile
+
+# This is what Pillow calls the formats that are read, and how such files are called. Others are
+# not even looked at: Pillow starts Ghostscript for PostScript, also within IPTC.
 _FORMATS = {
     "AVIF": (".avif",),
     "BMP": (".bmp",),
@@ -29,7 +30,7 @@ _FORMATS = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
-# What is looked for in a folder; a file that is named is read whatever its name.
+# They are looked for in a folder; a file that is given by its path is read whatever its name.
 SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 
 # A JPEG is decoded row by row, so a larger one can be scaled down while it is decoded, until it
@@ -39,10 +40,10 @@ _MAX_JPEG_PIXELS = 175_000_000
 # Everything else is decoded whole, at 4 bytes a pixel. A progressive JPEG takes up to 6 bytes a
 # pixel for its coefficients.
 _MAX_PIXELS = 2**26
-# How many rows are turned into RGB at a time.
+# This many rows are turned into RGB at a time.
 _STRIP_ROWS = 256
 
-# EXIF 2.32, Section 4.6.4: the field in which a camera says how it was held.
+# A camera says in this field how it was held. Source: EXIF 2.32, Section 4.6.4.
 _ORIENTATION = 0x0112
 _XMP_ORIENTATION = re.compile(rb"""tiff:Orientation(?:>|=["'])\s*([1-8])\b""")
 _XMP_IN_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
@@ -113,7 +114,7 @@ def read(source: str | os.PathLike[str] | BinaryIO) -> Image.Image:
             image.draft(None, (image.width // scale, image.height // scale))
         _bring_transparency_to_8_bits(image)
         image.load()
-        # Only now: a PNG may say it after its pixels, and a TIFF is turned by Pillow.
+        # A PNG may say it after its pixels, and a TIFF is turned by Pillow while it is loaded.
         method = _TRANSPOSE.get(_orientation(image))
         return image if method is None else image.transpose(method)
 
@@ -170,11 +171,11 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[ImageFile.Ima
 @functools.cache
 def _readable_formats() -> list[str]:
     Image.init()
-    return [name for name in _FORMATS if name in Image.OPEN]  # Older Pillows know no AVIF.
+    return [name for name in _FORMATS if name in Image.OPEN]  # Older Pillows do not know AVIF.
 
 
 def _is_jpeg(image: Image.Image) -> bool:
-    return image.format in ("JPEG", "MPO")  # MPO: several JPEGs in a file, as telephones write.
+    return image.format in ("JPEG", "MPO")  # Telephones write MPO: several JPEGs in a file.
 
 
 def _scale(image: Image.Image) -> int:
@@ -208,7 +209,7 @@ def _orientation(image: Image.Image) -> int:
     """1 to 8, by EXIF or else by XMP; 1 where neither says it."""
     try:
         value: Any = image.getexif().get(_ORIENTATION)
-    except Exception:  # A camera's notes that nobody can read: the pixels are there all the same.
+    except Exception:  # Nobody can read these notes, and the pixels are there all the same.
         value = None
     if value not in range(1, 9):
         found = _XMP_ORIENTATION.search(_xmp(image))

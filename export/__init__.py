@@ -7,7 +7,9 @@ Importing this package imports neither TensorFlow nor Larq Compute Engine; its f
 does.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bireal_keras import _lazy
 
 if TYPE_CHECKING:
     from bireal_keras.export.converter import convert
@@ -16,20 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "convert", "to_npz"]
 
-
-def __getattr__(name: str) -> Any:
-    # Lazily, so that `bireal-export` answers --help at once and reports a missing
-    # TensorFlow as it reports every other error.
-    if name == "convert":
-        from bireal_keras.export.converter import convert
-
-        return convert
-    if name == "Report":
-        from bireal_keras.export.report import Report
-
-        return Report
-    if name == "to_npz":
-        from bireal_keras.export.npz import to_npz
-
-        return to_npz
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# So that `bireal-export` answers --help at once, and reports a missing TensorFlow as it reports
+# every other error.
+__getattr__, __dir__ = _lazy.attach(
+    __name__,
+    {
+        "Report": "bireal_keras.export.report",
+        "convert": "bireal_keras.export.converter",
+        "to_npz": "bireal_keras.export.npz",
+    },
+)

@@ -212,13 +212,13 @@ def _check_labels(labels: Sequence[str] | None, signature: Signature) -> None:
 def _normalization(
     model: keras.Model, signature: Signature, given: Normalization | None
 ) -> tuple[Normalization, str | None]:
-    """What goes into the file, and what the report says of it: None where images are not RGB."""
+    """What goes into the file, and what the report says of it: None if it takes no images."""
     shape = signature.image_shape
-    if shape is None or shape[-1] != 3:
+    if shape is None or shape[-1] not in (1, 3):
         if given is not None:
             received = ", ".join(map(str, signature.input_shapes))
             raise ValueError(
-                "`normalization` needs a model of one RGB image, (batch, height, width, 3). "
+                "`normalization` needs a model of one RGB or grey image. "
                 f"Received: one of {received}."
             )
         return Normalization(), None
@@ -236,9 +236,10 @@ def _metadata(
     shape = signature.image_shape
     metadata = Metadata(
         labels=None if labels is None else tuple(labels),
-        image_size=(shape[0], shape[1]) if shape is not None and shape[-1] == 3 else None,
+        image_size=(shape[0], shape[1]) if shape is not None and shape[-1] in (1, 3) else None,
         normalization=normalization,
         center_crop=center_crop,
+        channels=1 if shape is not None and shape[-1] == 1 else 3,
     )
     return metadata if len(signature.inputs) == len(signature.outputs) == 1 else None
 

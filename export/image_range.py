@@ -7,7 +7,7 @@ from bireal_keras.tflite.metadata import NORMALIZATIONS, Normalization
 
 # The values that pixels from 0 to 255 become, by name.
 _RANGES = {"raw": (0.0, 255.0), "unit": (0.0, 1.0), "symmetric": (-1.0, 1.0)}
-# 1/256 is written for 1/255 at times.
+# Some write 1/256 for 1/255.
 _TOLERANCE = 0.01
 # The deviation of the pixels of photos is about a quarter of their range.
 _MIN_DEVIATION, _MAX_DEVIATION = 0.02, 0.45

@@ -127,7 +127,7 @@ class Report:
         real_layers: precision of the kernels of real-valued layers. Keras is compared with the
             file in which it is float32, and this with the file that was written.
         images: what its images are made of pixels by, as the file says it, and how that is known;
-            None for a model of something else than RGB images.
+            None for a model of something else than RGB or grey images.
         float32_agreement: share of the samples on which these two files find the same class; None
             if they are one, or as `top1_agreement`.
         latency_ms: the shortest of a few runs on our runtime, one image, one thread of this

@@ -156,6 +156,7 @@ def test_commands_have_the_flags_that_pages_use():
         for path in (ROOT / folder).rglob("*.py"):
             source = path.read_text("utf-8")
             defined |= set(re.findall(r"(?:DEFINE_\w+|define_path)\(\s*\"(\w+)\"", source))
+            defined |= set(re.findall(r"DEFINE\(\s*\w+\(\),\s*\"(\w+)\"", source))
             defined |= set(re.findall(r"_choices\(\s*\"(\w+)\"", source))
     defined |= {"config", "help", "verbosity", "version"}
     for page in WRITTEN:

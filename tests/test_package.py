@@ -195,6 +195,35 @@ class TestTopLevel:
     def test_parts_are_imported_on_first_use(self, name, module):
         assert getattr(bireal_keras, name) is importlib.import_module(f"bireal_keras.{module}")
 
+    @pytest.mark.parametrize(
+        ("package", "names"),
+        [
+            ("runtime", "Interpreter classify load_image read_metadata"),
+            ("cost", "Cost of_model of_tflite"),
+            ("export", "Report convert to_npz"),
+            ("training", "Terminated train_and_evaluate"),
+            ("zoo", "BiRealNet18 create_model"),
+        ],
+    )
+    def test_a_package_shows_its_names_and_nothing_else(self, package, names):
+        module = getattr(bireal_keras, package)
+        assert set(names.split()) <= set(dir(module)) == set(module.__all__)
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+        with pytest.raises(AttributeError, match=f"'bireal_keras.{package}' has no .*'nonsense'"):
+            _ = module.nonsense
+
+    def test_listing_names_imports_nothing(self):
+        status, out, err = python(
+            "import bireal_keras\n"
+            "from bireal_keras import cost, export, runtime, training\n"
+            "for package in (bireal_keras, cost, export, runtime, training):\n"
+            "    dir(package)\n"
+            "import sys\n"
+            "print({'tensorflow', 'PIL'} & set(sys.modules))\n"
+        )
+        assert (status, out) == (0, "set()"), err
+
     def test_unknown_attribute(self):
         with pytest.raises(AttributeError, match="'bireal_keras' has no attribute 'nonsense'"):
             _ = bireal_keras.nonsense

@@ -85,3 +85,7 @@ __all__ = [
     "from_torch",
     "list_models",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

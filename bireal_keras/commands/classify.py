@@ -19,28 +19,16 @@ import os
 import sys
 import warnings
 
-import numpy as np
 from absl import app, flags
 
 from bireal_keras import _native_log
 from bireal_keras.commands import _cli
-from bireal_keras.image_file import SUFFIXES, is_named_like_one
-from bireal_keras.runtime.camera import Camera
-from bireal_keras.runtime.image import load_image, prepare
 from bireal_keras.runtime.interpreter import Interpreter
-from bireal_keras.runtime.results import (
-    CsvWriter,
-    Guess,
-    JsonWriter,
-    TextWriter,
-    Writer,
-    printable,
-    top_k,
-)
+from bireal_keras.runtime.results import CsvWriter, JsonWriter, TextWriter, Writer, printable
 from bireal_keras.training import run_folder
 
 _STDIN = "-"
-# A photo has a few of them.
+# A photo has a few million bytes.
 _MAX_STDIN_BYTES = 2**28
 
 
@@ -78,33 +66,6 @@ _CAMERA = flags.DEFINE(
 )
 
 
-class _Classifier:
-    """A model that is fit for images, and the names of what it tells apart."""
-
-    def __init__(self, path: str):
-        with _native_log.quiet():  # LiteRT greets.
-            self._interpreter = Interpreter(path, num_threads=_NUM_THREADS.value)
-        shape, classes = self._interpreter.input_shape, self._interpreter.output_shape
-        if len(shape) != 4 or shape[-1] != 3 or self._interpreter.input_dtype != np.float32:
-            raise ValueError(
-                f"{path}: must take float32 images (batch, height, width, 3). "
-                f"Received: {self._interpreter.input_dtype} {shape}."
-            )
-        if len(classes) != 2 or self._interpreter.output_dtype != np.float32:
-            raise ValueError(
-                f"{path}: must give float32 (batch, classes). "
-                f"Received: {self._interpreter.output_dtype} {classes}."
-            )
-        self.metadata = self._interpreter.metadata
-        labels = self.metadata.labels
-        if labels and len(labels) != classes[1]:
-            raise ValueError(f"{path}: holds {len(labels)} class names for {classes[1]} classes.")
-
-    def __call__(self, image: np.ndarray) -> list[Guess]:
-        scores = self._interpreter.predict(image[None])[0]
-        return top_k(scores, self.metadata.labels, _TOP_K.value)
-
-
 def main(args: list[str]) -> int:
     camera = _CAMERA.value
     if not args or (len(args) == 1) != (camera is not None):
@@ -114,9 +75,14 @@ def main(args: list[str]) -> int:
         model = str(run_folder.open_run(model).tflite)
     # Pillow warns of large images and odd tags; what matters becomes an error.
     warnings.simplefilter("ignore")
-    classifier = _Classifier(model)
+    # It is imported here because --help and a mistyped flag do not need Pillow.
+    from bireal_keras.runtime import classifier
+
+    with _native_log.quiet():  # LiteRT greets.
+        interpreter = Interpreter(model, num_threads=_NUM_THREADS.value)
+    classifier.check(interpreter)
     if camera is not None:
-        _watch(camera, classifier)
+        _watch(camera, interpreter)
         return 0
 
     names: list[str] = []
@@ -130,7 +96,7 @@ def main(args: list[str]) -> int:
     writer = _writer()
     for name in names:
         try:
-            guesses = classifier(load_image(_source(name), classifier.metadata))
+            guesses = classifier.classify(_source(name), interpreter, top_k=_TOP_K.value)
         except (OSError, ValueError) as error:
             _complain(name, error)
             complaints += 1
@@ -141,6 +107,8 @@ def main(args: list[str]) -> int:
 
 def _names(argument: str) -> list[str]:
     """The images that an argument stands for: itself, or those in a folder, sorted."""
+    from bireal_keras.image_file import SUFFIXES, is_named_like_one
+
     if not os.path.isdir(argument):
         return [argument]
 
@@ -172,21 +140,24 @@ def _source(name: str) -> str | io.BytesIO:
     return io.BytesIO(content)
 
 
-def _watch(index: int, classifier: _Classifier) -> None:
+def _watch(index: int, interpreter: Interpreter) -> None:
+    from bireal_keras.runtime.camera import Camera
+    from bireal_keras.runtime.classifier import classify
+
     writer = _writer(in_place=True)
     try:
         with Camera(index) as camera:
             for image in camera:
-                guesses = classifier(prepare(image, classifier.metadata))
+                guesses = classify(image, interpreter, top_k=_TOP_K.value)
                 writer.write(f"camera {index}", guesses)
                 camera.show(f"{guesses[0].probability:.0%} {guesses[0].name}")
     except KeyboardInterrupt:
-        pass  # The way to stop where there is no window.
+        pass  # This is the way to stop where there is no window.
 
 
 def _writer(in_place: bool = False) -> Writer:
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A name that the terminal cannot show is no reason to stop.
+        # A name that the terminal cannot show is not a reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")
     if _OUTPUT.value == "csv":
         return CsvWriter(sys.stdout)

@@ -16,8 +16,9 @@ BatchNormalization, gamma and beta count as weights, the moving statistics do no
 reproduces the paper's figures, and what is left when it is folded into a factor and a summand.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bireal_keras import _lazy
 from bireal_keras.cost.report import Cost, LayerCost
 from bireal_keras.cost.tflite_model import of_tflite
 
@@ -26,11 +27,5 @@ if TYPE_CHECKING:
 
 __all__ = ["Cost", "LayerCost", "of_model", "of_tflite"]
 
-
-def __getattr__(name: str) -> Any:
-    # Lazily: a device has no TensorFlow, and no need of it to look into a .tflite file.
-    if name == "of_model":
-        from bireal_keras.cost.keras_model import of_model
-
-        return of_model
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# A device has no TensorFlow, and no need of it to look into a .tflite file.
+__getattr__, __dir__ = _lazy.attach(__name__, {"of_model": "bireal_keras.cost.keras_model"})

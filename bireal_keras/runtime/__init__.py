@@ -2,6 +2,10 @@
 
     from bireal_keras import runtime
 
+    runtime.classify("photo.jpg", "birealnet18.tflite")
+
+or, step by step,
+
     interpreter = runtime.Interpreter("birealnet18.tflite", num_threads=4)
     image = runtime.load_image("photo.jpg", interpreter.metadata)
     probabilities = interpreter.predict(image[None])[0]
@@ -12,29 +16,33 @@ The delegate in this package runs them; everything else stays with LiteRT. Impor
 Pillow and LiteRT, never TensorFlow.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bireal_keras.runtime.interpreter import Interpreter, delegate_path, load_delegate
+from bireal_keras import _lazy
+from bireal_keras.runtime.interpreter import Interpreter, Tensor, delegate_path, load_delegate
 from bireal_keras.tflite.metadata import Metadata, Normalization, read_metadata
 
 if TYPE_CHECKING:
+    from bireal_keras.runtime.classifier import classify
     from bireal_keras.runtime.image import load_image
 
 __all__ = [
     "Interpreter",
     "Metadata",
     "Normalization",
+    "Tensor",
+    "classify",
     "delegate_path",
     "load_delegate",
     "load_image",
     "read_metadata",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # Lazily: models run without Pillow.
-    if name == "load_image":
-        from bireal_keras.runtime.image import load_image
-
-        return load_image
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Models run without Pillow.
+__getattr__, __dir__ = _lazy.attach(
+    __name__,
+    {
+        "classify": "bireal_keras.runtime.classifier",
+        "load_image": "bireal_keras.runtime.image",
+    },
+)

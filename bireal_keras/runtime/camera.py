@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType, TracebackType
 
-from PIL import Image
+from bireal_keras._pillow import Image
 
 _WINDOW = "bireal-classify (q quits)"
 
@@ -85,13 +85,12 @@ class Camera:
 
 
 def _opencv() -> ModuleType:
-    # Before its import: it logs on its own what we report.
+    # It logs on its own what we report, unless this is set before its import.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     try:
         import cv2
     except ModuleNotFoundError as error:
         raise ImportError(
-            "--camera needs OpenCV, which is not installed: pip install opencv-python "
-            "(or, on a Raspberry Pi, apt install python3-opencv)."
+            "--camera needs OpenCV, which is not installed: pip install opencv-python."
         ) from error
     return cv2

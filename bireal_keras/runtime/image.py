@@ -4,9 +4,9 @@ import os
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from bireal_keras import image_file
+from bireal_keras._pillow import Image
 from bireal_keras.tflite.metadata import Metadata
 
 
@@ -20,7 +20,7 @@ def load_image(source: str | os.PathLike[str] | BinaryIO, metadata: Metadata) ->
         metadata: `Interpreter.metadata`.
 
     Returns:
-        float32 (height, width, 3), normalized.
+        float32 (height, width, channels), normalized.
 
     Raises:
         OSError: the file cannot be read as an image.
@@ -34,13 +34,13 @@ def prepare(image: Image.Image, metadata: Metadata) -> np.ndarray:
     """Makes a model's input of an image in memory.
 
     Args:
-        image: of any size and mode. Grey becomes RGB, of 16 bits the upper 8 are used, and what
-            is transparent is white.
+        image: of any size and mode. It becomes RGB, or grey for a model of one channel; of 16
+            bits the upper 8 are used, and what is transparent is white.
         metadata: what the model wants: the central part of the image (`center_crop`) in the
             proportions of `image_size`, resized and normalized.
 
     Returns:
-        float32 (height, width, 3).
+        float32 (height, width, channels).
 
     Raises:
         ValueError: `metadata` say no size, or the image has pixels that are not colours.
@@ -50,11 +50,14 @@ def prepare(image: Image.Image, metadata: Metadata) -> np.ndarray:
     height, width = metadata.image_size
     # Cropped first: resizing must not see what is outside, and the rest costs less.
     image = image_file.to_rgb(image, _central_box(image, metadata))
+    if metadata.channels == 1:
+        image = image.convert("L")
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     mean = np.array(metadata.normalization.mean, np.float32)
     std = np.array(metadata.normalization.std, np.float32)
     # In this order, so that [-1, 1] is to the last bit what training sees.
-    return np.asarray(image, np.float32) / std - mean / std
+    pixels = np.asarray(image, np.float32).reshape(height, width, metadata.channels)
+    return pixels / std - mean / std
 
 
 def _central_box(image: Image.Image, metadata: Metadata) -> tuple[int, int, int, int]:

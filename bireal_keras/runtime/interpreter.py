@@ -6,7 +6,8 @@ import functools
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,16 +18,16 @@ from bireal_keras.tflite.metadata import Metadata, parse
 
 _LIBRARY = Path(__file__).with_name("libbireal_delegate.so")
 
-# What the delegate's own messages start with.
+# The delegate's own messages start with this.
 _REPORT_PREFIX = "bireal delegate: "
 
-# What LiteRT says of an operator that neither it nor a delegate has.
+# LiteRT says so of an operator that neither it nor a delegate has.
 _UNRESOLVED_PREFIX = "Encountered unresolved custom op: "
 
-# Machines by their number in the head of a program or library for Linux.
+# The head of a program or library for Linux has a number for the kind of machine.
 _ELF_MACHINES = {3: "x86", 40: "32-bit Arm", 62: "x86_64", 183: "64-bit Arm", 243: "RISC-V"}
 
-# Stock interpreters, in the order we look for them.
+# These are the stock interpreters, in the order in which we look for them.
 _LITERT_MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 
 
@@ -99,7 +100,7 @@ def load_delegate(
 def _load_delegate(options: Mapping[str, Any]) -> Any:
     litert, path = _litert(), delegate_path()
     try:
-        # Before LiteRT does: after a failure its half-made object prints a traceback of its own.
+        # We load it before LiteRT does, whose half-made object prints a traceback after a failure.
         ctypes.CDLL(path)
     except OSError as error:
         raise OSError(_why_not_loaded(path, error)) from error
@@ -132,8 +133,29 @@ def _machine(path: str) -> str:
     return _ELF_MACHINES.get(number, f"another machine ({number})")
 
 
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """An input or an output of a model.
+
+    Attributes:
+        name: as the file has it.
+        shape: as the file has it, the batch first.
+        dtype: of NumPy.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.shape}"
+
+
 class Interpreter:
-    """Runs one model with one input and one output.
+    """Runs a model on a stock LiteRT interpreter.
+
+    It may be used by several threads, of which one computes at a time, and as a context manager,
+    which lets go of the model's memory at its end.
 
     Args:
         model: path of a .tflite file, or its bytes.
@@ -141,13 +163,15 @@ class Interpreter:
         kernel, profile: see `load_delegate`.
 
     Attributes:
-        input_shape: (batch, height, width, channels) as the file has it.
-        input_dtype, output_dtype: NumPy dtypes.
-        output_shape: as the file has it, (batch, classes) for a classifier.
+        name: path of the file, or "the model".
+        inputs, outputs: a `Tensor` for each, in the order of the file.
+        input_shape: of the first input: (batch, height, width, channels) for an image.
+        input_dtype, output_dtype: NumPy dtypes of the first input and the first output.
+        output_shape: of the first output: (batch, classes) for a classifier.
 
     Raises:
-        ValueError: the file is no TFLite model, is malformed, or has more than one input or
-            output; or an option is out of its range.
+        ValueError: the file is not a TFLite model or is malformed; or an option is out of its
+            range.
         OSError: the file cannot be read, or the delegate's library cannot be loaded.
         ImportError: no LiteRT is installed.
     """
@@ -166,7 +190,7 @@ class Interpreter:
             name, content = os.fspath(model), Path(model).read_bytes()
         if not content:
             raise ValueError(f"{name}: is empty.")
-        self._name, self._content = name, content
+        self.name, self._content = name, content
         # The interpreter does not keep its delegate alive.
         self._delegate = load_delegate(num_threads=num_threads, kernel=kernel, profile=profile)
         try:
@@ -179,18 +203,27 @@ class Interpreter:
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{name}: {_reason(error)}") from error
 
-        inputs = self._interpreter.get_input_details()
-        outputs = self._interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise ValueError(
-                f"{name}: must have one input and one output. "
-                f"Received: {len(inputs)} and {len(outputs)}."
-            )
-        self._input, self._output = inputs[0]["index"], outputs[0]["index"]
-        self.input_shape = tuple(int(size) for size in inputs[0]["shape"])
-        self.output_shape = tuple(int(size) for size in outputs[0]["shape"])
-        self.input_dtype = np.dtype(inputs[0]["dtype"])
-        self.output_dtype = np.dtype(outputs[0]["dtype"])
+        # A LiteRT interpreter must not be entered twice.
+        self._lock = threading.Lock()
+        details = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        self._indices = tuple([one["index"] for one in some] for some in details)
+        self.inputs, self.outputs = (tuple(map(_tensor, some)) for some in details)
+        # A graph may have none of either.
+        none = Tensor("", (), np.dtype(np.float32))
+        first_input, first_output = [*self.inputs, none][0], [*self.outputs, none][0]
+        self.input_shape, self.input_dtype = first_input.shape, first_input.dtype
+        self.output_shape, self.output_dtype = first_output.shape, first_output.dtype
+
+    def __repr__(self) -> str:
+        inputs, outputs = (", ".join(map(str, some)) for some in (self.inputs, self.outputs))
+        return f"Interpreter({self.name!r}: {inputs} -> {outputs})"
+
+    def __enter__(self) -> "Interpreter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._interpreter = self._delegate = None
 
     @functools.cached_property
     def metadata(self) -> Metadata:
@@ -204,58 +237,139 @@ class Interpreter:
         try:
             metadata = parse(self._content)
         except ValueError as error:
-            raise ValueError(f"{self._name}: {error}") from error
+            raise ValueError(f"{self.name}: {error}") from error
         if len(self.input_shape) != 4:
             return metadata
-        height, width = self.input_shape[1:3]
+        height, width, channels = self.input_shape[1:]
+        if channels in (1, 3):
+            metadata = dataclasses.replace(metadata, channels=channels)
         if metadata.image_size is None:
             return dataclasses.replace(metadata, image_size=(height, width))
         if metadata.image_size != (height, width):
             raise ValueError(
-                f"{self._name}: takes images of {height} x {width} pixels, and its metadata say "
+                f"{self.name}: takes images of {height} x {width} pixels, and its metadata say "
                 f"{metadata.image_size[0]} x {metadata.image_size[1]}."
             )
         return metadata
 
     def predict(self, batch: np.ndarray) -> np.ndarray:
-        """Runs the model on any number of inputs.
+        """Runs a model of one input and one output on any number of inputs.
 
         Args:
-            batch: (n, *input_shape[1:]) of `input_dtype`; Python and NumPy floats are cast.
+            batch: (n, *input_shape[1:]) of `input_dtype`. Other floating-point numbers are
+                rounded to it, other integers are taken if they all fit.
 
         Returns:
             (n, *output_shape[1:]) of `output_dtype`.
 
         Raises:
-            ValueError: another shape, or values that would lose more than precision.
+            ValueError: another shape, values that do not fit, a model of several inputs or
+                outputs, or a closed interpreter.
         """
-        batch = np.asarray(batch)
-        if batch.dtype != self.input_dtype:
-            if not np.can_cast(batch.dtype, self.input_dtype, casting="same_kind"):
-                raise ValueError(
-                    f"`batch` must be {self.input_dtype}. Received: dtype {batch.dtype}."
-                )
-            batch = batch.astype(self.input_dtype)
-        size, *shape = self.input_shape
-        if batch.ndim != len(self.input_shape) or list(batch.shape[1:]) != shape:
+        if len(self.inputs) != 1 or len(self.outputs) != 1:
             raise ValueError(
-                f"`batch` must have the shape (n, {', '.join(map(str, shape))}). "
-                f"Received: {batch.shape}."
+                f"{self.name}: `predict` needs a model of one input and one output; `run` takes "
+                f"any. Received: {len(self.inputs)} and {len(self.outputs)}."
             )
+        return self.run([batch])[0]
 
-        outputs = np.empty((len(batch), *self.output_shape[1:]), self.output_dtype)
+    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Runs a model of any number of inputs and outputs.
+
+        Args:
+            inputs: one array for each of `inputs`, in their order, as `predict` takes one, all of
+                the same n. Of a model whose inputs and outputs do not all begin with the same
+                batch size, as the file has it, the shapes are the file's own.
+
+        Returns:
+            One array for each of `outputs`.
+
+        Raises:
+            ValueError: as `predict`.
+        """
+        if len(inputs) != len(self.inputs):
+            raise ValueError(
+                f"`inputs` must be {len(self.inputs)} arrays. Received: {len(inputs)}."
+            )
+        size = self._batch_size()
+        arrays = [
+            _fitting(array, tensor, size is not None)
+            for array, tensor in zip(inputs, self.inputs, strict=True)
+        ]
+        if size is None or not arrays:
+            return self._invoke(arrays)
+        count = len(arrays[0])
+        if any(len(array) != count for array in arrays):
+            lengths = ", ".join(str(len(array)) for array in arrays)
+            raise ValueError(f"`inputs` must have the same length. Received: {lengths}.")
+        outputs = [np.empty((count, *one.shape[1:]), one.dtype) for one in self.outputs]
         # The file's own batch size, usually 1: what was allocated at load time is used as it
         # is, and a result never depends on its neighbours.
-        for start in range(0, len(batch), size):
-            inputs = batch[start : start + size]
-            count = len(inputs)
-            if count < size:
-                padding = np.zeros((size - count, *shape), batch.dtype)
-                inputs = np.concatenate([inputs, padding])
-            self._interpreter.set_tensor(self._input, inputs)
-            self._interpreter.invoke()
-            outputs[start : start + count] = self._interpreter.get_tensor(self._output)[:count]
+        for start in range(0, count, size):
+            part = slice(start, min(start + size, count))
+            results = self._invoke([_padded(array[part], size) for array in arrays])
+            for output, result in zip(outputs, results, strict=True):
+                output[part] = result[: part.stop - start]
         return outputs
+
+    def _batch_size(self) -> int | None:
+        """What all shapes begin with; None if they do not."""
+        sizes = {tensor.shape[:1] for tensor in (*self.inputs, *self.outputs)}
+        return next(iter(sizes))[0] if len(sizes) == 1 and sizes not in ({()}, {(0,)}) else None
+
+    def _invoke(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        with self._lock:
+            if self._interpreter is None:
+                raise ValueError(f"{self.name}: the interpreter is closed.")
+            inputs, outputs = self._indices
+            for index, array in zip(inputs, arrays, strict=True):
+                self._interpreter.set_tensor(index, array)
+            self._interpreter.invoke()
+            return [self._interpreter.get_tensor(index) for index in outputs]
+
+
+def _tensor(detail: Mapping[str, Any]) -> Tensor:
+    shape = tuple(int(size) for size in detail["shape"])
+    return Tensor(detail["name"], shape, np.dtype(detail["dtype"]))
+
+
+def _fitting(array: np.ndarray, tensor: Tensor, has_batch: bool) -> np.ndarray:
+    """The array with a tensor's dtype, if nothing but precision is lost, and its shape."""
+    array = np.asarray(array)
+    shape = tensor.shape[1:] if has_batch else tensor.shape
+    received = array.shape[1:] if has_batch else array.shape
+    if received != shape or (has_batch and array.ndim == 0):
+        wanted = ", ".join(map(str, (["n", *shape] if has_batch else shape)))
+        raise ValueError(f"`batch` must have the shape ({wanted}). Received: {array.shape}.")
+    if array.dtype == tensor.dtype:
+        return array
+    kinds = (np.floating, np.integer, np.complexfloating)
+    if not any(
+        np.issubdtype(array.dtype, kind) and np.issubdtype(tensor.dtype, kind) for kind in kinds
+    ):
+        hint = ""
+        if array.dtype == np.uint8 and np.issubdtype(tensor.dtype, np.floating):
+            hint = " Pixels are normalized by `runtime.classify` or `runtime.load_image`."
+        raise ValueError(f"`batch` must be {tensor.dtype}. Received: dtype {array.dtype}.{hint}")
+    with np.errstate(over="ignore"):
+        cast = array.astype(tensor.dtype)
+    fits = cast == array
+    if not np.issubdtype(tensor.dtype, np.integer):
+        fits = np.isfinite(cast) | ~np.isfinite(array)
+    if not fits.all():
+        raise ValueError(
+            f"`batch` must fit into {tensor.dtype}. Received: {array[~fits].flat[0]} of "
+            f"{array.dtype}."
+        )
+    return cast
+
+
+def _padded(array: np.ndarray, size: int) -> np.ndarray:
+    """With zeros, to a batch of a size."""
+    missing = size - len(array)
+    if not missing:
+        return array
+    return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
 
 
 def _reason(error: Exception) -> str:

@@ -22,7 +22,7 @@ class Guess:
         return f"class {self.index}" if self.label is None else self.label
 
 
-# Of probabilities in float32.
+# Probabilities in float32 may leave [0, 1] by this much.
 _ROUNDING = 1e-3
 
 
@@ -70,7 +70,7 @@ class TextWriter:
             *(f"  {guess.probability:6.1%}  {printable(guess.name)}" for guess in guesses),
         ]
         if self._in_place and self._lines:
-            # Up, and clear from there to the end of the screen.
+            # The cursor goes up, and from there the screen is cleared.
             self._file.write(f"\x1b[{self._lines}A\x1b[J")
         self._file.write("\n".join(lines) + "\n")
         self._file.flush()

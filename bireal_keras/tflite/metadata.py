@@ -21,7 +21,7 @@ CENTER_CROP_NAME = "BIREAL_CENTER_CROP"
 
 # Height and width of an input. No network sees more, and a damaged file may ask for anything.
 _MAX_SIZE = 16384
-# A decimal number, as text.
+# A decimal number has at most so many.
 _MAX_NUMBER_BYTES = 32
 # The name of a file in the archive.
 _MAX_NAME_BYTES = 255
@@ -89,8 +89,8 @@ class Normalization:
         return ":".join(",".join(f"{value:g}" for value in part) for part in (self.mean, self.std))
 
 
-# What images are usually made of pixels by. "imagenet" are the mean and the deviation of the
-# colours in ImageNet's training set.
+# These are what images are usually made of pixels by. "imagenet" takes the mean and the deviation
+# of the colours in ImageNet's training set.
 NORMALIZATIONS = {
     "symmetric": Normalization(),
     "imagenet": Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
@@ -110,15 +110,18 @@ class Metadata:
         normalization: how pixels become numbers.
         center_crop: how much of an image the model sees: a central part in the proportions of
             `image_size`, as a share of the largest one that fits, in (0, 1].
+        channels: 3 for images in RGB, 1 for grey ones.
 
     Raises:
-        ValueError: `image_size` or `center_crop` is out of its range.
+        ValueError: `image_size`, `center_crop` or `channels` is out of its range, or
+            `normalization` is for other channels.
     """
 
     labels: tuple[str, ...] | None = None
     image_size: tuple[int, int] | None = None
     normalization: Normalization = field(default_factory=Normalization)
     center_crop: float = 1.0
+    channels: int = 3
 
     def __post_init__(self) -> None:
         if self.image_size and not all(1 <= size <= _MAX_SIZE for size in self.image_size):
@@ -126,6 +129,14 @@ class Metadata:
                 f"`image_size` must be from 1 to {_MAX_SIZE}. Received: {self.image_size}."
             )
         check_share(center_crop=self.center_crop)
+        if self.channels not in (1, 3):
+            raise ValueError(f"`channels` must be 1 or 3. Received: channels={self.channels!r}.")
+        numbers = len(self.normalization.mean), len(self.normalization.std)
+        if not {*numbers} <= {1, self.channels}:
+            raise ValueError(
+                f"`normalization` must be of one number, or of {self.channels} for as many "
+                f"channels. Received: {max(numbers)}."
+            )
 
 
 def read_metadata(model: bytes | str | os.PathLike[str]) -> Metadata:
@@ -185,6 +196,7 @@ def _read(packed: bytes, content: bytes) -> Metadata:
         image_size=None if image is None else _image_size(image),
         normalization=Normalization() if image is None else _normalization(image),
         center_crop=_center_crop(graph),
+        channels=3 if image is None else _channels(image),
     )
 
 
@@ -205,15 +217,26 @@ def _labels_name(scores: flatbuffer.Table) -> str:
     return LABELS_NAME
 
 
-def _image_size(image: flatbuffer.Table) -> tuple[int, int] | None:
+def _image_properties(image: flatbuffer.Table) -> flatbuffer.Table | None:
     content = image.table(schema.TensorMetadata.CONTENT)
     if content is None:
         return None
     kind = content.scalar(schema.Content.PROPERTIES_TYPE, "<B", 0)
-    properties = content.table(schema.Content.PROPERTIES)
-    if kind != schema.ContentProperties.IMAGE or properties is None:
-        return None
-    size = properties.table(schema.ImageProperties.DEFAULT_SIZE)
+    is_image = kind == schema.ContentProperties.IMAGE
+    return content.table(schema.Content.PROPERTIES) if is_image else None
+
+
+def _channels(image: flatbuffer.Table) -> int:
+    properties = _image_properties(image)
+    if properties is None:
+        return 3
+    color_space = properties.scalar(schema.ImageProperties.COLOR_SPACE, "<b", 0)
+    return 1 if color_space == schema.ColorSpace.GRAYSCALE else 3
+
+
+def _image_size(image: flatbuffer.Table) -> tuple[int, int] | None:
+    properties = _image_properties(image)
+    size = None if properties is None else properties.table(schema.ImageProperties.DEFAULT_SIZE)
     if size is None:
         return None
     return (

@@ -68,6 +68,7 @@ class ImageProperties(IntEnum):
 
 class ColorSpace(IntEnum):
     RGB = 1
+    GRAYSCALE = 2
 
 
 class ImageSize(IntEnum):

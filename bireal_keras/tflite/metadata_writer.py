@@ -84,7 +84,7 @@ def _input(builder: flatbuffers.Builder, metadata: Metadata) -> int:
             for values in (metadata.normalization.mean, metadata.normalization.std)
         )
         fields |= {
-            schema.TensorMetadata.CONTENT: _image(builder, *metadata.image_size),
+            schema.TensorMetadata.CONTENT: _image(builder, metadata),
             schema.TensorMetadata.PROCESS_UNITS: _vector(builder, [_normalize(builder, mean, std)]),
             schema.TensorMetadata.STATS: _stats(builder, (0 - mean) / std, (255 - mean) / std),
         }
@@ -109,11 +109,13 @@ def _output(builder: flatbuffers.Builder, metadata: Metadata) -> int:
     return _table(builder, fields)
 
 
-def _image(builder: flatbuffers.Builder, height: int, width: int) -> int:
+def _image(builder: flatbuffers.Builder, metadata: Metadata) -> int:
+    assert metadata.image_size is not None
+    height, width = metadata.image_size
     size = {schema.ImageSize.WIDTH: width, schema.ImageSize.HEIGHT: height}
     properties = {schema.ImageProperties.DEFAULT_SIZE: _table(builder, uint32=size)}
-    color_space = {schema.ImageProperties.COLOR_SPACE: schema.ColorSpace.RGB}
-    image = _table(builder, properties, int8=color_space)
+    color_space = schema.ColorSpace.RGB if metadata.channels == 3 else schema.ColorSpace.GRAYSCALE
+    image = _table(builder, properties, int8={schema.ImageProperties.COLOR_SPACE: color_space})
     return _content(builder, schema.ContentProperties.IMAGE, image)
 
 

@@ -9,7 +9,9 @@
 Importing this package does not import TensorFlow; its first use does.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bireal_keras import _lazy
 
 if TYPE_CHECKING:
     from bireal_keras.training.callbacks import Terminated
@@ -17,19 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Terminated", "train_and_evaluate"]
 
-
-def __getattr__(name: str) -> Any:
-    # Lazily, so that recipes can be read, and `bireal-train --help` answers, at once.
-    if name == "Terminated":
-        from bireal_keras.training.callbacks import Terminated
-
-        return Terminated
-    if name == "train_and_evaluate":
-        from bireal_keras.training.run import train_and_evaluate
-
-        return train_and_evaluate
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+# So that recipes can be read, and `bireal-train --help` answers, at once.
+__getattr__, __dir__ = _lazy.attach(
+    __name__,
+    {
+        "Terminated": "bireal_keras.training.callbacks",
+        "train_and_evaluate": "bireal_keras.training.run",
+    },
+)

@@ -37,10 +37,10 @@ _HOLD_OUT_SEED = 0
 # A TFDS split up to this size is kept in memory after its first epoch: decoded, if all its
 # images have one size and that is enough for them, or else encoded.
 _CACHE_BYTES = 2**30
-# Of a larger one, this many encoded images are held to shuffle: about 1 GB of ImageNet.
+# This many encoded images of a larger one are held to shuffle: about 1 GB of ImageNet.
 _SHUFFLE_BUFFER = 8192
 
-# Of the files that a message is about, this many are named.
+# A message names this many of the files that it is about.
 _MAX_NAMED = 20
 
 _FAKE_TRAIN = 1024
@@ -406,7 +406,7 @@ def train_batches(
         return image, tf.one_hot(label, num_classes)
 
     examples = tf.data.Dataset.range(initial_epoch, epochs).flat_map(examples_of)
-    # Before anything is decoded.
+    # These are skipped before anything is decoded.
     examples = examples.skip(initial_step * batch_size)
     if input_context is not None:
         examples = examples.shard(

@@ -17,11 +17,11 @@ from bireal_keras import image_file
 from bireal_keras._checks import check_share
 from bireal_keras._keras import tf
 
-# From an image's height and width to the part of it to use: (top, left, height, width).
+# It maps an image's height and width to the part of it to use: (top, left, height, width).
 _ChooseBox = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]]
 
-# Principal components of the colours in ImageNet, for values in [0, 1]: a column each, and
-# their weights. Source: https://github.com/facebookarchive/fb.resnet.torch,
+# These are the principal components of the colours in ImageNet, for values in [0, 1], a column
+# each, and their weights. Source: https://github.com/facebookarchive/fb.resnet.torch,
 # datasets/imagenet.lua.
 _COLOUR_WEIGHTS = (0.2175, 0.0188, 0.0045)
 _COLOUR_COMPONENTS = (
@@ -31,7 +31,7 @@ _COLOUR_COMPONENTS = (
 )
 
 
-# As libjpeg's default. TensorFlow's own is another, and no faster.
+# It is libjpeg's default. TensorFlow's own default is another one, and not faster.
 _DCT_METHOD = "INTEGER_ACCURATE"
 # libjpeg smooths colours across columns, and across the border of what it decodes it cannot.
 _JPEG_MARGIN = 2
@@ -59,7 +59,7 @@ def check(content: bytes) -> None:
     try:
         tf.io.decode_jpeg(content, dct_method=_DCT_METHOD)
     except tf.errors.InvalidArgumentError as error:
-        # What TensorFlow says is of its own ops. Pillow says what is wrong with the file.
+        # TensorFlow speaks of its own ops, and Pillow of what is wrong with the file.
         image_file.decode(content)
         raise OSError("the JPEG is damaged: TensorFlow cannot decode it") from error
 
@@ -108,7 +108,7 @@ def _in_python(
     """What a function of Python makes of the content of a file."""
 
     def call(content: Any) -> np.ndarray:
-        # Bytes within a graph, an array of them outside.
+        # TensorFlow hands over bytes within a graph, and an array of them outside.
         return np.asarray(function(np.asarray(content, object).item()), dtype.as_numpy_dtype)
 
     return tf.ensure_shape(tf.numpy_function(call, [encoded], dtype, stateful=False), shape)
@@ -173,7 +173,7 @@ def _center_square(image: tf.Tensor, image_size: int, share: float = 1.0) -> tf.
 def _side(height: tf.Tensor, width: tf.Tensor, share: float) -> tf.Tensor:
     """Side of a square: a share of the shorter side, rounded to pixels, at least one."""
     shorter = tf.minimum(height, width)
-    # In float64, as Python computes on the device.
+    # Python computes in float64 on the device.
     side = tf.cast(tf.round(share * tf.cast(shorter, tf.float64)), tf.int32)
     return tf.maximum(side, 1)
 

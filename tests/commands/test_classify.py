@@ -14,9 +14,10 @@ from commands import command
 from lce_ops import Bconv2d, Op, Tensor, build_model, constant, pack
 from PIL import Image
 
+from bireal_keras import runtime
 from bireal_keras.image_file import SUFFIXES
 from bireal_keras.runtime import Interpreter, Metadata, Normalization, load_image
-from bireal_keras.runtime.results import top_k
+from bireal_keras.runtime.results import Guess, top_k
 from bireal_keras.tflite.metadata_writer import embed
 
 SIZE = (4, 4)
@@ -161,6 +162,73 @@ def test_goes_on_after_a_broken_image(model, tmp_path):
     assert "truncated" in errors[3]
 
 
+def test_a_pipe_is_not_waited_for(model, tmp_path):
+    good = picture(tmp_path / "good.png", (255, 255, 255))
+    os.mkfifo(tmp_path / "x.jpg")
+    result = classify(model, tmp_path / "x.jpg", tmp_path, "--top_k=1")
+    assert result.returncode == 1
+    assert result.stdout == f"{good}\n  100.0%  bright\n"
+    assert result.stderr == f"bireal-classify: {tmp_path}/x.jpg: it is not a regular file\n"
+
+
+def test_without_pillow(model, tmp_path, monkeypatch):
+    (tmp_path / "PIL.py").write_text("raise ModuleNotFoundError(\"No module named 'PIL'\")")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    result = classify(model, "x.png")
+    assert (result.returncode, result.stdout) == (1, "")
+    message = "Images need Pillow, which is not installed: pip install Pillow."
+    assert result.stderr == f"bireal-classify: {message}\n"
+    assert classify("--help").returncode == 0
+
+
+def grey(batch):
+    """Two scores from (batch, 1, 2, 1) images: the left pixel, and the right one."""
+    shape = constant(np.array([batch, 2], np.int32))
+    tensors = [Tensor((batch, 1, 2, 1)), shape, Tensor((batch, 2))]
+    content = build_model(tensors, [Op("RESHAPE", [0, 1], [2])], [0], [2])
+    metadata = Metadata(("left", "right"), (1, 2), Normalization(0, 255), channels=1)
+    return embed(content, metadata, name="grey")
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_model_of_grey_images(tmp_path, batch):
+    """Of any batch size. Colours become grey by their brightness: ITU-R BT.601."""
+    path = tmp_path / "grey.tflite"
+    path.write_bytes(grey(batch))
+    assert Interpreter(path).metadata.channels == 1
+    pixels = np.array([[[255, 0, 0], [0, 255, 0]]], np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    result = classify(path, tmp_path / "x.png", "--output=csv")
+    assert (result.returncode, result.stderr) == (0, "")
+    rows = [row.split(",")[3:] for row in result.stdout.splitlines()[1:]]
+    assert [name for name, _ in rows] == ["right", "left"]
+    scores = [float(score) for _, score in rows]
+    np.testing.assert_allclose(scores, [0.587, 0.299], atol=0.5 / 255)
+
+
+class TestFromPython:
+    @pytest.mark.parametrize("open_first", [False, True])
+    def test_files_and_pixels(self, model, tmp_path, open_first):
+        classifier = Interpreter(model) if open_first else model
+        path = picture(tmp_path / "x.png", (200, 200, 200))
+        pixels = np.full((30, 40, 3), 200, np.uint8)
+        images = [path, str(path), io.BytesIO(path.read_bytes()), Image.open(path)]
+        for image in (*images, pixels, pixels[..., 0]):
+            guesses = runtime.classify(image, classifier)
+            assert guesses == [Guess(1, "bright", 1.0), Guess(0, "dark", 0.0)]
+        # The file's normalization, without which any pixel would be bright.
+        [guess] = runtime.classify(np.full((9, 9, 3), 100, np.uint8), classifier, top_k=1)
+        assert guess.label == "dark"
+
+    @pytest.mark.parametrize(
+        "pixels",
+        [np.zeros((4, 4, 3)), np.zeros((1, 4, 4, 3), np.uint8), np.zeros((0, 3), np.uint8)],
+    )
+    def test_what_are_not_pixels(self, model, pixels):
+        with pytest.raises(ValueError, match=r"`image` must .* Received: .*"):
+            runtime.classify(pixels, model)
+
+
 def test_a_folder_is_its_images_sorted(model, tmp_path):
     (tmp_path / "b" / "deep").mkdir(parents=True)
     (tmp_path / ".cache").mkdir()
@@ -241,7 +309,8 @@ def test_names_that_a_terminal_cannot_show(tmp_path, monkeypatch):
     [
         (
             lambda: Bconv2d(1, 4, 5, 64, 8).model(),
-            r"must take float32 images (batch, height, width, 3). Received: int32 (1, 4, 5, 2).",
+            "must take float32 images (batch, height, width, 3), or 1 if they are grey. "
+            "Received: int32 (1, 4, 5, 2).",
         ),
         (
             lambda: build_model(
@@ -439,5 +508,7 @@ def test_camera_without_opencv(watch, tmp_path):
     (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError(\"No module named 'cv2'\")")
     result = watch("--camera")
     assert result.returncode == 1
-    assert result.stderr.startswith("bireal-classify: --camera needs OpenCV, which is not")
+    assert result.stderr.endswith(
+        ": --camera needs OpenCV, which is not installed: pip install opencv-python.\n"
+    )
     assert len(result.stderr.splitlines()) == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bireal_keras import recipes
+from bireal_keras.image_file import SUFFIXES
 
 MODULE = [sys.executable, "-m", "bireal_keras.commands.train"]
 SCRIPT = [str(Path(sys.executable).with_name("bireal-train"))]
@@ -83,9 +84,9 @@ def test_a_failure_is_one_line_and_status_1(tmp_path):
     output_dir = tmp_path / "run"
     result = run(MODULE, "--config=mnist_5k", f"--dataset={photos}", f"--output_dir={output_dir}")
     assert result.returncode == 1
-    # Nothing of what TensorFlow says of the hardware that it found.
+    # Nothing of what TensorFlow says of the hardware that it found is there.
     [line] = result.stderr.splitlines()
-    assert line == f"bireal-train: No image (.jpg, .jpeg, .png) in {photos / 'cats'}."
+    assert line == f"bireal-train: No image ({', '.join(SUFFIXES)}) in {photos / 'cats'}."
     assert not output_dir.exists()
 
 

@@ -129,6 +129,30 @@ def test_what_the_images_are_travels_inside_the_file(small, path):
     np.testing.assert_allclose((pixels - np.array(mean)) / np.array(std), standardized, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("first", "given", "expected", "said"),
+    [
+        ("Conv2D", None, "symmetric", "symmetric, assumed, as bireal-train's"),
+        ("Rescaling", None, "raw", "raw, by its first layer, rescaling"),
+        ("Rescaling", "unit", "unit", "unit, as given"),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_was_assumed_of_the_images(path, channels, first, given, expected, said):
+    layer = keras.layers.Rescaling(1 / 255, name="rescaling")
+    model = build(
+        lambda x: keras.layers.Conv2D(2, 1)(layer(x) if first == "Rescaling" else x),
+        (6, 10, channels),
+    )
+    normalization = None if given is None else Normalization.parse(given)
+    report = export.convert(model, path, normalization=normalization)
+    assert report.images == said
+    assert f"images: {said}" in str(report).splitlines()
+    metadata = read_metadata(path)
+    assert metadata.normalization == Normalization.parse(expected)
+    assert (metadata.channels, metadata.image_size) == (channels, (6, 10))
+
+
 def test_unfit_images(path):
     model = build(lambda x: x, (8, 8, 4))
     with pytest.raises(

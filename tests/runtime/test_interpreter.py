@@ -2,12 +2,13 @@
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import command
-from lce_ops import Bconv2d, Op, Tensor, build_model, pack
+from lce_ops import Bconv2d, Op, Tensor, build_model, constant, pack
 
 from bireal_keras import runtime
 
@@ -90,11 +91,106 @@ def test_bad_settings(model):
         runtime.Interpreter(model, kernel="quick")
 
 
-def test_more_than_one_output():
-    tensors = [Tensor((1, 64)), Tensor((1, 2), np.int32), Tensor((1, 2), np.int32)]
-    ops = [Op("LceQuantize", [0], [1]), Op("LceQuantize", [0], [2])]
-    with pytest.raises(ValueError, match=r"one input and one output\. Received: 1 and 2"):
-        runtime.Interpreter(build_model(tensors, ops, [0], [1, 2]))
+def float_model(*shapes, outputs=None, dtype=np.float32):
+    """Gives each of its inputs back, times one."""
+    tensors = [Tensor(shape, dtype) for shape in shapes]
+    tensors += [Tensor(shape, dtype) for shape in outputs or shapes]
+    shape_tensors = [constant(np.array(shape, np.int32)) for shape in outputs or shapes]
+    count = len(shapes)
+    ops = [Op("RESHAPE", [i, 2 * count + i], [count + i]) for i in range(count)]
+    tensors += shape_tensors
+    return build_model(tensors, ops, list(range(count)), list(range(count, 2 * count)))
+
+
+class TestValuesThatDoNotFit:
+    def refused(self, model, batch, match):
+        with pytest.raises(ValueError, match=match):
+            runtime.Interpreter(model).predict(batch)
+
+    def test_pixels_into_a_float_model(self):
+        """They would be taken for values 255 times as large as the model's."""
+        pixels = np.full((1, 4), 200, np.uint8)
+        self.refused(float_model((1, 4)), pixels, "uint8. Pixels are normalized by `runtime.class")
+        for dtype in (np.int64, np.int8, bool, np.complex64):
+            self.refused(float_model((1, 4)), pixels.astype(dtype), "`batch` must be float32")
+
+    @pytest.mark.parametrize(
+        ("dtype", "value"),
+        [(np.int8, 200), (np.int8, -129), (np.int32, 2**40)],
+    )
+    def test_integers_that_are_too_large(self, dtype, value):
+        model = float_model((1, 2), dtype=dtype)
+        message = rf"must fit into {np.dtype(dtype)}\. Received: {value} of int64"
+        self.refused(model, np.array([[0, value]]), message)
+        limits = np.array([[np.iinfo(dtype).min, np.iinfo(dtype).max]])
+        np.testing.assert_array_equal(runtime.Interpreter(model).predict(limits), limits)
+
+    def test_floats(self):
+        interpreter = runtime.Interpreter(float_model((1, 2)))
+        np.testing.assert_array_equal(
+            interpreter.predict(np.array([[1 / 3, np.inf]])), np.float32([[1 / 3, np.inf]])
+        )
+        self.refused(float_model((1, 2)), np.array([[0, 1e39]]), r"must fit into float32.*1e\+39")
+        self.refused(float_model((1, 2), dtype=np.int32), np.zeros((1, 2)), "must be int32")
+
+
+class TestSeveralInputsAndOutputs:
+    def test_run(self):
+        interpreter = runtime.Interpreter(float_model((1, 4), (1, 2, 3)))
+        assert [tensor.shape for tensor in interpreter.inputs] == [(1, 4), (1, 2, 3)]
+        rng = np.random.default_rng(0)
+        arrays = [rng.random((5, 4), np.float32), rng.random((5, 2, 3), np.float32)]
+        for array, result in zip(arrays, interpreter.run(arrays), strict=True):
+            np.testing.assert_array_equal(array, result)
+
+    def test_predict_and_wrong_numbers_of_arrays(self):
+        interpreter = runtime.Interpreter(float_model((1, 4), (1, 3)))
+        one, other = np.zeros((2, 4), np.float32), np.zeros((1, 3), np.float32)
+        with pytest.raises(ValueError, match=r"one input and one output; `run` .*2 and 2"):
+            interpreter.predict(one)
+        with pytest.raises(ValueError, match=r"`inputs` must be 2 arrays\. Received: 1"):
+            interpreter.run([one])
+        with pytest.raises(ValueError, match=r"the same length\. Received: 2, 1"):
+            interpreter.run([one, other])
+
+    @pytest.mark.parametrize("shape", [(3,), (2, 3), (1,)])
+    def test_a_batch_of_the_files_own_size(self, shape):
+        values = np.arange(float(7 * np.prod(shape[1:])), dtype=np.float32)
+        values = values.reshape(7, *shape[1:])
+        interpreter = runtime.Interpreter(float_model(shape))
+        np.testing.assert_array_equal(interpreter.predict(values), values)
+
+    def test_an_output_of_another_batch_is_given_whole(self):
+        """It belongs to no single input: nothing is known but the file's own shapes."""
+        interpreter = runtime.Interpreter(float_model((2, 6), outputs=[(3, 4)]))
+        values = np.arange(12, dtype=np.float32)
+        result = interpreter.predict(values.reshape(2, 6))
+        np.testing.assert_array_equal(result, values.reshape(3, 4))
+        with pytest.raises(ValueError, match=r"the shape \(2, 6\)\. Received: \(4, 6\)"):
+            interpreter.predict(np.zeros((4, 6), np.float32))
+
+
+def test_threads_share_an_interpreter(case, model):
+    """LiteRT's own refuses to be entered twice, or mixes what it is given."""
+    interpreter = runtime.Interpreter(model, num_threads=2)
+    rng = np.random.default_rng(0)
+    inputs = [pack(rng.choice([-1, 1], (3, 4, 5, 64))) for _ in range(8)]
+    expected = [interpreter.predict(batch).tobytes() for batch in inputs]
+    with ThreadPoolExecutor(8) as threads:
+        found = threads.map(lambda i: (i, interpreter.predict(inputs[i % 8]).tobytes()), range(400))
+        assert all(output == expected[i % 8] for i, output in found)
+
+
+def test_says_what_it_is(model):
+    text = f"Interpreter('{model}': int32 (1, 4, 5, 2) -> float32 (1, 4, 5, 8))"
+    assert repr(runtime.Interpreter(model)) == text
+
+
+def test_is_a_context_manager(case, model):
+    with runtime.Interpreter(model) as interpreter:
+        assert interpreter.predict(pack(case.inputs)).shape == (1, 4, 5, 8)
+    with pytest.raises(ValueError, match=r"bconv\.tflite: the interpreter is closed"):
+        interpreter.predict(pack(case.inputs))
 
 
 class TestIncompleteInstallations:
