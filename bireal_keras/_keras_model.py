@@ -38,6 +38,10 @@ _DESERIALIZING = re.compile(
     r"Error when deserializing class '(\w+)' using config=\{'name': '([^']*)'.*"
     r"Exception encountered: (.*)"
 )
+# A quantizer of which a .keras file has only a name is called as if it were the quantizer.
+_NAMELESS_QUANTIZER = re.compile(
+    r"calling layer \"([^\"]*)\" \(type (Quant\w+)\).*'str' object is not callable"
+)
 _UNKNOWN = re.compile(r"(?:Unknown \w+(?: function)?: '?|Cannot deserialize object of type `)(\w+)")
 
 
@@ -45,13 +49,19 @@ def _reason(error: Exception) -> str:
     """Why a model cannot be loaded, without the configs that Keras prints."""
     text = " ".join(str(error).split())
     layer = _DESERIALIZING.search(text)
-    if layer is None:
+    nameless = _NAMELESS_QUANTIZER.search(text)
+    if layer is not None:
+        kind, name, reason = layer.groups()
+        found = _UNKNOWN.search(reason)
+        unknown = found and repr(found[1])
+    elif nameless is not None:
+        name, kind = nameless.groups()
+        unknown = "its quantizer"
+    else:
         return text
-    kind, name, reason = layer.groups()
-    unknown = _UNKNOWN.search(reason)
     if unknown:
         reason = (
-            f"{unknown[1]!r} is not one of Keras, Larq or bireal_keras. Load the model in Python, "
+            f"{unknown} is not one of Keras, Larq or bireal_keras. Load the model in Python, "
             "where the code that defines it has been imported, and use bireal_keras.export.convert."
         )
     return f"layer {name!r}, a {kind}: {reason}"
