@@ -171,7 +171,7 @@ def _check_type(model: keras.Model) -> None:
     received = f"{kind.__module__}.{kind.__name__}."
     if isinstance(model, (str, os.PathLike)):
         received = (
-            f"the path {os.fspath(model)!r}. Load it with tf.keras.models.load_model, or use "
+            f"the path {os.fspath(model)!r}. Load it with bireal_keras.load_model, or use "
             "bireal-export --model."
         )
     elif any(base.__module__.startswith("keras.") for base in kind.__mro__):

@@ -200,9 +200,9 @@ class Graph:
         found = _array(vector, meter)
         if found is None:
             return ()
-        for index in found:
-            if not -1 <= index < len(self.tensors):
-                raise ValueError(f"is damaged: there is no tensor {index}.")
+        wrong = found[(found < -1) | (found >= len(self.tensors))]
+        if wrong.size:
+            raise ValueError(f"is damaged: there is no tensor {wrong[0]}.")
         return tuple(found.tolist())
 
     def stored(self, index: int) -> int:
