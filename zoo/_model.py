@@ -117,7 +117,7 @@ def classifier(
         stem: a name in `STEMS`, or a stem of the family's own.
         head: from the last features and the number of classes to probabilities.
     """
-    if isinstance(stem, str):
+    if not isinstance(stem, Stem):
         if stem not in STEMS:
             raise ValueError(f"`stem` must be one of {sorted(STEMS)}. Received: stem={stem!r}.")
         stem = STEMS[stem]
