@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
+from popcount import popcount_peaks
 from report import machine, print_table
 from turns import lce_run, measure, our_run, ratio
 
@@ -39,7 +40,7 @@ def main(args: list[str]) -> None:
         models = _make_models(Path(folder))
         _compare_networks(models)
         _compare_memory(models)
-        _measure_layers(models["binary"], _popcount_peaks())
+        _measure_layers(models["binary"], popcount_peaks())
     _measure_growth()
 
 
@@ -152,21 +153,6 @@ def _compare_memory(models: dict[str, Path]) -> None:
         result = subprocess.run(command, capture_output=True, text=True, check=True)
         rows.append([name, f"{int(result.stdout) / 1024:.1f}"])
     print_table(["peak memory beyond a process without a model, 1 thread", "MiB"], rows)
-
-
-def _popcount_peaks() -> float:
-    """Prints what popcount_peak.cc measures. Returns the highest, in 1e9 MACs a second."""
-    with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder) / "popcount_peak"
-        source = Path(__file__).with_name("popcount_peak.cc")
-        subprocess.run(["c++", "-std=c++17", "-O3", "-o", program, source], check=True)
-        result = subprocess.run([program], capture_output=True, text=True, check=True)
-    rows = [line.split("\t") for line in result.stdout.splitlines()]
-    print_table(
-        ["xor + population count, first-level cache, 1 thread", "1e9 MAC/s"],
-        [[name, f"{float(rate):.0f}"] for rate, name in rows],
-    )
-    return max(float(rate) for rate, _ in rows)
 
 
 def _measure_layers(model: Path, peak: float) -> None:

@@ -42,7 +42,7 @@ class BconvStep : public Step {
   std::vector<T> PerChannel(const TfLiteContext& context, int index, TfLiteType type,
                             const char* what) const;
 
-  const BconvKernel& kernel_;
+  const BconvKernel& best_;  // The instruction set's.
   // Tensors with constants.
   int filter_;
   int multiplier_;
@@ -56,8 +56,8 @@ class BconvStep : public Step {
   // What Resolve made of them.
   BconvShape shape_ = {};
   TfLiteType type_ = kTfLiteNoType;
-  int rows_ = 0;                          // Of the whole batch.
-  const BconvKernel* counter_ = nullptr;  // kernel_, or the portable one for an odd shape.
+  int rows_ = 0;                         // Of the whole batch.
+  const BconvKernel* kernel_ = nullptr;  // best_, or the portable one for an odd shape.
   AlignedArray<uint8_t> weights_;
   std::vector<float> scale_;
   std::vector<float> offset_;
