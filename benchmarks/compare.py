@@ -86,6 +86,9 @@ def _compare_networks(models: dict[str, Path]) -> None:
         "LCE 0.16, default, 1 thread": lce_run(models["binary"], 1),
         "LCE 0.16, reference, 1 thread": lce_run(models["binary"], 1, use_reference_bconv=True),
     }
+    runs["ours, float operators on LiteRT, 1 thread"] = our_run(
+        models["binary"], 1, float_ops="litert"
+    )
     for kernel in _kernels():
         runs[f"ours, kernel {kernel}, 1 thread"] = our_run(models["binary"], 1, kernel)
     times = measure(runs, _ROUNDS.value)
@@ -137,6 +140,10 @@ def _compare_memory(models: dict[str, Path]) -> None:
     binary, float32 = (f"compare.Path({str(models[name])!r})" for name in ("binary", "float32"))
     settings = {
         "ours": (ours, f"compare.our_run({binary}, 1)"),
+        "ours, float operators on LiteRT": (
+            ours,
+            f"compare.our_run({binary}, 1, float_ops='litert')",
+        ),
         "float32 twin, XNNPACK": (ours, f"compare.our_run({float32}, 1)"),
         "LCE 0.16, indirect + XNNPACK": (
             lce,

@@ -29,6 +29,13 @@ _WARMUP_RUNS = flags.DEFINE_integer("warmup_runs", 5, "Runs before those.", lowe
 _KERNEL = flags.DEFINE_string(
     "kernel", None, "Forces the kernels for one instruction set; default: this CPU's best."
 )
+_FLOAT_OPS = flags.DEFINE_enum(
+    "float_ops",
+    "fastest",
+    ["fastest", "delegate", "litert"],
+    "Who runs the float operators that the delegate can run as well: the delegate where it is "
+    "faster, always the delegate, or LiteRT.",
+)
 _COMPARE = flags.DEFINE_string(
     "compare",
     None,
@@ -47,7 +54,13 @@ def main(args: list[str]) -> None:
     if _COMPARE.value is not None:
         paths = [*paths, _COMPARE.value]
     interpreters = [
-        Interpreter(path, num_threads=_NUM_THREADS.value, kernel=_KERNEL.value) for path in paths
+        Interpreter(
+            path,
+            num_threads=_NUM_THREADS.value,
+            kernel=_KERNEL.value,
+            float_ops=_FLOAT_OPS.value,
+        )
+        for path in paths
     ]
     times = measure(interpreters, num_runs=_NUM_RUNS.value, warmup_runs=_WARMUP_RUNS.value)
     results: list[dict[str, Any]] = [
@@ -67,6 +80,7 @@ def main(args: list[str]) -> None:
             paths[0],
             num_threads=_NUM_THREADS.value,
             kernel=_KERNEL.value,
+            float_ops=_FLOAT_OPS.value,
             num_runs=_NUM_RUNS.value,
             warmup_runs=_WARMUP_RUNS.value,
         )

@@ -193,6 +193,7 @@ BIREAL_AVX2 void PackFloat(const float* in, size_t rows, int channels, uint32_t*
 
 }  // namespace
 
+extern const FloatKernel kAvx2Float;
 extern const Kernels kAvx2;
 const Kernels kAvx2 = {
     "avx2",
@@ -200,6 +201,7 @@ const Kernels kAvx2 = {
     {LookupHandles, LookupWeightBytes, LookupScratchBytes, Pack, Accumulate,
      TwoPassFloatRow<Accumulate, StoreFloats>},
     {PackFloat},
+    &kAvx2Float,
 };
 
 }  // namespace bireal

@@ -374,12 +374,14 @@ BIREAL_AVX512 void PackFloat(const float* in, size_t rows, int channels, uint32_
 
 }  // namespace
 
+extern const FloatKernel kAvx512Float;
 extern const Kernels kAvx512;
 const Kernels kAvx512 = {
     "avx512",
     HasAvx512Popcount,
     {Handles, WeightBytes, ScratchBytes, Pack, Accumulate, FloatRow},
     {PackFloat},
+    &kAvx512Float,
 };
 
 }  // namespace bireal

@@ -269,6 +269,7 @@ const Kernels kNeon = {
     {Handles, WeightBytes, ScratchBytes, Pack, Accumulate,
      TwoPassFloatRow<Accumulate, NeonStoreFloat>},
     {NeonPackFloat},
+    &kPortableFloat,
 };
 
 }  // namespace bireal

@@ -128,6 +128,7 @@ const Kernels kNeonLookup = {
     {LookupHandles, LookupWeightBytes, LookupScratchBytes, Pack, Accumulate,
      TwoPassFloatRow<Accumulate, NeonStoreFloat>},
     {NeonPackFloat},
+    &kPortableFloat,
 };
 
 }  // namespace bireal

@@ -93,6 +93,7 @@ const Kernels kPortable = {
     {Handles, WeightBytes, ScratchBytes, Pack, Accumulate,
      TwoPassFloatRow<Accumulate, PortableStoreFloat>},
     {PackFloat},
+    &kPortableFloat,
 };
 
 }  // namespace bireal

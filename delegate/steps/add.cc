@@ -6,12 +6,6 @@ namespace bireal {
 
 namespace {
 
-const TfLiteTensor* FloatTensor(const TfLiteContext& context, int index) {
-  if (index < 0 || static_cast<size_t>(index) >= context.tensors_size) return nullptr;
-  const TfLiteTensor& tensor = context.tensors[index];
-  return tensor.type == kTfLiteFloat32 ? &tensor : nullptr;
-}
-
 int Activation(const TfLiteNode& node) {
   return static_cast<const TfLiteAddParams*>(node.builtin_data)->activation;
 }
@@ -23,9 +17,9 @@ bool AddStep::Claims(const TfLiteContext& context, const TfLiteNode& node) {
       node.outputs == nullptr || node.outputs->size != 1) {
     return false;
   }
-  const TfLiteTensor* a = FloatTensor(context, node.inputs->data[0]);
-  const TfLiteTensor* b = FloatTensor(context, node.inputs->data[1]);
-  const TfLiteTensor* sum = FloatTensor(context, node.outputs->data[0]);
+  const TfLiteTensor* a = FindFloat(context, node.inputs->data[0]);
+  const TfLiteTensor* b = FindFloat(context, node.inputs->data[1]);
+  const TfLiteTensor* sum = FindFloat(context, node.outputs->data[0]);
   if (a == nullptr || b == nullptr || sum == nullptr) return false;
   // A constant keeps its shape when the batch is resized: from then on the sum broadcasts it.
   const bool has_constant =

@@ -41,6 +41,8 @@ bool BconvStep::TakeOver(const Step& next) {
       relu_after_shortcut_ = epilogue.relu;
       break;
     }
+    case Epilogue::kMaxPool:
+      return false;
     case Epilogue::kPackSigns:
       AddOutput(next.outputs()[0].tensor);
       break;

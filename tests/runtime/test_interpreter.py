@@ -88,6 +88,8 @@ def test_bad_settings(model):
         runtime.Interpreter(model, num_threads=0)
     with pytest.raises(ValueError, match="`kernel` must be one of"):
         runtime.Interpreter(model, kernel="quick")
+    with pytest.raises(ValueError, match="`float_ops` must be one of: fastest, delegate, litert"):
+        runtime.Interpreter(model, float_ops="quick")
 
 
 def test_more_than_one_output():
