@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
+from popcount import popcount_peaks
 from report import machine, print_table
 from turns import lce_run, measure, our_run, ratio
 
@@ -40,7 +41,7 @@ def main(args: list[str]) -> None:
         models = _make_models(Path(folder))
         _compare_networks(models)
         _compare_memory(models)
-        _measure_layers(models["binary"], _popcount_peaks())
+        _measure_layers(models["binary"], popcount_peaks())
     _measure_growth()
 
 
@@ -86,6 +87,9 @@ def _compare_networks(models: dict[str, Path]) -> None:
         "LCE 0.16, default, 1 thread": lce_run(models["binary"], 1),
         "LCE 0.16, reference, 1 thread": lce_run(models["binary"], 1, use_reference_bconv=True),
     }
+    runs["ours, float operators on LiteRT, 1 thread"] = our_run(
+        models["binary"], 1, float_ops="litert"
+    )
     for kernel in _kernels():
         runs[f"ours, kernel {kernel}, 1 thread"] = our_run(models["binary"], 1, kernel)
     times = measure(runs, _ROUNDS.value)
@@ -137,6 +141,10 @@ def _compare_memory(models: dict[str, Path]) -> None:
     binary, float32 = (f"compare.Path({str(models[name])!r})" for name in ("binary", "float32"))
     settings = {
         "ours": (ours, f"compare.our_run({binary}, 1)"),
+        "ours, float operators on LiteRT": (
+            ours,
+            f"compare.our_run({binary}, 1, float_ops='litert')",
+        ),
         "float32 twin, XNNPACK": (ours, f"compare.our_run({float32}, 1)"),
         "LCE 0.16, indirect + XNNPACK": (
             lce,
@@ -153,21 +161,6 @@ def _compare_memory(models: dict[str, Path]) -> None:
         result = subprocess.run(command, capture_output=True, text=True, check=True)
         rows.append([name, f"{int(result.stdout) / 1024:.1f}"])
     print_table(["peak memory beyond a process without a model, 1 thread", "MiB"], rows)
-
-
-def _popcount_peaks() -> float:
-    """Prints what popcount_peak.cc measures. Returns the highest, in 1e9 MACs a second."""
-    with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder) / "popcount_peak"
-        source = Path(__file__).with_name("popcount_peak.cc")
-        subprocess.run(["c++", "-std=c++17", "-O3", "-o", program, source], check=True)
-        result = subprocess.run([program], capture_output=True, text=True, check=True)
-    rows = [line.split("\t") for line in result.stdout.splitlines()]
-    print_table(
-        ["xor + population count, first-level cache, 1 thread", "1e9 MAC/s"],
-        [[name, f"{float(rate):.0f}"] for rate, name in rows],
-    )
-    return max(float(rate) for rate, _ in rows)
 
 
 def _measure_layers(model: Path, peak: float) -> None:

@@ -14,9 +14,16 @@ Run = Callable[[], object]
 _RUNS_IN_A_ROW = 5
 
 
-def our_run(model: str | Path | bytes, num_threads: int, kernel: str | None = None) -> Run:
+def our_run(
+    model: str | Path | bytes,
+    num_threads: int,
+    kernel: str | None = None,
+    float_ops: str = "fastest",
+) -> Run:
     """A run of a model on our runtime, on random input."""
-    interpreter = runtime.Interpreter(model, num_threads=num_threads, kernel=kernel)
+    interpreter = runtime.Interpreter(
+        model, num_threads=num_threads, kernel=kernel, float_ops=float_ops
+    )
     x = _random_input(interpreter.input_shape).astype(interpreter.input_dtype)
     return lambda: interpreter.predict(x)
 

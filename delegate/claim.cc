@@ -35,6 +35,13 @@ void RequireOrder(const std::vector<PlannedNode>& plan) {
   }
 }
 
+bool HasLceOps(const std::vector<PlannedNode>& plan) {
+  return std::any_of(plan.begin(), plan.end(), [](const PlannedNode& planned) {
+    const Op* op = FindOp(*planned.registration);
+    return op != nullptr && op->builtin_code == kTfLiteBuiltinCustom;
+  });
+}
+
 }  // namespace
 
 std::vector<PlannedNode> ExecutionPlan(TfLiteContext* context) {
@@ -55,8 +62,10 @@ std::vector<PlannedNode> ExecutionPlan(TfLiteContext* context) {
 }
 
 std::vector<std::vector<int>> ClaimedStages(const TfLiteContext& context,
-                                            const std::vector<PlannedNode>& plan) {
+                                            const std::vector<PlannedNode>& plan,
+                                            bool claims_float) {
   RequireOrder(plan);
+  claims_float = claims_float && HasLceOps(plan);
   struct Node {
     const Op* op = nullptr;  // Null where the interpreter runs the node.
     int stage = 0;  // How often the interpreter hands over to the delegate on the way to it.
@@ -76,7 +85,8 @@ std::vector<std::vector<int>> ClaimedStages(const TfLiteContext& context,
       follows_ours = follows_ours || nodes[producer->second].op != nullptr;
     }
     const Op* op = FindOp(*plan[i].registration);
-    if (op != nullptr && (follows_ours || !op->follows) && op->claims(context, *plan[i].node)) {
+    if (op != nullptr && (claims_float || !op->is_float) && (follows_ours || !op->follows) &&
+        op->claims(context, *plan[i].node)) {
       node.op = op;
     }
     for (size_t producer : node.producers) {

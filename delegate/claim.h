@@ -21,13 +21,17 @@ std::vector<PlannedNode> ExecutionPlan(TfLiteContext* context);
 // itself lies between two stages, never inside of one. So a stage can be one partition, if the
 // interpreter is asked for it alone.
 //
+// Float operators of `Op::is_float` are claimed only if `claims_float`, and never in a model
+// without 1-bit layers, such as a float twin that a network is compared with.
+//
 // A convolution belongs to the stage of the ADD that reads it, so that the two can be one step.
 // In Bi-Real Net that is the first convolution of a stage, which waits for the interpreter's
 // down-sampling of the shortcut.
 //
 // Throws ModelError where a node reads what a later one writes.
 std::vector<std::vector<int>> ClaimedStages(const TfLiteContext& context,
-                                            const std::vector<PlannedNode>& plan);
+                                            const std::vector<PlannedNode>& plan,
+                                            bool claims_float);
 
 }  // namespace bireal
 

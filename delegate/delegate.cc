@@ -13,6 +13,7 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "delegate/claim.h"
@@ -28,9 +29,17 @@ namespace {
 
 constexpr int kMaxThreads = 64;
 
+// Who runs the float operators that the delegate has steps for.
+enum class FloatOps {
+  kFastest,   // The delegate, where its kernels are faster than LiteRT.
+  kDelegate,  // The delegate: the same bytes on every CPU.
+  kLiteRT,
+};
+
 struct Options {
   int num_threads = 1;
   const Kernels* kernels = nullptr;
+  FloatOps float_ops = FloatOps::kFastest;
   bool verbose = false;
   std::string profile;
 };
@@ -72,6 +81,19 @@ std::string SetOption(const char* key, const char* value, Options* options) {
     if (options->kernels != nullptr) return "";
     return "`kernel` " + MustBeAKernel() + received;
   }
+  if (std::strcmp(key, "float_ops") == 0) {
+    constexpr std::pair<const char*, FloatOps> kValues[] = {
+        {"fastest", FloatOps::kFastest},
+        {"delegate", FloatOps::kDelegate},
+        {"litert", FloatOps::kLiteRT},
+    };
+    for (const auto& [name, float_ops] : kValues) {
+      if (std::strcmp(value, name) != 0) continue;
+      options->float_ops = float_ops;
+      return "";
+    }
+    return "`float_ops` must be one of: fastest, delegate, litert." + received;
+  }
   if (std::strcmp(key, "verbose") == 0) {
     int verbose = 0;
     if (ParseInt(value, 0, 1, &verbose)) {
@@ -84,7 +106,7 @@ std::string SetOption(const char* key, const char* value, Options* options) {
     options->profile = value;
     return "";
   }
-  return "an option must be one of: num_threads, kernel, verbose, profile." + received;
+  return "an option must be one of: num_threads, kernel, float_ops, verbose, profile." + received;
 }
 
 struct Delegate {
@@ -152,10 +174,16 @@ void WriteProfile(TfLiteContext* context, Profile* profile) {
   }
 }
 
+bool ClaimsFloat(const Options& options) {
+  return options.float_ops == FloatOps::kDelegate ||
+         (options.float_ops == FloatOps::kFastest && options.kernels->float_ops->is_fast);
+}
+
 void ClaimNodes(TfLiteContext* context, TfLiteDelegate* c_delegate) {
   const Delegate& delegate = FromC(c_delegate);
   const std::vector<PlannedNode> plan = ExecutionPlan(context);
-  const std::vector<std::vector<int>> stages = ClaimedStages(*context, plan);
+  const std::vector<std::vector<int>> stages =
+      ClaimedStages(*context, plan, ClaimsFloat(delegate.options));
   if (delegate.options.verbose) {
     size_t claimed = 0;
     for (const std::vector<int>& stage : stages) claimed += stage.size();

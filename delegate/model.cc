@@ -32,6 +32,12 @@ const char* TypeName(TfLiteType type) {
   }
 }
 
+const TfLiteTensor* FindFloat(const TfLiteContext& context, int index) {
+  if (index < 0 || static_cast<size_t>(index) >= context.tensors_size) return nullptr;
+  const TfLiteTensor& tensor = context.tensors[index];
+  return tensor.type == kTfLiteFloat32 ? &tensor : nullptr;
+}
+
 const TfLiteTensor& TensorAt(const TfLiteContext& context, int index, const char* what) {
   if (index < 0 || static_cast<size_t>(index) >= context.tensors_size) {
     Fail("%s: tensor %d does not exist; the graph has %zu tensors", what, index,
@@ -165,6 +171,11 @@ void ResolveAxis(Padding::Kind padding, const char* axis, int64_t in, int64_t fi
 }
 
 }  // namespace
+
+bool ParsePadding(int builtin, Padding::Kind* padding) {
+  *padding = builtin == kTfLitePaddingSame ? Padding::kSame : Padding::kValid;
+  return builtin == kTfLitePaddingSame || builtin == kTfLitePaddingValid;
+}
 
 void ResolveWindow(Padding::Kind padding, Window* window) {
   ResolveAxis(padding, "height", window->in_h, window->filter_h, window->stride_h,

@@ -37,6 +37,9 @@ void Named(const std::string& name, const Body& body) {
 
 const char* TypeName(TfLiteType type);
 
+// The tensor of that index, if there is one and it is of float32; else null.
+const TfLiteTensor* FindFloat(const TfLiteContext& context, int index);
+
 // The tensor of that index. Throws when there is none; `what` names it in the message, here
 // and below.
 const TfLiteTensor& TensorAt(const TfLiteContext& context, int index, const char* what);
@@ -85,6 +88,9 @@ int Option(const FlexMap& options, const char* name, int min, int max);
 struct Padding {
   enum Kind { kSame = 0, kValid = 1 };
 };
+
+// The padding of a built-in op. Returns whether it is one.
+bool ParsePadding(int builtin, Padding::Kind* padding);
 
 // Fills in out_h, out_w, pad_top and pad_left. Throws when nothing is left of the image, or
 // when the sizes are beyond what 32-bit coordinates can address.

@@ -6,6 +6,8 @@
 #include "delegate/model.h"
 #include "delegate/steps/add.h"
 #include "delegate/steps/bconv.h"
+#include "delegate/steps/conv.h"
+#include "delegate/steps/float_max_pool.h"
 #include "delegate/steps/max_pool.h"
 #include "delegate/steps/quantize.h"
 
@@ -20,13 +22,16 @@ std::unique_ptr<Step> Make(std::string name, const TfLiteContext& context, const
   return std::make_unique<SomeStep>(std::move(name), context, node, kernels);
 }
 
-// name, builtin code, inputs, follows, claims, make
+// name, builtin code, inputs, follows, is_float, claims, make
 constexpr Op kOps[] = {
-    {"LceQuantize", kTfLiteBuiltinCustom, 1, false, Always, Make<QuantizeStep>},
-    {"LceDequantize", kTfLiteBuiltinCustom, 1, false, Always, Make<DequantizeStep>},
-    {"LceBMaxPool2d", kTfLiteBuiltinCustom, 1, false, Always, Make<MaxPoolStep>},
-    {"LceBconv2d", kTfLiteBuiltinCustom, 5, false, Always, Make<BconvStep>},
-    {"ADD", kTfLiteBuiltinAdd, 2, true, AddStep::Claims, Make<AddStep>},
+    {"LceQuantize", kTfLiteBuiltinCustom, 1, false, false, Always, Make<QuantizeStep>},
+    {"LceDequantize", kTfLiteBuiltinCustom, 1, false, false, Always, Make<DequantizeStep>},
+    {"LceBMaxPool2d", kTfLiteBuiltinCustom, 1, false, false, Always, Make<MaxPoolStep>},
+    {"LceBconv2d", kTfLiteBuiltinCustom, 5, false, false, Always, Make<BconvStep>},
+    {"ADD", kTfLiteBuiltinAdd, 2, true, false, AddStep::Claims, Make<AddStep>},
+    {"CONV_2D", kTfLiteBuiltinConv2d, 3, false, true, ConvStep::Claims, Make<ConvStep>},
+    {"MAX_POOL_2D", kTfLiteBuiltinMaxPool2d, 1, true, true, FloatMaxPoolStep::Claims,
+     Make<FloatMaxPoolStep>},
 };
 
 void RequireCounts(const TfLiteNode& node, int inputs, int outputs) {

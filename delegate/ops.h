@@ -19,6 +19,9 @@ struct Op {
   // Whether the op is taken over only where it reads what the delegate computes. Then it is in the
   // same stage, so that the two can become one step.
   bool follows;
+  // Whether it is one of the interpreter's float operators that a stem is made of, which is taken
+  // over where that is faster or asked for.
+  bool is_float;
   // Whether the step can do what this node asks for. An op that no interpreter has is always
   // claimed: MakeStep says what is wrong with it.
   bool (*claims)(const TfLiteContext& context, const TfLiteNode& node);

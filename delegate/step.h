@@ -10,19 +10,29 @@
 #include <utility>
 #include <vector>
 
+#include "delegate/model.h"
 #include "delegate/tflite_abi.h"
 #include "delegate/thread_pool.h"
 
 namespace bireal {
 
+// A filter that pooling moves over an image.
+struct PoolFilter {
+  Padding::Kind padding;
+  int height, width;
+  int stride_h, stride_w;
+};
+
 // Work on the output of a step that the step can do by itself, while it has the values at hand.
 struct Epilogue {
   enum Kind {
     kAdd,        // Of the step's output and another tensor. Only the sum is kept.
+    kMaxPool,    // Of the step's output. Only the maxima are kept.
     kPackSigns,  // Of the step's output, which is kept as well.
   };
   Kind kind;
-  bool relu;  // Of the sum.
+  bool relu = false;     // Of the sum.
+  PoolFilter pool = {};  // Of the maxima.
 };
 
 class Step {

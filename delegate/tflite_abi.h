@@ -27,9 +27,13 @@ enum TfLiteAllocationType : int { kTfLiteMmapRo = 1 };
 
 constexpr int kTfLiteOptionalTensor = -1;
 constexpr int32_t kTfLiteBuiltinAdd = 0;
+constexpr int32_t kTfLiteBuiltinConv2d = 3;
+constexpr int32_t kTfLiteBuiltinMaxPool2d = 17;
 constexpr int32_t kTfLiteBuiltinCustom = 32;
 constexpr int kTfLiteActNone = 0;
 constexpr int kTfLiteActRelu = 1;
+constexpr int kTfLitePaddingSame = 1;
+constexpr int kTfLitePaddingValid = 2;
 constexpr int64_t kTfLiteDelegateFlagsAllowDynamicTensors = 1;
 
 struct TfLiteContext;
@@ -128,6 +132,26 @@ struct TfLiteDelegate {
 struct TfLiteAddParams {
   int activation;
   bool pot_scale_int16;
+};
+
+// The builtin_data of a CONV_2D; there is more of it.
+struct TfLiteConvParams {
+  int padding;
+  int stride_width;
+  int stride_height;
+  int activation;
+  int dilation_width_factor;
+  int dilation_height_factor;
+};
+
+// The builtin_data of a MAX_POOL_2D; there is more of it.
+struct TfLitePoolParams {
+  int padding;
+  int stride_width;
+  int stride_height;
+  int filter_width;
+  int filter_height;
+  int activation;
 };
 
 // What a delegate kernel's `init` receives as its buffer.

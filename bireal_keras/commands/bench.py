@@ -33,6 +33,13 @@ _KERNEL = flags.DEFINE_string(
     "Forces the kernels for one instruction set: avx512, avx2 or portable on x86-64, neon_lookup, "
     "neon or portable on 64-bit Arm; default: this CPU's best.",
 )
+_FLOAT_OPS = flags.DEFINE_enum(
+    "float_ops",
+    "fastest",
+    ["fastest", "delegate", "litert"],
+    "Who runs the float operators that the delegate can run as well: the delegate where it is "
+    "faster, always the delegate, or LiteRT.",
+)
 _COMPARE = _cli.define_path(
     "compare",
     None,
@@ -52,7 +59,12 @@ def main(args: list[str]) -> None:
         paths = [*paths, _COMPARE.value]
     with _native_log.quiet():  # LiteRT greets.
         interpreters = [
-            Interpreter(path, num_threads=_NUM_THREADS.value, kernel=_KERNEL.value)
+            Interpreter(
+                path,
+                num_threads=_NUM_THREADS.value,
+                kernel=_KERNEL.value,
+                float_ops=_FLOAT_OPS.value,
+            )
             for path in paths
         ]
     times = measure(interpreters, num_runs=_NUM_RUNS.value, warmup_runs=_WARMUP_RUNS.value)
@@ -73,6 +85,7 @@ def main(args: list[str]) -> None:
             paths[0],
             num_threads=_NUM_THREADS.value,
             kernel=_KERNEL.value,
+            float_ops=_FLOAT_OPS.value,
             num_runs=_NUM_RUNS.value,
             warmup_runs=_WARMUP_RUNS.value,
         )

@@ -63,6 +63,7 @@ def load_delegate(
     *,
     num_threads: int = 1,
     kernel: str | None = None,
+    float_ops: str = "fastest",
     verbose: bool = False,
     profile: str | os.PathLike[str] | None = None,
 ) -> Any:
@@ -76,6 +77,9 @@ def load_delegate(
             the others.
         kernel: forces the kernels for one instruction set, by name; None takes what the
             environment variable BIREAL_KERNEL says, or the best ones for this CPU.
+        float_ops: who runs the float operators that the delegate can run as well, a network's
+            stem: "fastest", the delegate where it has kernels that are faster than LiteRT;
+            "delegate", which gives the same bytes on every CPU; or "litert".
         verbose: prints on stderr what the delegate takes over.
         profile: a CSV file to write: when, in `time.monotonic_ns`, each of the delegate's
             steps is done. `bireal_keras.runtime.profile` makes use of it.
@@ -89,7 +93,11 @@ def load_delegate(
         FileNotFoundError: the library is missing.
         OSError: the library is for another machine, or cannot be loaded for another reason.
     """
-    options: dict[str, Any] = {"num_threads": num_threads, "verbose": int(verbose)}
+    options: dict[str, Any] = {
+        "num_threads": num_threads,
+        "float_ops": float_ops,
+        "verbose": int(verbose),
+    }
     if kernel is not None:
         options["kernel"] = kernel
     if profile is not None:
@@ -160,7 +168,7 @@ class Interpreter:
     Args:
         model: path of a .tflite file, or its bytes.
         num_threads: threads of the binary and of the other ops, 1 to 64.
-        kernel, profile: see `load_delegate`.
+        kernel, float_ops, profile: see `load_delegate`.
 
     Attributes:
         name: path of the file, or "the model".
@@ -182,6 +190,7 @@ class Interpreter:
         *,
         num_threads: int = 1,
         kernel: str | None = None,
+        float_ops: str = "fastest",
         profile: str | os.PathLike[str] | None = None,
     ):
         if isinstance(model, (bytes, bytearray, memoryview)):
@@ -192,7 +201,9 @@ class Interpreter:
             raise ValueError(f"{name}: is empty.")
         self.name, self._content = name, content
         # The interpreter does not keep its delegate alive.
-        self._delegate = load_delegate(num_threads=num_threads, kernel=kernel, profile=profile)
+        self._delegate = load_delegate(
+            num_threads=num_threads, kernel=kernel, float_ops=float_ops, profile=profile
+        )
         try:
             self._interpreter = _litert().Interpreter(
                 model_content=content,

@@ -36,6 +36,7 @@ def profile(
     *,
     num_threads: int = 1,
     kernel: str | None = None,
+    float_ops: str = "fastest",
     num_runs: int = 50,
     warmup_runs: int = 5,
 ) -> list[Entry]:
@@ -43,7 +44,7 @@ def profile(
 
     Args:
         model: path of a .tflite file, or its bytes.
-        num_threads, kernel: see `Interpreter`.
+        num_threads, kernel, float_ops: see `Interpreter`.
         num_runs: runs that are counted.
         warmup_runs: runs before those.
 
@@ -58,7 +59,9 @@ def profile(
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "profile.csv"
-        interpreter = Interpreter(model, num_threads=num_threads, kernel=kernel, profile=path)
+        interpreter = Interpreter(
+            model, num_threads=num_threads, kernel=kernel, float_ops=float_ops, profile=path
+        )
         x = random_input(interpreter)
         spans = []
         for _ in range(warmup_runs + num_runs):

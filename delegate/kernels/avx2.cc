@@ -119,9 +119,8 @@ void Pack(const BconvShape& shape, const uint32_t* filter, uint8_t* weights) {
   LookupPack(shape, filter, Order, weights);
 }
 
-void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t* input, int out_y,
-                uint8_t* scratch, int32_t* t) {
-  LookupAccumulate(shape, weights, input, out_y, Tile, scratch, t);
+void Accumulate(const BconvShape& shape, const BconvRow& row) {
+  LookupAccumulate(shape, row, Tile);
 }
 
 // Eight values from c on. `kResidual` is known when compiling, and so costs nothing when false.
@@ -162,7 +161,7 @@ BIREAL_AVX2 void StoreRows(const int32_t* t, int pixels, int channels, const Aff
       const Affine rest = {affine.multiplier + c, affine.bias + c, affine.clamp_min,
                            affine.clamp_max};
       const Residual rest_residual = {kResidual ? shortcut + c : nullptr, residual.relu};
-      kPortable.bconv.store_float(t + c, 1, channels - c, rest, rest_residual, values + c, signs);
+      PortableStoreFloat(t + c, 1, channels - c, rest, rest_residual, values + c, signs);
       if (signs != nullptr) ++signs;
     }
     t += channels;
@@ -171,8 +170,8 @@ BIREAL_AVX2 void StoreRows(const int32_t* t, int pixels, int channels, const Aff
   }
 }
 
-void StoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine,
-                const Residual& residual, float* values, uint32_t* signs) {
+void StoreFloats(const int32_t* t, int pixels, int channels, const Affine& affine,
+                 const Residual& residual, float* values, uint32_t* signs) {
   const auto store = residual.shortcut != nullptr ? StoreRows<true> : StoreRows<false>;
   store(t, pixels, channels, affine, residual, values, signs);
 }
@@ -195,12 +194,15 @@ BIREAL_AVX2 void PackFloat(const float* in, size_t rows, int channels, uint32_t*
 
 }  // namespace
 
+extern const FloatKernel kAvx2Float;
 extern const Kernels kAvx2;
 const Kernels kAvx2 = {
     "avx2",
     HasAvx2,
-    {LookupHandles, LookupWeightBytes, LookupScratchBytes, Pack, Accumulate, StoreFloat},
+    {LookupHandles, LookupWeightBytes, LookupScratchBytes, Pack, Accumulate,
+     TwoPassFloatRow<Accumulate, StoreFloats>},
     {PackFloat},
+    &kAvx2Float,
 };
 
 }  // namespace bireal

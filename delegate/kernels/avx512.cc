@@ -3,11 +3,15 @@
 //
 // For 16 filters, 32 channels and one pixel that is one xor, one population count and one
 // addition: 512 binary MACs. Taps outside the image are left out, or meet a row of +1.
+//
+// The sums of a tile stay in registers until they are floats and signs, where the filters fill
+// whole words of signs; else the row takes two passes.
 #if defined(__x86_64__)
 
 #if defined(__GNUC__) && !defined(__clang__)
 // GCC 12 warns of its own header's deliberately undefined vectors (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 
 #include <immintrin.h>
@@ -21,6 +25,7 @@
 
 // As in avx2.cc, the instruction set belongs to these functions alone.
 #define BIREAL_AVX512 __attribute__((target("avx512f,avx512vpopcntdq")))
+#define BIREAL_AVX512_INLINE BIREAL_AVX512 __attribute__((always_inline)) inline
 
 namespace bireal {
 namespace {
@@ -40,53 +45,153 @@ struct PackedRun {
   int words;
 };
 
-struct TileRow {
+// What a tile looks at.
+struct TileInput {
   const PackedRun* runs;
   int run_count;
   const uint32_t* weights;  // Of the block: kBlockChannels for each word.
   int32_t zeros;            // Channels that a zero of the border multiplies.
-  int channels;             // How many of the block's there are.
-  ptrdiff_t pixel_stride;   // In t.
 };
 
+// The row that tiles write: counts, or floats and their signs.
+struct RowOutput {
+  int channels;
+  int32_t* t;
+  Affine affine;
+  Residual residual;
+  float* values;
+  uint32_t* signs;
+};
+
+// The upper left corner of a tile in its row, and how many channels there are from there on.
+struct TilePosition {
+  size_t pixel;
+  int channel;
+  int channels_left;
+};
+
+// The lanes that hold channels, of `left` from a vector's first on.
+inline __mmask16 Lanes(int left) {
+  return static_cast<__mmask16>(left >= kLanes ? 0xffff : left <= 0 ? 0 : (1 << left) - 1);
+}
+
+BIREAL_AVX512_INLINE __mmask16 Signs(__m512 values) {
+  return _mm512_cmp_ps_mask(values, _mm512_setzero_ps(), _CMP_LT_OQ);
+}
+
+// The t of a tile, in registers. Loops over them are unrolled, here and where they are used: GCC
+// would spill what it has to index.
 template <int kPixels, int kVectors>
-BIREAL_AVX512 void CountTile(const TileRow& tile, int32_t* t) {
-  __m512i sum[kPixels][kVectors];
-  for (auto& pixel : sum) {
-    for (__m512i& vector : pixel) vector = _mm512_setzero_si512();
+BIREAL_AVX512_INLINE void Count(const TileInput& input, __m512i (&t)[kPixels][kVectors]) {
+#pragma GCC unroll 4
+  for (int p = 0; p < kPixels; ++p) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) t[p][v] = _mm512_setzero_si512();
   }
-  for (int i = 0; i < tile.run_count; ++i) {
-    const PackedRun& run = tile.runs[i];
-    const uint32_t* weights = tile.weights + run.weights;
+  for (int i = 0; i < input.run_count; ++i) {
+    const PackedRun& run = input.runs[i];
+    const uint32_t* weights = input.weights + run.weights;
     for (int word = 0; word < run.words; ++word, weights += kBlockChannels) {
       __m512i w[kVectors];
+#pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) w[v] = _mm512_loadu_si512(weights + v * kLanes);
+#pragma GCC unroll 4
       for (int p = 0; p < kPixels; ++p) {
         const __m512i x =
             _mm512_set1_epi32(static_cast<int>(run.input[p * run.pixel_stride + word]));
+#pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) {
-          sum[p][v] = _mm512_add_epi32(sum[p][v], _mm512_popcnt_epi32(_mm512_xor_si512(x, w[v])));
+          t[p][v] = _mm512_add_epi32(t[p][v], _mm512_popcnt_epi32(_mm512_xor_si512(x, w[v])));
         }
       }
     }
   }
-  const __m512i zeros = _mm512_set1_epi32(tile.zeros);
-  for (int p = 0; p < kPixels; ++p, t += tile.pixel_stride) {
+  const __m512i zeros = _mm512_set1_epi32(input.zeros);
+#pragma GCC unroll 4
+  for (int p = 0; p < kPixels; ++p) {
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      const int left = std::min(tile.channels - v * kLanes, kLanes);
-      const auto lanes = static_cast<__mmask16>((1u << left) - 1);
-      const __m512i twice = _mm512_add_epi32(sum[p][v], sum[p][v]);
-      _mm512_mask_storeu_epi32(t + v * kLanes, lanes, _mm512_add_epi32(twice, zeros));
+      t[p][v] = _mm512_add_epi32(_mm512_add_epi32(t[p][v], t[p][v]), zeros);
     }
   }
 }
 
-using TileFunction = void (*)(const TileRow& tile, int32_t* t);
-constexpr TileFunction kTiles[kTilePixels][kTileVectors] = {
+template <int kPixels, int kVectors>
+BIREAL_AVX512 void CountTile(const TileInput& input, const RowOutput& output,
+                             const TilePosition& position) {
+  __m512i t[kPixels][kVectors];
+  Count(input, t);
+  int32_t* out = output.t + position.pixel * output.channels + position.channel;
+#pragma GCC unroll 4
+  for (int p = 0; p < kPixels; ++p, out += output.channels) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      const __mmask16 lanes = Lanes(position.channels_left - v * kLanes);
+      _mm512_mask_storeu_epi32(out + v * kLanes, lanes, t[p][v]);
+    }
+  }
+}
+
+// Of whole words of signs. `kClamp` and `kResidual` are known when compiling, and so cost nothing
+// when false.
+template <bool kClamp, bool kResidual, int kPixels, int kVectors>
+BIREAL_AVX512 void FloatTile(const TileInput& input, const RowOutput& output,
+                             const TilePosition& position) {
+  __m512i t[kPixels][kVectors];
+  Count(input, t);
+  __m512 multiplier[kVectors];
+  __m512 bias[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    multiplier[v] = _mm512_loadu_ps(output.affine.multiplier + position.channel + v * kLanes);
+    bias[v] = _mm512_loadu_ps(output.affine.bias + position.channel + v * kLanes);
+  }
+  const ptrdiff_t pixel_stride = output.channels;
+  const size_t first = position.pixel * pixel_stride + position.channel;
+  const float* shortcut = kResidual ? output.residual.shortcut + first : nullptr;
+  const bool relu = output.residual.relu;
+  float* values = output.values + first;
+  // A vector's signs are half a word.
+  auto* signs = reinterpret_cast<uint8_t*>(output.signs);
+  if (signs != nullptr) signs += first / 8;
+#pragma GCC unroll 4
+  for (int p = 0; p < kPixels; ++p) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      if (kClamp) {
+        t[p][v] = _mm512_min_epi32(t[p][v], _mm512_set1_epi32(output.affine.clamp_max));
+        t[p][v] = _mm512_max_epi32(t[p][v], _mm512_set1_epi32(output.affine.clamp_min));
+      }
+      __m512 y = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(t[p][v]), multiplier[v]), bias[v]);
+      const ptrdiff_t i = p * pixel_stride + v * kLanes;
+      if (kResidual) {
+        y = _mm512_add_ps(y, _mm512_loadu_ps(shortcut + i));
+        if (relu) y = _mm512_max_ps(_mm512_setzero_ps(), y);
+      }
+      _mm512_storeu_ps(values + i, y);
+      if (signs != nullptr) {
+        const __mmask16 half_word = Signs(y);
+        std::memcpy(signs + i / 8, &half_word, sizeof(half_word));
+      }
+    }
+  }
+}
+
+using TileFunction = void (*)(const TileInput& input, const RowOutput& output,
+                              const TilePosition& position);
+using TileFunctions = TileFunction[kTilePixels][kTileVectors];
+constexpr TileFunctions kCountTiles = {
     {CountTile<1, 1>, CountTile<1, 2>, CountTile<1, 3>, CountTile<1, 4>},
     {CountTile<2, 1>, CountTile<2, 2>, CountTile<2, 3>, CountTile<2, 4>},
     {CountTile<3, 1>, CountTile<3, 2>, CountTile<3, 3>, CountTile<3, 4>},
     {CountTile<4, 1>, CountTile<4, 2>, CountTile<4, 3>, CountTile<4, 4>},
+};
+template <bool kClamp, bool kResidual>
+constexpr TileFunctions kFloatTiles = {
+    {nullptr, FloatTile<kClamp, kResidual, 1, 2>, nullptr, FloatTile<kClamp, kResidual, 1, 4>},
+    {nullptr, FloatTile<kClamp, kResidual, 2, 2>, nullptr, FloatTile<kClamp, kResidual, 2, 4>},
+    {nullptr, FloatTile<kClamp, kResidual, 3, 2>, nullptr, FloatTile<kClamp, kResidual, 3, 4>},
+    {nullptr, FloatTile<kClamp, kResidual, 4, 2>, nullptr, FloatTile<kClamp, kResidual, 4, 4>},
 };
 
 bool Handles(const BconvShape&) { return true; }
@@ -150,50 +255,56 @@ int FindRuns(const BconvShape& shape, const uint32_t* input, int out_y, int out_
   return count;
 }
 
-void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t* input, int out_y,
-                uint8_t* scratch, int32_t* t) {
+void RunTiles(const BconvShape& shape, const BconvRow& row, const TileFunctions& tiles,
+              const RowOutput& output) {
   const Window& window = shape.window;
   const int channels = shape.channels_out / shape.groups;
   const int taps = TapCount(shape);
-  auto* const runs = reinterpret_cast<PackedRun*>(scratch);
+  auto* const runs = reinterpret_cast<PackedRun*>(row.scratch);
   auto* const ones = reinterpret_cast<uint32_t*>(runs + taps);
   std::memset(ones, 0, shape.words_per_group * sizeof(uint32_t));
 
-  const Taps rows = RowsInside(window, out_y);
-  TileRow tile = {};
-  tile.runs = runs;
-  tile.weights = reinterpret_cast<const uint32_t*>(weights);
-  tile.pixel_stride = shape.channels_out;
+  const Taps rows = RowsInside(window, row.out_y);
+  TileInput input = {};
+  input.runs = runs;
+  input.weights = reinterpret_cast<const uint32_t*>(row.weights);
   for (int group = 0; group < shape.groups; ++group) {
     for (int first = 0; first < channels; first += kBlockChannels) {
-      tile.channels = std::min(kBlockChannels, channels - first);
-      const TileFunction* of_vectors = &kTiles[0][DivideUp(tile.channels, kLanes) - 1];
+      const int vectors = DivideUp(std::min(kBlockChannels, channels - first), kLanes);
       for (int ox = 0; ox < window.out_w;) {
         // Neighbours whose filters stick out of the image alike go together.
         const Taps columns = ColumnsInside(window, ox);
         int end = ox + 1;
         while (end < window.out_w && ColumnsInside(window, end) == columns) ++end;
         const int inside = rows.count() * columns.count();
-        tile.zeros = shape.pad_with_ones ? 0 : (taps - inside) * shape.channels_per_group;
-        tile.run_count = FindRuns(shape, input, out_y, ox, group, columns, ones, runs);
+        input.zeros = shape.pad_with_ones ? 0 : (taps - inside) * shape.channels_per_group;
+        input.run_count = FindRuns(shape, row.input, row.out_y, ox, group, columns, ones, runs);
         while (ox < end) {
           const int pixels = std::min(kTilePixels, end - ox);
-          of_vectors[(pixels - 1) * kTileVectors](
-              tile, t + static_cast<size_t>(ox) * shape.channels_out + group * channels + first);
+          const TilePosition position = {static_cast<size_t>(ox), group * channels + first,
+                                         channels - first};
+          tiles[pixels - 1][vectors - 1](input, output, position);
           ox += pixels;
-          for (int i = 0; ox < end && i < tile.run_count; ++i) {
+          for (int i = 0; ox < end && i < input.run_count; ++i) {
             runs[i].input += pixels * runs[i].pixel_stride;
           }
         }
       }
-      tile.weights += BlockWords(shape);
+      input.weights += BlockWords(shape);
     }
   }
 }
 
+void Accumulate(const BconvShape& shape, const BconvRow& row) {
+  RowOutput output = {};
+  output.channels = shape.channels_out;
+  output.t = row.t;
+  RunTiles(shape, row, kCountTiles, output);
+}
+
 // Values c to c + 16 of a row, as many as `lanes` has.
 template <bool kResidual>
-BIREAL_AVX512 inline __m512 Values(const int32_t* t, const Affine& affine, const Residual& residual,
+BIREAL_AVX512_INLINE __m512 Values(const int32_t* t, const Affine& affine, const Residual& residual,
                                    const float* shortcut, int c, __mmask16 lanes) {
   __m512i count = _mm512_maskz_loadu_epi32(lanes, t + c);
   count = _mm512_min_epi32(count, _mm512_set1_epi32(affine.clamp_max));
@@ -209,15 +320,6 @@ BIREAL_AVX512 inline __m512 Values(const int32_t* t, const Affine& affine, const
   return y;
 }
 
-BIREAL_AVX512 inline uint32_t Signs(__m512 values) {
-  return _mm512_cmp_ps_mask(values, _mm512_setzero_ps(), _CMP_LT_OQ);
-}
-
-// The lanes that hold channels, of `left` from a vector's first on.
-inline __mmask16 Lanes(int left) {
-  return static_cast<__mmask16>(left >= kLanes ? 0xffff : left <= 0 ? 0 : (1 << left) - 1);
-}
-
 template <bool kResidual>
 BIREAL_AVX512 void StoreRows(const int32_t* t, int pixels, int channels, const Affine& affine,
                              const Residual& residual, float* values, uint32_t* signs) {
@@ -229,7 +331,7 @@ BIREAL_AVX512 void StoreRows(const int32_t* t, int pixels, int channels, const A
         const __mmask16 lanes = Lanes(channels - c - i);
         const __m512 y = Values<kResidual>(t, affine, residual, shortcut, c + i, lanes);
         _mm512_mask_storeu_ps(values + c + i, lanes, y);
-        word |= Signs(y) << i;
+        word |= static_cast<uint32_t>(Signs(y)) << i;
       }
       if (signs != nullptr) *signs++ = word;
     }
@@ -239,10 +341,25 @@ BIREAL_AVX512 void StoreRows(const int32_t* t, int pixels, int channels, const A
   }
 }
 
-void StoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine,
-                const Residual& residual, float* values, uint32_t* signs) {
+void StoreFloats(const int32_t* t, int pixels, int channels, const Affine& affine,
+                 const Residual& residual, float* values, uint32_t* signs) {
   const auto store = residual.shortcut != nullptr ? StoreRows<true> : StoreRows<false>;
   store(t, pixels, channels, affine, residual, values, signs);
+}
+
+void FloatRow(const BconvShape& shape, const BconvRow& row, const Affine& affine,
+              const Residual& residual, float* values, uint32_t* signs) {
+  if (shape.channels_out / shape.groups % kBitsPerWord != 0) {
+    return TwoPassFloatRow<Accumulate, StoreFloats>(shape, row, affine, residual, values, signs);
+  }
+  // Bits that a model sets after the last channel are counted, too.
+  const int max_count = 2 * TapCount(shape) * shape.words_per_group * kBitsPerWord;
+  const bool clamps = affine.clamp_min > 0 || affine.clamp_max < max_count;
+  const bool adds = residual.shortcut != nullptr;
+  const TileFunctions& tiles = clamps
+                                   ? (adds ? kFloatTiles<true, true> : kFloatTiles<true, false>)
+                                   : (adds ? kFloatTiles<false, true> : kFloatTiles<false, false>);
+  RunTiles(shape, row, tiles, {shape.channels_out, nullptr, affine, residual, values, signs});
 }
 
 BIREAL_AVX512 void PackFloat(const float* in, size_t rows, int channels, uint32_t* out) {
@@ -258,12 +375,14 @@ BIREAL_AVX512 void PackFloat(const float* in, size_t rows, int channels, uint32_
 
 }  // namespace
 
+extern const FloatKernel kAvx512Float;
 extern const Kernels kAvx512;
 const Kernels kAvx512 = {
     "avx512",
     HasAvx512Popcount,
-    {Handles, WeightBytes, ScratchBytes, Pack, Accumulate, StoreFloat},
+    {Handles, WeightBytes, ScratchBytes, Pack, Accumulate, FloatRow},
     {PackFloat},
+    &kAvx512Float,
 };
 
 }  // namespace bireal

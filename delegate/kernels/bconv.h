@@ -1,7 +1,8 @@
 // LceBconv2d, binary convolution, on plain arrays.
 //
-// It runs in two passes over each output row: `accumulate` counts bits into a row of integers
-// that stays in the first-level cache, and one of the stores turns the integers into the output.
+// `accumulate` counts bits into a row of integers, which one of the stores turns into the output.
+// Floats, what most networks are made of, have a function that does both: where the sums fit the
+// registers, no integer is written.
 #ifndef BIREAL_DELEGATE_KERNELS_BCONV_H_
 #define BIREAL_DELEGATE_KERNELS_BCONV_H_
 
@@ -43,36 +44,57 @@ struct Residual {
   bool relu;
 };
 
+// An output row of one image, and what it is computed from.
+struct BconvRow {
+  const uint8_t* weights;  // `weight_bytes`, as `pack` laid the filter out.
+  const uint32_t* input;   // The image: in_h * in_w * groups * words_per_group words.
+  int out_y;
+  uint8_t* scratch;  // `scratch_bytes`, aligned to 64, nobody else's during the call.
+  int32_t* t;        // out_w * channels_out counts.
+};
+
 // What an instruction set brings for LceBconv2d.
 struct BconvKernel {
-  // Counts one output row of one image: for every pixel ox and channel o, with the sums running
+  bool (*handles)(const BconvShape& shape);
+  size_t (*weight_bytes)(const BconvShape& shape);
+  size_t (*scratch_bytes)(const BconvShape& shape);
+  // `filter`: (channels_out, filter_h, filter_w, words_per_group).
+  void (*pack)(const BconvShape& shape, const uint32_t* filter, uint8_t* weights);
+
+  // Counts: for every pixel ox and channel o, with the sums running
   // over the taps and channels that a filter covers,
   //
   //   t[ox * channels_out + o] = K - sum(x * w)        K = taps * channels_per_group
   //                            = sum(1 - x * w)
   //
   // that is 2 for every pair of different signs, and 1 for every channel of a zero.
-  //
-  //   weights: `weight_bytes`, as `pack` laid out the filter (channels_out, filter_h, filter_w,
-  //            words_per_group).
-  //   input:   one image, in_h * in_w * groups * words_per_group words.
-  //   scratch: `scratch_bytes`, aligned to 64, nobody else's during the call.
-  bool (*handles)(const BconvShape& shape);
-  size_t (*weight_bytes)(const BconvShape& shape);
-  size_t (*scratch_bytes)(const BconvShape& shape);
-  void (*pack)(const BconvShape& shape, const uint32_t* filter, uint8_t* weights);
-  void (*accumulate)(const BconvShape& shape, const uint8_t* weights, const uint32_t* input,
-                     int out_y, uint8_t* scratch, int32_t* t);
+  void (*accumulate)(const BconvShape& shape, const BconvRow& row);
 
-  // values = relu(clamp(t) * multiplier + bias + shortcut); and, unless `signs` is null, the
-  // packed signs of those. `values` may be the shortcut's memory.
-  void (*store_float)(const int32_t* t, int pixels, int channels, const Affine& affine,
-                      const Residual& residual, float* values, uint32_t* signs);
+  // values = relu(clamp(t) * multiplier + bias + shortcut), with the same t; and, unless `signs`
+  // is null, the packed signs of those. `values` may be the shortcut's memory. What row.t holds
+  // afterwards is not defined.
+  void (*float_row)(const BconvShape& shape, const BconvRow& row, const Affine& affine,
+                    const Residual& residual, float* values, uint32_t* signs);
 };
+
+// The second half of `float_row`, for `pixels` whose counts are there.
+using StoreFloat = void (*)(const int32_t* t, int pixels, int channels, const Affine& affine,
+                            const Residual& residual, float* values, uint32_t* signs);
+void PortableStoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine,
+                        const Residual& residual, float* values, uint32_t* signs);
+
+// A `float_row` in two passes, through a row of counts that stays in the first-level cache.
+template <void (*kAccumulate)(const BconvShape&, const BconvRow&), StoreFloat kStore>
+void TwoPassFloatRow(const BconvShape& shape, const BconvRow& row, const Affine& affine,
+                     const Residual& residual, float* values, uint32_t* signs) {
+  kAccumulate(shape, row);
+  kStore(row.t, shape.window.out_w, shape.channels_out, affine, residual, values, signs);
+}
 
 // The other stores are fast enough everywhere as the compiler makes them.
 
-// As store_float, then rounded to nearest with ties away from zero and saturated.
+// As PortableStoreFloat without a residual, then rounded to nearest with ties away from zero and
+// saturated.
 void StoreInt8(const int32_t* t, int pixels, int channels, const Affine& affine, int8_t* out);
 
 // Bit 1 (that is, -1) where t > threshold. `out`: pixels * ceil(channels / 32) words.

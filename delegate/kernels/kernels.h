@@ -6,12 +6,14 @@
 //   - The sign of x is (x < 0 ? -1 : +1): -0.0 and NaN are +1.
 //   - Sizes have been checked: every product fits its type.
 //
-// Arithmetic is canonical, the same bytes on every CPU: integers until the end, then one
-// multiplication and one addition, rounded separately.
+// Arithmetic is canonical, the same bytes on every CPU: for binary ops integers until the end, then
+// one multiplication and one addition, rounded separately; for float operators fused multiply-adds
+// in a fixed order.
 #ifndef BIREAL_DELEGATE_KERNELS_KERNELS_H_
 #define BIREAL_DELEGATE_KERNELS_KERNELS_H_
 
 #include "delegate/kernels/bconv.h"
+#include "delegate/kernels/float_ops.h"
 #include "delegate/kernels/quantize.h"
 
 namespace bireal {
@@ -23,6 +25,7 @@ struct Kernels {
   bool (*supported)();  // By this CPU.
   BconvKernel bconv;
   QuantizeKernel quantize;
+  const FloatKernel* float_ops;
 };
 
 extern const Kernels kPortable;

@@ -117,22 +117,21 @@ void LookupPack(const BconvShape& shape, const uint32_t* filter, ChannelOrder or
   }
 }
 
-void LookupAccumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t* input,
-                      int out_y, TileFunction tile, uint8_t* scratch, int32_t* t) {
+void LookupAccumulate(const BconvShape& shape, const BconvRow& row, TileFunction tile) {
   const Window& window = shape.window;
   const size_t pixel = NibblesPerPixel(shape);
   const size_t row_positions = RowPositions(shape);
-  auto** const runs = reinterpret_cast<const uint16_t**>(scratch);
+  auto** const runs = reinterpret_cast<const uint16_t**>(row.scratch);
   auto* const positions = reinterpret_cast<uint16_t*>(runs + TapCount(shape));
   auto* const nibbles = reinterpret_cast<uint8_t*>(positions + window.filter_h * row_positions);
 
   // Rows of zeros can be left out, rows of +1 cannot.
-  const Taps inside = RowsInside(window, out_y);
+  const Taps inside = RowsInside(window, row.out_y);
   const Taps rows = shape.pad_with_ones ? Taps{0, window.filter_h} : inside;
   for (int fy = rows.begin; fy < rows.end; ++fy) {
-    const ptrdiff_t y = out_y * window.stride_h - window.pad_top + fy * window.dilation_h;
+    const ptrdiff_t y = row.out_y * window.stride_h - window.pad_top + fy * window.dilation_h;
     const bool is_row = fy >= inside.begin && fy < inside.end;
-    UnpackNibbles(shape, is_row ? input + y * window.in_w * pixel / kNibblesPerWord : nullptr,
+    UnpackNibbles(shape, is_row ? row.input + y * window.in_w * pixel / kNibblesPerWord : nullptr,
                   nibbles);
     const uint8_t* right = nibbles + window.stride_w * pixel;
     uint16_t* out = positions + fy * row_positions;
@@ -158,6 +157,7 @@ void LookupAccumulate(const BconvShape& shape, const uint8_t* weights, const uin
   const size_t tap_bytes = static_cast<size_t>(NibblesPerGroup(shape)) * kBlockChannels;
   const size_t skipped_bytes = rows.begin * window.filter_w * tap_bytes;
 
+  const uint8_t* weights = row.weights;
   for (int group = 0; group < shape.groups; ++group) {
     for (int first = 0; first < channels;
          first += kBlockChannels, weights += TapCount(shape) * tap_bytes) {
@@ -181,7 +181,7 @@ void LookupAccumulate(const BconvShape& shape, const uint8_t* weights, const uin
             correction = left_out * shape.channels_per_group + surplus * rows.count() * zeros;
           }
           int32_t* out =
-              t + static_cast<size_t>(ox + i) * shape.channels_out + group * channels + first;
+              row.t + static_cast<size_t>(ox + i) * shape.channels_out + group * channels + first;
           for (int c = 0; c < count; ++c) out[c] = 2 * counts[i][c] + correction;
         }
       }

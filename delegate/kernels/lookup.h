@@ -71,8 +71,7 @@ size_t LookupWeightBytes(const BconvShape& shape);
 size_t LookupScratchBytes(const BconvShape& shape);
 void LookupPack(const BconvShape& shape, const uint32_t* filter, ChannelOrder order,
                 uint8_t* weights);
-void LookupAccumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t* input,
-                      int out_y, TileFunction tile, uint8_t* scratch, int32_t* t);
+void LookupAccumulate(const BconvShape& shape, const BconvRow& row, TileFunction tile);
 
 }  // namespace bireal
 

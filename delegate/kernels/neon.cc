@@ -204,19 +204,18 @@ void Pack(const BconvShape& shape, const uint32_t* filter, uint8_t* weights) {
   }
 }
 
-void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t* input, int out_y,
-                uint8_t* scratch, int32_t* t) {
+void Accumulate(const BconvShape& shape, const BconvRow& row) {
   const Window& window = shape.window;
-  auto* const runs = reinterpret_cast<SpreadRun*>(scratch);
-  uint8_t* const rows = scratch + TapCount(shape) * sizeof(SpreadRun);
+  auto* const runs = reinterpret_cast<SpreadRun*>(row.scratch);
+  uint8_t* const rows = row.scratch + TapCount(shape) * sizeof(SpreadRun);
   const size_t row_words = static_cast<size_t>(window.in_w) * shape.words_per_group * shape.groups;
   const auto input_row = [&](int fy) {
-    return out_y * window.stride_h - window.pad_top + fy * window.dilation_h;
+    return row.out_y * window.stride_h - window.pad_top + fy * window.dilation_h;
   };
   for (int fy = 0; fy < window.filter_h; ++fy) {
     const int y = input_row(fy);
     if (Inside(y, window.in_h))
-      SpreadRow(shape, input + y * row_words, rows + fy * RowBytes(shape));
+      SpreadRow(shape, row.input + y * row_words, rows + fy * RowBytes(shape));
   }
 
   // Where all taps of a filter row are neighbours in memory, the row is one run.
@@ -226,6 +225,7 @@ void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t*
   const size_t run_bytes = TapBytes(shape) * (rows_are_runs ? window.filter_w : 1);
   const size_t pixel_stride = window.stride_w * PixelBytes(shape);
   const int channels = shape.channels_out / shape.groups;
+  const uint8_t* weights = row.weights;
   for (int group = 0; group < shape.groups; ++group) {
     for (int first = 0; first < channels; first += kBlockFilters) {
       const int filters = std::min(kBlockFilters, channels - first);
@@ -242,7 +242,8 @@ void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t*
         }
         const int pixels = std::min(kTilePixels, window.out_w - ox);
         const TileFunction tile = kTiles[pixels - 1];
-        int32_t* out = t + static_cast<size_t>(ox) * shape.channels_out + group * channels + first;
+        int32_t* out =
+            row.t + static_cast<size_t>(ox) * shape.channels_out + group * channels + first;
         if (filters == kBlockFilters) {
           tile(runs, count, words, pixel_stride, out, shape.channels_out);
           continue;
@@ -256,7 +257,7 @@ void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t*
       weights += TapCount(shape) * TapBytes(shape);
     }
   }
-  CorrectBorder(shape, reinterpret_cast<const uint16_t*>(weights), out_y, t);
+  CorrectBorder(shape, reinterpret_cast<const uint16_t*>(weights), row.out_y, row.t);
 }
 
 }  // namespace
@@ -265,8 +266,10 @@ extern const Kernels kNeon;
 const Kernels kNeon = {
     "neon",
     Supported,
-    {Handles, WeightBytes, ScratchBytes, Pack, Accumulate, NeonStoreFloat},
+    {Handles, WeightBytes, ScratchBytes, Pack, Accumulate,
+     TwoPassFloatRow<Accumulate, NeonStoreFloat>},
     {NeonPackFloat},
+    &kPortableFloat,
 };
 
 }  // namespace bireal

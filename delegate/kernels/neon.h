@@ -14,7 +14,7 @@
 
 namespace bireal {
 
-// Members of BconvKernel and QuantizeKernel.
+// A StoreFloat, and a member of QuantizeKernel.
 void NeonStoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine,
                     const Residual& residual, float* values, uint32_t* signs);
 void NeonPackFloat(const float* in, size_t rows, int channels, uint32_t* out);

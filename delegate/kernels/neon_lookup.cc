@@ -115,9 +115,8 @@ void Pack(const BconvShape& shape, const uint32_t* filter, uint8_t* weights) {
   LookupPack(shape, filter, as_they_come, weights);
 }
 
-void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t* input, int out_y,
-                uint8_t* scratch, int32_t* t) {
-  LookupAccumulate(shape, weights, input, out_y, Tile, scratch, t);
+void Accumulate(const BconvShape& shape, const BconvRow& row) {
+  LookupAccumulate(shape, row, Tile);
 }
 
 }  // namespace
@@ -126,8 +125,10 @@ extern const Kernels kNeonLookup;
 const Kernels kNeonLookup = {
     "neon_lookup",
     Supported,
-    {LookupHandles, LookupWeightBytes, LookupScratchBytes, Pack, Accumulate, NeonStoreFloat},
+    {LookupHandles, LookupWeightBytes, LookupScratchBytes, Pack, Accumulate,
+     TwoPassFloatRow<Accumulate, NeonStoreFloat>},
     {NeonPackFloat},
+    &kPortableFloat,
 };
 
 }  // namespace bireal

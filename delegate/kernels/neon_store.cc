@@ -69,7 +69,7 @@ void StoreRows(const int32_t* t, int pixels, int channels, const Affine& affine,
       const Affine rest = {affine.multiplier + c, affine.bias + c, affine.clamp_min,
                            affine.clamp_max};
       const Residual rest_residual = {kResidual ? shortcut + c : nullptr, residual.relu};
-      kPortable.bconv.store_float(t + c, 1, channels - c, rest, rest_residual, values + c, signs);
+      PortableStoreFloat(t + c, 1, channels - c, rest, rest_residual, values + c, signs);
       if (signs != nullptr) ++signs;
     }
     t += channels;

@@ -21,8 +21,7 @@ void Pack(const BconvShape& shape, const uint32_t* filter, uint8_t* weights) {
   std::memcpy(weights, filter, WeightBytes(shape));
 }
 
-void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t* input, int out_y,
-                uint8_t*, int32_t* t) {
+void Accumulate(const BconvShape& shape, const BconvRow& row) {
   const Window& window = shape.window;
   const int words = shape.words_per_group;
   const int channels_out_per_group = shape.channels_out / shape.groups;
@@ -32,15 +31,15 @@ void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t*
   for (int ox = 0; ox < window.out_w; ++ox) {
     for (int o = 0; o < shape.channels_out; ++o) {
       const int group = o / channels_out_per_group;
-      const uint32_t* w = reinterpret_cast<const uint32_t*>(weights) + o * filter_words;
+      const uint32_t* w = reinterpret_cast<const uint32_t*>(row.weights) + o * filter_words;
       int32_t different = 0;  // Pairs of different signs.
       int32_t zeros = 0;      // Channels multiplied by a zero of the border.
       for (int fy = 0; fy < window.filter_h; ++fy) {
-        const int y = out_y * window.stride_h - window.pad_top + fy * window.dilation_h;
+        const int y = row.out_y * window.stride_h - window.pad_top + fy * window.dilation_h;
         for (int fx = 0; fx < window.filter_w; ++fx, w += words) {
           const int x = ox * window.stride_w - window.pad_left + fx * window.dilation_w;
           if (y >= 0 && y < window.in_h && x >= 0 && x < window.in_w) {
-            const uint32_t* pixel = input +
+            const uint32_t* pixel = row.input +
                                     (static_cast<size_t>(y) * window.in_w + x) * pixel_words +
                                     static_cast<size_t>(group) * words;
             for (int i = 0; i < words; ++i) different += __builtin_popcount(pixel[i] ^ w[i]);
@@ -51,7 +50,7 @@ void Accumulate(const BconvShape& shape, const uint8_t* weights, const uint32_t*
           }
         }
       }
-      t[static_cast<size_t>(ox) * shape.channels_out + o] = 2 * different + zeros;
+      row.t[static_cast<size_t>(ox) * shape.channels_out + o] = 2 * different + zeros;
     }
   }
 }
@@ -69,8 +68,10 @@ void PackFloat(const float* in, size_t rows, int channels, uint32_t* out) {
   }
 }
 
-void StoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine,
-                const Residual& residual, float* values, uint32_t* signs) {
+}  // namespace
+
+void PortableStoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine,
+                        const Residual& residual, float* values, uint32_t* signs) {
   for (int pixel = 0; pixel < pixels; ++pixel, t += channels) {
     const size_t first = static_cast<size_t>(pixel) * channels;
     for (int c = 0; c < channels; ++c) {
@@ -86,13 +87,13 @@ void StoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine
   if (signs != nullptr) PackFloat(values, pixels, channels, signs);
 }
 
-}  // namespace
-
 const Kernels kPortable = {
     "portable",
     Supported,
-    {Handles, WeightBytes, ScratchBytes, Pack, Accumulate, StoreFloat},
+    {Handles, WeightBytes, ScratchBytes, Pack, Accumulate,
+     TwoPassFloatRow<Accumulate, PortableStoreFloat>},
     {PackFloat},
+    &kPortableFloat,
 };
 
 }  // namespace bireal

@@ -13,10 +13,16 @@ namespace {
 constexpr uint32_t kSavesAvx = 0x06;     // XMM and the upper halves of YMM.
 constexpr uint32_t kSavesAvx512 = 0xe6;  // Those, masks, and all of ZMM.
 
-bool Saves(uint32_t state) {
+// CPUID's leaf 1, register ECX.
+uint32_t BasicFeatures() {
   uint32_t eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) ? ecx : 0;
+}
+
+bool Saves(uint32_t state) {
   constexpr uint32_t kOsxsave = 1u << 27;
-  if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || (ecx & kOsxsave) == 0) return false;
+  if ((BasicFeatures() & kOsxsave) == 0) return false;
+  uint32_t eax, edx;
   asm volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
   return (eax & state) == state;
 }
@@ -37,7 +43,8 @@ Features ExtendedFeatures() {
 
 bool HasAvx2() {
   constexpr uint32_t kAvx2 = 1u << 5;
-  return Saves(kSavesAvx) && (ExtendedFeatures().ebx & kAvx2) != 0;
+  constexpr uint32_t kFma = 1u << 12;
+  return Saves(kSavesAvx) && (ExtendedFeatures().ebx & kAvx2) != 0 && (BasicFeatures() & kFma) != 0;
 }
 
 bool HasAvx512Popcount() {

@@ -7,6 +7,7 @@
 
 namespace bireal {
 
+// AVX2 and FMA.
 bool HasAvx2();
 // AVX512F and AVX512_VPOPCNTDQ.
 bool HasAvx512Popcount();

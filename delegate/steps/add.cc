@@ -9,12 +9,6 @@ namespace bireal {
 
 namespace {
 
-const TfLiteTensor* FloatTensor(const TfLiteContext& context, int index) {
-  if (index < 0 || static_cast<size_t>(index) >= context.tensors_size) return nullptr;
-  const TfLiteTensor& tensor = context.tensors[index];
-  return tensor.type == kTfLiteFloat32 ? &tensor : nullptr;
-}
-
 // The shape of a sum by TensorFlow's rules, which are NumPy's: axes are compared from the last one
 // on, and an axis of 1 or a missing one becomes as long as the other's.
 std::vector<int> BroadcastShape(const TfLiteTensor& a, const TfLiteTensor& b) {
@@ -42,9 +36,9 @@ bool AddStep::Claims(const TfLiteContext& context, const TfLiteNode& node) {
       node.outputs == nullptr || node.outputs->size != 1) {
     return false;
   }
-  const TfLiteTensor* a = FloatTensor(context, node.inputs->data[0]);
-  const TfLiteTensor* b = FloatTensor(context, node.inputs->data[1]);
-  const TfLiteTensor* sum = FloatTensor(context, node.outputs->data[0]);
+  const TfLiteTensor* a = FindFloat(context, node.inputs->data[0]);
+  const TfLiteTensor* b = FindFloat(context, node.inputs->data[1]);
+  const TfLiteTensor* sum = FindFloat(context, node.outputs->data[0]);
   if (a == nullptr || b == nullptr || sum == nullptr) return false;
   // Constants need not be aligned, and the interpreter has an ADD for them.
   const bool has_constant =

@@ -10,7 +10,7 @@ namespace bireal {
 BconvStep::BconvStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
                      const Kernels& kernels)
     : Step(std::move(name), node),
-      kernel_(kernels.bconv),
+      best_(kernels.bconv),
       filter_(node.inputs->data[1]),
       multiplier_(node.inputs->data[2]),
       bias_(node.inputs->data[3]),
@@ -41,6 +41,8 @@ bool BconvStep::TakeOver(std::unique_ptr<Step>& next) {
       add_ = std::move(next);
       return true;
     }
+    case Epilogue::kMaxPool:
+      return false;
     case Epilogue::kPackSigns:
       if (has_shortcut() && !add_->TakeOver(next)) return false;
       AddOutput(next->outputs()[0].tensor);
@@ -87,11 +89,11 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   constexpr int kMaxOverhang = 64;
   constexpr size_t kMaxScratchBytes = size_t{1} << 24;
   const int reach = std::max(window.stride_w, (window.filter_w - 1) * window.dilation_w);
-  const bool suits = reach - window.in_w <= kMaxOverhang && kernel_.handles(shape_) &&
-                     kernel_.scratch_bytes(shape_) <= kMaxScratchBytes;
-  counter_ = suits ? &kernel_ : &kPortable.bconv;
-  weights_ = MakeAligned<uint8_t>(counter_->weight_bytes(shape_));
-  counter_->pack(shape_, words.data(), weights_.get());
+  const bool suits = reach - window.in_w <= kMaxOverhang && best_.handles(shape_) &&
+                     best_.scratch_bytes(shape_) <= kMaxScratchBytes;
+  kernel_ = suits ? &best_ : &kPortable.bconv;
+  weights_ = MakeAligned<uint8_t>(kernel_->weight_bytes(shape_));
+  kernel_->pack(shape_, words.data(), weights_.get());
 
   if (type_ == kTfLiteInt32) {
     ResolveThresholds(*context);
@@ -103,7 +105,7 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   row_size_ = WholeCacheLines<float>(Product(window.out_w, shape_.channels_out, "output row"));
   counts_ = MakeAligned<int32_t>(row_size_ * pool.num_threads());
   values_ = packs() ? MakeAligned<float>(row_size_ * pool.num_threads()) : nullptr;
-  scratch_bytes_ = WholeCacheLines<uint8_t>(counter_->scratch_bytes(shape_));
+  scratch_bytes_ = WholeCacheLines<uint8_t>(kernel_->scratch_bytes(shape_));
   scratch_ = MakeAligned<uint8_t>(scratch_bytes_ * pool.num_threads());
 
   const int channels = shape_.channels_out;
@@ -147,9 +149,9 @@ void BconvStep::Convolve(const void* input, const void* shortcut, void* values, 
   const auto* in = static_cast<const uint32_t*>(input);
 
   pool.ParallelFor(rows_, [&](int row, int thread) {
-    int32_t* t = counts_.get() + thread * row_size_;
-    counter_->accumulate(shape_, weights_.get(), in + row / window.out_h * in_image,
-                         row % window.out_h, scratch_.get() + thread * scratch_bytes_, t);
+    const BconvRow counted = {weights_.get(), in + row / window.out_h * in_image,
+                              row % window.out_h, scratch_.get() + thread * scratch_bytes_,
+                              counts_.get() + thread * row_size_};
     switch (type_) {
       case kTfLiteFloat32: {
         Residual residual = {};
@@ -161,14 +163,15 @@ void BconvStep::Convolve(const void* input, const void* shortcut, void* values, 
                                               : values_.get() + thread * row_size_;
         uint32_t* row_signs =
             signs != nullptr ? static_cast<uint32_t*>(signs) + row * out_row_packed : nullptr;
-        return kernel_.store_float(t, window.out_w, channels, affine, residual, row_values,
-                                   row_signs);
+        return kernel_->float_row(shape_, counted, affine, residual, row_values, row_signs);
       }
       case kTfLiteInt8:
-        return StoreInt8(t, window.out_w, channels, affine,
+        kernel_->accumulate(shape_, counted);
+        return StoreInt8(counted.t, window.out_w, channels, affine,
                          static_cast<int8_t*>(values) + row * out_row);
       default:
-        return StorePacked(t, window.out_w, channels, count_thresholds_.data(),
+        kernel_->accumulate(shape_, counted);
+        return StorePacked(counted.t, window.out_w, channels, count_thresholds_.data(),
                            static_cast<uint32_t*>(values) + row * out_row_packed);
     }
   });

@@ -47,7 +47,7 @@ class BconvStep : public Step {
   std::vector<T> PerChannel(const TfLiteContext& context, int index, TfLiteType type,
                             const char* what) const;
 
-  const BconvKernel& kernel_;
+  const BconvKernel& best_;  // The instruction set's.
   // The ADD that was taken over, and the tensor between the two. It does the addition by itself
   // where an input of the graph was resized so that one of the two is broadcast.
   std::unique_ptr<Step> add_;
@@ -64,8 +64,8 @@ class BconvStep : public Step {
   // What Resolve made of them.
   BconvShape shape_ = {};
   TfLiteType type_ = kTfLiteNoType;
-  int rows_ = 0;                          // Of the whole batch.
-  const BconvKernel* counter_ = nullptr;  // kernel_, or the portable one for an odd shape.
+  int rows_ = 0;                         // Of the whole batch.
+  const BconvKernel* kernel_ = nullptr;  // best_, or the portable one for an odd shape.
   AlignedArray<uint8_t> weights_;
   std::vector<float> scale_;
   std::vector<float> offset_;

@@ -131,8 +131,9 @@ void ChangeTensor(const Change& change, Tensor& tensor) {
 }
 
 void ChangeNode(const Change& change, int tensors, Node& node) {
-  static const char* const kOps[] = {"LceQuantize", "LceDequantize", "LceBconv2d", "LceBMaxPool2d",
-                                     "ADD",         "Copy",          "Other"};
+  static const char* const kOps[] = {"LceQuantize",   "LceDequantize", "LceBconv2d",
+                                     "LceBMaxPool2d", "ADD",           "CONV_2D",
+                                     "MAX_POOL_2D",   "Copy",          "Other"};
   const auto part = static_cast<size_t>(change.part);
   // An index of a tensor, or just outside, or anything.
   const int index = change.number >= 64 ? change.number : change.number % (tensors + 2);
@@ -206,8 +207,9 @@ void ChangeGraph(const Change& change, Graph& graph) {
 }
 
 std::vector<std::pair<std::string, std::string>> ReadDelegateOptions(Input& input) {
-  static const char* const kKeys[] = {"num_threads", "kernel", "verbosity"};
-  static const char* const kValues[] = {"1", "2", "portable", "avx2", "0", "-1", "65", ""};
+  static const char* const kKeys[] = {"num_threads", "kernel", "verbosity", "float_ops"};
+  static const char* const kValues[] = {"1",  "2",  "portable", "avx2",     "0",
+                                        "-1", "65", "",         "delegate", "litert"};
   std::vector<std::pair<std::string, std::string>> options;
   for (int count = input.Byte() % 4; count > 0; --count) {
     const char* const key = kKeys[input.Byte() % std::size(kKeys)];

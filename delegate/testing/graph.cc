@@ -112,7 +112,10 @@ class Builder {
     dims.push_back(0);
     static const std::vector<int> kTypes = {kTfLiteFloat32, kTfLiteFloat32, kTfLiteInt32,
                                             kTfLiteFloat32, kTfLiteInt8,    kTfLiteBool};
-    AddActivation(static_cast<TfLiteType>(Pick(kTypes)), std::move(dims), Channels());
+    const auto type = static_cast<TfLiteType>(Pick(kTypes));
+    // Images have few channels.
+    const bool is_picture = type == kTfLiteFloat32 && choose_(4) == 3;
+    AddActivation(type, std::move(dims), is_picture ? 1 + choose_(4) : Channels());
   }
 
   int AddNode(int from) {
@@ -129,6 +132,8 @@ class Builder {
       const int kind = choose_(8);
       if (kind == 7) return AddCopy(from);
       if (kind > 3) return AddSum(from);
+      const std::vector<int>& dims = graph_.tensors[from].dims;
+      if (dims.size() == 4 && dims[3] <= 4 && kind > 0 && work_left_ > 0) return AddStem(from);
     }
     return AddQuantize(from);
   }
@@ -180,6 +185,58 @@ class Builder {
     options["padding"] = padding;
     const int channels = graph_.tensors[from].channels;
     return AddOp("LceBMaxPool2d", {from}, AddActivation(kTfLiteInt32, out, channels), options);
+  }
+
+  // A CONV_2D of few input channels, and perhaps the MAX_POOL_2D after it.
+  int AddStem(int from) {
+    const std::vector<int> in = graph_.tensors[from].dims;
+    const int kind = choose_(3);
+    const int filter = kind == 0 ? 7 : 3;
+    const int stride = kind == 1 ? 1 : 2;
+    const bool fits = filter <= in[1] && filter <= in[2];
+    const int padding = fits ? choose_(2) : kSame;
+    std::vector<int> out = in;
+    for (int axis : {1, 2}) out[axis] = OutputSize(in[axis], filter, stride, 1, padding);
+    static const std::vector<int> kChannelsOut = {16, 64, 1, 3, 8, 20, 33, 65};
+    out[3] = Pick(kChannelsOut);
+    work_left_ -= static_cast<int64_t>(in[0]) * out[1] * out[2] * out[3] * filter * filter;
+    graph_.has_float_ops = true;
+    std::minstd_rand random(1 + choose_(1 << 16));
+    std::vector<float> weights(static_cast<size_t>(out[3]) * filter * filter * in[3]);
+    for (float& weight : weights) weight = std::normal_distribution<float>()(random);
+    const int filter_tensor =
+        AddConstant(kTfLiteFloat32, {out[3], filter, filter, in[3]}, BytesOf(weights));
+    const int bias = AddFloats(out[3], 1, random);
+    const int relu = choose_(2);
+    const int map =
+        AddOp("CONV_2D", {from, filter_tensor, bias}, AddActivation(kTfLiteFloat32, out, out[3]),
+              {{"padding", 1 + padding},
+               {"stride_height", stride},
+               {"stride_width", stride},
+               {"fused_activation_function", relu},
+               {"dilation_height_factor", 1},
+               {"dilation_width_factor", 1}});
+    const int values = choose_(2) == 0 ? AddFloatMaxPool(map) : map;
+    // In a graph without an op of LCE's it would not be the delegate's.
+    const int packed = AddQuantize(values);
+    return choose_(2) == 0 ? values : packed;
+  }
+
+  int AddFloatMaxPool(int from) {
+    std::vector<int> dims = graph_.tensors[from].dims;
+    std::map<std::string, int> attributes;
+    const bool fits = dims[1] >= 3 && dims[2] >= 3;
+    const int padding = fits ? choose_(2) : kSame;
+    attributes["padding"] = 1 + padding;
+    attributes["fused_activation_function"] = 0;
+    for (int axis : {1, 2}) {
+      const int filter = 2 + choose_(2);
+      const int stride = 1 + choose_(3);
+      attributes[axis == 1 ? "filter_height" : "filter_width"] = filter;
+      attributes[axis == 1 ? "stride_height" : "stride_width"] = stride;
+      dims[axis] = OutputSize(dims[axis], filter, stride, 1, padding);
+    }
+    return AddOp("MAX_POOL_2D", {from}, AddActivation(kTfLiteFloat32, dims, dims[3]), attributes);
   }
 
   int AddConvolution(int from) {

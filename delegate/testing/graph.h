@@ -23,7 +23,8 @@ struct Tensor {
 };
 
 struct Node {
-  std::string op;  // One of LCE's, "ADD", or the interpreter's own "Copy".
+  // One of LCE's, "ADD", "CONV_2D", "MAX_POOL_2D", or the interpreter's own "Copy".
+  std::string op;
   std::vector<int> inputs;
   std::vector<int> outputs;
   std::map<std::string, int> attributes;
@@ -36,6 +37,8 @@ struct Graph {
   std::vector<int> outputs;
   // Filters have bits set after their last channel, which no sign stands for.
   bool has_stray_bits = false;
+  // It has a CONV_2D, whose results are known up to rounding only, or not at all for a NaN.
+  bool has_float_ops = false;
 };
 
 // The attributes as a FlexBuffer map, all numbers `width` bytes wide: 2, 4 or 8.

@@ -119,6 +119,8 @@ struct Interpreter::GraphNode {
   std::string op;
   std::unique_ptr<ReadOnlyBuffer> options;
   TfLiteAddParams add = {};
+  TfLiteConvParams conv = {};
+  TfLitePoolParams pool = {};
 };
 
 Interpreter::Interpreter(const Graph& graph, int max_partition, size_t max_bytes)
@@ -160,10 +162,29 @@ Interpreter::Interpreter(const Graph& graph, int max_partition, size_t max_bytes
         described.inputs.size() == (described.op == "ADD" ? 2 : 1) &&
         std::all_of(described.inputs.begin(), described.inputs.end(),
                     [&](int index) { return IsTensor(index) && index != described.outputs[0]; });
-    if (described.op == "ADD") {
+    const auto attribute = [&](const char* name) {
+      const auto found = described.attributes.find(name);
+      return found != described.attributes.end() ? found->second : 0;
+    };
+    // Only the delegate has these.
+    if (described.op == "CONV_2D") {
+      registration.builtin_code = kTfLiteBuiltinConv2d;
+      owned->conv = {attribute("padding"),
+                     attribute("stride_width"),
+                     attribute("stride_height"),
+                     attribute("fused_activation_function"),
+                     attribute("dilation_width_factor"),
+                     attribute("dilation_height_factor")};
+      node.builtin_data = &owned->conv;
+    } else if (described.op == "MAX_POOL_2D") {
+      registration.builtin_code = kTfLiteBuiltinMaxPool2d;
+      owned->pool = {attribute("padding"),       attribute("stride_width"),
+                     attribute("stride_height"), attribute("filter_width"),
+                     attribute("filter_height"), attribute("fused_activation_function")};
+      node.builtin_data = &owned->pool;
+    } else if (described.op == "ADD") {
       registration.builtin_code = kTfLiteBuiltinAdd;
-      const auto activation = described.attributes.find("fused_activation_function");
-      owned->add.activation = activation != described.attributes.end() ? activation->second : 0;
+      owned->add.activation = attribute("fused_activation_function");
       node.builtin_data = &owned->add;
       if (is_well_formed && tensors_[described.inputs[0]].type == kTfLiteFloat32 &&
           owned->add.activation <= kTfLiteActRelu) {

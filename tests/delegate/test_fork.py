@@ -61,7 +61,7 @@ print("all ran")
 
 @pytest.mark.parametrize("how", ["exit", "_exit", "del", "threads"])
 def test_a_child_runs_and_ends(how):
-    script = SCRIPT.format(tests=str(Path(__file__).parents[1]))
+    script = SCRIPT.format(tests=str(Path(__file__).parents[1] / "helpers"))
     result = subprocess.run(
         [sys.executable, "-c", script, how], capture_output=True, text=True, timeout=60
     )

@@ -277,7 +277,7 @@ def test_max_pool(options, match):
         ({"num_threads": 65}, "`num_threads`"),
         ({"kernel": "fast"}, "`kernel` must be one of: .*portable.*Received: kernel=fast"),
         ({"verbose": "yes"}, "`verbose` must be 0 or 1"),
-        ({"threads": 2}, "must be one of: num_threads, kernel, verbose.*threads=2"),
+        ({"threads": 2}, "must be one of: num_threads, kernel, float_ops, verbose.*threads=2"),
         (
             {"profile": "/dev/full"},
             "`profile` must be the path of a file to write.*/dev/full: No sp",

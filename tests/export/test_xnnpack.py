@@ -12,7 +12,7 @@ from bireal_keras.runtime.profile import profile
 def test_xnnpack_runs_every_op_that_is_left(precision, small):
     content = compact(small.content, precision)
     graph = schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0]
-    interpreter = runtime.Interpreter(content)._interpreter
+    interpreter = runtime.Interpreter(content, float_ops="litert")._interpreter
     details = interpreter._get_ops_details()
     delegates = {
         (frozenset(op["inputs"]), frozenset(op["outputs"]))
@@ -20,7 +20,8 @@ def test_xnnpack_runs_every_op_that_is_left(precision, small):
     }
     assert {op["op_name"] for op in details[len(graph.operators) :]} == {"DELEGATE"}
 
-    stretches = [entry.nodes for entry in profile(content, num_runs=1) if not entry.delegated]
+    entries = profile(content, num_runs=1, float_ops="litert")
+    stretches = [entry.nodes for entry in entries if not entry.delegated]
     # They are the stem, the shortcut of the second stage, and the classifier.
     assert len(stretches) == 3
     for nodes in stretches:

@@ -89,6 +89,8 @@ def test_bad_settings(model):
         runtime.Interpreter(model, num_threads=0)
     with pytest.raises(ValueError, match="`kernel` must be one of"):
         runtime.Interpreter(model, kernel="quick")
+    with pytest.raises(ValueError, match="`float_ops` must be one of: fastest, delegate, litert"):
+        runtime.Interpreter(model, float_ops="quick")
 
 
 def float_model(*shapes, outputs=None, dtype=np.float32):
@@ -274,7 +276,8 @@ def test_the_environment_forces_a_kernel(model, monkeypatch):
     monkeypatch.setenv("BIREAL_KERNEL", "quick")
     result = command("bench", model)
     assert result.returncode == 1
-    assert "Received: kernel=quick" in result.stderr
+    assert "BIREAL_KERNEL must be one of: " in result.stderr
+    assert "Received: BIREAL_KERNEL=quick" in result.stderr
     assert command("bench", model, "--num_runs=1", "--kernel=portable").returncode == 1
     monkeypatch.setenv("BIREAL_KERNEL", "portable")
     assert command("bench", model, "--num_runs=1").returncode == 0

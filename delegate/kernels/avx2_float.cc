@@ -1,0 +1,43 @@
+// Float operators in AVX2 and its fused multiply-add.
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include "delegate/kernels/float_ops.h"
+
+// As in avx2.cc, the instruction set belongs to these functions alone.
+#define BIREAL_TARGET __attribute__((target("avx2,fma")))
+#define BIREAL_VECTOR BIREAL_TARGET static inline __attribute__((always_inline))
+
+namespace bireal {
+namespace {
+
+struct Vector {
+  using Type = __m256;
+  static constexpr int kLanes = 8;
+  // 12 sums, 2 vectors of weights and one of the input, in 16 registers.
+  static constexpr int kTileGroups = 6;
+  static constexpr int kMaxVectors = 2;
+
+  BIREAL_VECTOR Type Load(const float* in) { return _mm256_loadu_ps(in); }
+  BIREAL_VECTOR void Store(float* out, Type value) { _mm256_storeu_ps(out, value); }
+  BIREAL_VECTOR Type Broadcast(float value) { return _mm256_set1_ps(value); }
+  BIREAL_VECTOR Type MultiplyAdd(Type a, Type b, Type c) { return _mm256_fmadd_ps(a, b, c); }
+  BIREAL_VECTOR Type Max(Type a, Type b) { return _mm256_max_ps(a, b); }
+  BIREAL_VECTOR void Pin(Type& value) { asm("" : "+x"(value)); }
+};
+
+}  // namespace
+}  // namespace bireal
+
+#include "delegate/kernels/float_rows.h"
+
+namespace bireal {
+
+extern const FloatKernel kAvx2Float;
+const FloatKernel kAvx2Float = {true,       WeightFloats, Pack,          RowFloats,
+                                PrepareRow, ConvRow,      ScratchFloats, MaxRow};
+
+}  // namespace bireal
+
+#endif  // defined(__x86_64__)

@@ -1,0 +1,55 @@
+// Float convolutions of few input channels, the stems of networks, and float max pooling, on plain
+// arrays.
+//
+// Bytes are canonical here as well: every product is added by a fused multiply-add, rounded once,
+// in an order that does not depend on the instruction set. float_rows.h says what is computed.
+#ifndef BIREAL_DELEGATE_KERNELS_FLOAT_OPS_H_
+#define BIREAL_DELEGATE_KERNELS_FLOAT_OPS_H_
+
+#include <cstddef>
+
+#include "delegate/kernels/window.h"
+
+namespace bireal {
+
+// A convolution without dilation.
+struct ConvShape {
+  Window window;
+  int channels_in;
+  int channels_out;
+  bool relu;
+};
+
+// What an instruction set brings for float operators.
+struct FloatKernel {
+  // Whether it was measured to be faster than LiteRT's own operators. Where it is not, the float
+  // operators of a model run here only if somebody asks for that.
+  bool is_fast;
+
+  // Weights as `conv_row` reads them. `filter`: (channels_out, filter_h, filter_w, channels_in).
+  size_t (*weight_floats)(const ConvShape& shape);
+  void (*pack)(const ConvShape& shape, const float* filter, const float* bias, float* weights);
+
+  // What `conv_row` reads of an input row, of in_w * channels_in values. Of a row outside the
+  // image it reads `row_floats` zeros.
+  size_t (*row_floats)(const ConvShape& shape);
+  void (*prepare_row)(const ConvShape& shape, const float* input, float* scratch, float* row);
+
+  // One output row, out_w * channels_out values, of `filter_h` prepared rows.
+  void (*conv_row)(const ConvShape& shape, const float* weights, const float* const* rows,
+                   float* scratch, float* out);
+
+  // Memory of a call of the two functions above, nobody else's meanwhile.
+  size_t (*scratch_floats)(const ConvShape& shape);
+
+  // One output row of max pooling: the maximum over the windows' columns that lie in the image,
+  // of the `row_count` rows, at least one, that do. A NaN may be lost.
+  void (*max_row)(const Window& window, int channels, const float* const* rows, int row_count,
+                  float* out);
+};
+
+extern const FloatKernel kPortableFloat;
+
+}  // namespace bireal
+
+#endif  // BIREAL_DELEGATE_KERNELS_FLOAT_OPS_H_

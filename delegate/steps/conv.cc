@@ -1,0 +1,267 @@
+#include "delegate/steps/conv.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "delegate/kernels/taps.h"
+#include "delegate/model.h"
+#include "delegate/steps/float_max_pool.h"
+
+namespace bireal {
+namespace {
+
+constexpr int kMaxChannelsIn = 4;
+constexpr int kMaxFilter = 7;
+constexpr int kMaxPoolFilter = 3;
+
+const TfLiteConvParams& Params(const TfLiteNode& node) {
+  return *static_cast<const TfLiteConvParams*>(node.builtin_data);
+}
+
+bool IsConstant(const TfLiteTensor* tensor, int rank) {
+  return tensor != nullptr && tensor->allocation_type == kTfLiteMmapRo && tensor->data != nullptr &&
+         tensor->dims != nullptr && tensor->dims->size == rank;
+}
+
+// The model's constants need not be aligned.
+std::vector<float> Copy(const TfLiteTensor& tensor) {
+  std::vector<float> values(tensor.bytes / sizeof(float));
+  std::memcpy(values.data(), tensor.data, values.size() * sizeof(float));
+  return values;
+}
+
+}  // namespace
+
+bool ConvStep::Claims(const TfLiteContext& context, const TfLiteNode& node) {
+  if (node.builtin_data == nullptr || node.inputs == nullptr || node.inputs->size != 3 ||
+      node.outputs == nullptr || node.outputs->size != 1) {
+    return false;
+  }
+  const TfLiteTensor* input = FindFloat(context, node.inputs->data[0]);
+  const TfLiteTensor* filter = FindFloat(context, node.inputs->data[1]);
+  if (input == nullptr || input->dims == nullptr || input->dims->size != 4 ||
+      !IsConstant(filter, 4) || !IsConstant(FindFloat(context, node.inputs->data[2]), 1) ||
+      FindFloat(context, node.outputs->data[0]) == nullptr) {
+    return false;
+  }
+  const int* dims = filter->dims->data;
+  const TfLiteConvParams& params = Params(node);
+  Padding::Kind padding;
+  const int stride = params.stride_height;
+  const bool is_stem =
+      dims[1] == dims[2] && stride == params.stride_width &&
+      ((dims[1] == 7 && stride == 2) || (dims[1] == 3 && (stride == 1 || stride == 2)));
+  return is_stem && dims[3] >= 1 && dims[3] <= kMaxChannelsIn && dims[3] == input->dims->data[3] &&
+         params.dilation_height_factor == 1 && params.dilation_width_factor == 1 &&
+         ParsePadding(params.padding, &padding) &&
+         (params.activation == kTfLiteActNone || params.activation == kTfLiteActRelu);
+}
+
+ConvStep::ConvStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
+                   const Kernels& kernels)
+    : Step(std::move(name), node),
+      kernel_(*kernels.float_ops),
+      quantize_(kernels.quantize),
+      filter_(node.inputs->data[1]),
+      bias_(node.inputs->data[2]) {
+  const TfLiteConvParams& params = Params(node);
+  ParsePadding(params.padding, &padding_);
+  shape_.window.stride_h = params.stride_height;
+  shape_.window.stride_w = params.stride_width;
+  shape_.window.dilation_h = shape_.window.dilation_w = 1;
+  shape_.relu = params.activation == kTfLiteActRelu;
+}
+
+bool ConvStep::TakeOver(std::unique_ptr<Step>& next) {
+  const Epilogue& epilogue = *next->epilogue();
+  if (packs()) return false;  // The signs are those of the value before `next`.
+  switch (epilogue.kind) {
+    case Epilogue::kAdd:
+      return false;
+    case Epilogue::kMaxPool:
+      if (pools_) return false;
+      pools_ = true;
+      pool_filter_ = epilogue.pool;
+      ReplaceOutput(next->outputs()[0].tensor);
+      break;
+    case Epilogue::kPackSigns:
+      AddOutput(next->outputs()[0].tensor);
+      break;
+  }
+  AddName(*next);
+  return true;
+}
+
+void ConvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
+  const TfLiteTensor& input = Input(*context);
+  RequireType(input, {kTfLiteFloat32}, "input");
+  RequireType(Output(*context), {kTfLiteFloat32}, "output");
+  RequireRank(input, 4, "input");
+  const TfLiteTensor& filter = TensorAt(*context, filter_, "filter");
+  RequireConstant(filter, "filter");
+  RequireRank(filter, 4, "filter");
+  const TfLiteTensor& bias = TensorAt(*context, bias_, "bias");
+  RequireConstant(bias, "bias");
+  RequireRank(bias, 1, "bias");
+
+  const int* in = input.dims->data;
+  const int* of_filter = filter.dims->data;
+  shape_.channels_in = in[3];
+  shape_.channels_out = of_filter[0];
+  if (of_filter[3] != shape_.channels_in) {
+    Fail("filter: has %d input channels, the input has %d", of_filter[3], shape_.channels_in);
+  }
+  if (bias.dims->data[0] != shape_.channels_out) {
+    Fail("bias: has %d elements, must have one for each of the %d output channels",
+         bias.dims->data[0], shape_.channels_out);
+  }
+  Window& window = shape_.window;
+  window.in_h = in[1];
+  window.in_w = in[2];
+  window.filter_h = of_filter[1];
+  window.filter_w = of_filter[2];
+  ResolveWindow(padding_, &window);
+  // The kernels compute a few pixels more than there are.
+  constexpr int kMaxWidth = 1 << 28;
+  if (window.out_w > kMaxWidth) {
+    Fail("output: a width of %d is not supported; accepted: up to %d", window.out_w, kMaxWidth);
+  }
+  if (pools_) pool_window_ = ResolvePool(pool_filter_, window.out_h, window.out_w);
+
+  const int channels = shape_.channels_out;
+  const Window& output = output_window();
+  images_ = in[0];
+  Product(images_, output.out_h, "output rows");
+  // A chunk begins with rows of the convolution, and of the input, that the one before it has
+  // computed as well. So one thread does an image as one.
+  constexpr int kChunkRows = 7;
+  chunk_rows_ = pool.num_threads() == 1 ? output.out_h : std::min(kChunkRows, output.out_h);
+
+  weights_ = MakeAligned<float>(kernel_.weight_floats(shape_));
+  kernel_.pack(shape_, Copy(filter).data(), Copy(bias).data(), weights_.get());
+  const size_t row_floats = kernel_.row_floats(shape_);
+  zeros_ = MakeAligned<float>(row_floats);
+  std::fill_n(zeros_.get(), row_floats, 0.0f);
+
+  prepared_floats_ = WholeCacheLines<float>(row_floats);
+  conv_floats_ = WholeCacheLines<float>(static_cast<size_t>(window.out_w) * channels);
+  output_floats_ = WholeCacheLines<float>(static_cast<size_t>(output.out_w) * channels);
+  thread_floats_ =
+      window.filter_h * prepared_floats_ + (pools_ ? pool_window_.filter_h * conv_floats_ : 0) +
+      (packs() ? output_floats_ : 0) + WholeCacheLines<float>(kernel_.scratch_floats(shape_));
+  memory_ = MakeAligned<float>(thread_floats_ * pool.num_threads());
+
+  Resize(context, {images_, output.out_h, output.out_w, channels});
+  if (packs()) {
+    RequireType(Output(*context, 1), {kTfLiteInt32}, "packed output");
+    Resize(context, {images_, output.out_h, output.out_w, WordsFor(channels)}, 1);
+  }
+}
+
+// Each input row is prepared once for all rows of the convolution that read it, which come one
+// after the other.
+class ConvStep::Rows {
+ public:
+  // `prepared`: as many rows as the filter has; `first` is the first row that is asked for.
+  Rows(const ConvStep& step, const float* image, int first, float* prepared, float* scratch)
+      : step_(step), image_(image), prepared_(prepared), scratch_(scratch), next_(Top(first)) {}
+
+  void Compute(int y, float* out) {
+    const Window& window = step_.shape_.window;
+    const Taps inside = RowsInside(window, y);
+    next_ = std::max(next_, Top(y));
+    const float* rows[kMaxFilter];
+    for (int fy = 0; fy < window.filter_h; ++fy) {
+      if (fy < inside.begin || fy >= inside.end) {
+        rows[fy] = step_.zeros_.get();
+        continue;
+      }
+      const int in_y = y * window.stride_h - window.pad_top + fy;
+      rows[fy] = Place(in_y);
+      if (in_y < next_) continue;
+      next_ = in_y + 1;
+      step_.kernel_.prepare_row(
+          step_.shape_, image_ + static_cast<size_t>(in_y) * window.in_w * step_.shape_.channels_in,
+          scratch_, Place(in_y));
+    }
+    step_.kernel_.conv_row(step_.shape_, step_.weights_.get(), rows, scratch_, out);
+  }
+
+ private:
+  // The first input row in the image that row y looks at.
+  int Top(int y) const {
+    return std::max(0, y * step_.shape_.window.stride_h - step_.shape_.window.pad_top);
+  }
+  float* Place(int in_y) const {
+    return prepared_ + in_y % step_.shape_.window.filter_h * step_.prepared_floats_;
+  }
+
+  const ConvStep& step_;
+  const float* const image_;
+  float* const prepared_;
+  float* const scratch_;
+  int next_;  // The input row that is to be prepared next.
+};
+
+void ConvStep::RunRows(const float* image, int begin, int end, float* memory, float* out,
+                       uint32_t* signs) const {
+  float* const prepared = memory;
+  float* const conv = prepared + shape_.window.filter_h * prepared_floats_;
+  float* const row = conv + (pools_ ? pool_window_.filter_h * conv_floats_ : 0);
+  float* const scratch = row + (packs() ? output_floats_ : 0);
+
+  const Window& output = output_window();
+  const size_t row_floats = static_cast<size_t>(output.out_w) * shape_.channels_out;
+  const auto top = [&](int y) { return std::max(0, y * output.stride_h - output.pad_top); };
+  int next = pools_ ? top(begin) : begin;  // The row of the convolution that is to be next.
+  Rows rows(*this, image, next, prepared, scratch);
+  for (int y = begin; y < end; ++y) {
+    float* const values = out != nullptr ? out + (y - begin) * row_floats : row;
+    if (pools_) {
+      const Taps inside = RowsInside(pool_window_, y);
+      const float* pooled[kMaxPoolFilter];
+      next = std::max(next, top(y));
+      for (int i = 0; i < inside.count(); ++i) {
+        const int conv_y = top(y) + i;
+        float* const place = conv + conv_y % pool_window_.filter_h * conv_floats_;
+        pooled[i] = place;
+        if (conv_y < next) continue;
+        next = conv_y + 1;
+        rows.Compute(conv_y, place);
+      }
+      kernel_.max_row(pool_window_, shape_.channels_out, pooled, inside.count(), values);
+    } else {
+      rows.Compute(y, values);
+    }
+    if (signs != nullptr) {
+      quantize_.pack_float(
+          values, output.out_w, shape_.channels_out,
+          signs + static_cast<size_t>(y - begin) * output.out_w * WordsFor(shape_.channels_out));
+    }
+  }
+}
+
+void ConvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {
+  const Window& window = shape_.window;
+  const Window& output = output_window();
+  const size_t in_image = static_cast<size_t>(window.in_h) * window.in_w * shape_.channels_in;
+  const size_t out_row = static_cast<size_t>(output.out_w) * shape_.channels_out;
+  const size_t packed_row = static_cast<size_t>(output.out_w) * WordsFor(shape_.channels_out);
+  const int chunks = DivideUp(output.out_h, chunk_rows_);
+  pool.ParallelFor(images_ * chunks, [&](int index, int thread) {
+    const int image = index / chunks;
+    const int begin = index % chunks * chunk_rows_;
+    const int end = std::min(begin + chunk_rows_, output.out_h);
+    const size_t first_row = static_cast<size_t>(image) * output.out_h + begin;
+    // An output that nobody reads is null.
+    auto* out = static_cast<float*>(outputs[0]);
+    auto* signs = packs() ? static_cast<uint32_t*>(outputs[1]) : nullptr;
+    RunRows(static_cast<const float*>(inputs[0]) + image * in_image, begin, end,
+            memory_.get() + thread * thread_floats_,
+            out != nullptr ? out + first_row * out_row : nullptr,
+            signs != nullptr ? signs + first_row * packed_row : nullptr);
+  });
+}
+
+}  // namespace bireal
