@@ -350,7 +350,8 @@ class TestCommands:
         executable = os.path.join(os.path.dirname(sys.executable), command.name)
         result = subprocess.run([executable, "--help"], capture_output=True, text=True, timeout=60)
         assert (result.returncode, result.stderr) == (0, "")
-        summary = result.stdout.split("\n\n")[0]
+        usage, summary, *_ = result.stdout.split("\n\n")
+        assert usage.startswith(f"Usage: {command.name} ")
         assert summary.endswith(".")
 
         status, flags, err = python(

@@ -596,7 +596,10 @@ class TestBeforeAnythingIsWritten:
         (tmp_path / "photos" / "a").mkdir(parents=True)
         (tmp_path / "photos" / "a" / "0.png").write_text("no image")
         (tmp_path / "photos" / "a" / "1.png").write_text("no image")
-        refused(r"Cannot decode the image .*/a/0.png", dataset=str(tmp_path / "photos"))
+        refused(
+            r"(?s)Cannot decode 2 images of 2:.*/a/0.png: .*/a/1.png: ",
+            dataset=str(tmp_path / "photos"),
+        )
 
     def test_the_output_folder_is_checked(self, refused, tmp_path):
         (tmp_path / "file").touch()
