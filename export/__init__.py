@@ -1,20 +1,22 @@
-"""From a Keras model to one `.tflite` file that a person can trust.
+"""From a Keras model, or a float `.tflite` file, to one `.tflite` file that a person can trust.
 
     report = bireal_keras.export.convert(model, "birealnet18.tflite")
+    report = bireal_keras.export.convert_tflite("float.tflite", "binary.tflite")
     print(report)
 
-Importing this package imports neither TensorFlow nor Larq Compute Engine; its first use
-does.
+Importing this package imports neither TensorFlow nor Larq Compute Engine; the first use of
+`convert` does.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bireal_keras.export.converter import convert
+    from bireal_keras.export.from_tflite import convert_tflite
     from bireal_keras.export.npz import to_npz
     from bireal_keras.export.report import Report
 
-__all__ = ["Report", "convert", "to_npz"]
+__all__ = ["Report", "convert", "convert_tflite", "to_npz"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,6 +26,10 @@ def __getattr__(name: str) -> Any:
         from bireal_keras.export.converter import convert
 
         return convert
+    if name == "convert_tflite":
+        from bireal_keras.export.from_tflite import convert_tflite
+
+        return convert_tflite
     if name == "Report":
         from bireal_keras.export.report import Report
 

@@ -1,4 +1,7 @@
-"""The one door to Larq Compute Engine, as `bireal_keras._keras` is to TensorFlow."""
+"""The one door to Larq Compute Engine, as `bireal_keras._keras` is to TensorFlow.
+
+LCE is optional: this is imported where LCE is asked for, never on top of a module.
+"""
 
 # This comes first, for its checks of the Keras that LCE is about to import.
 import bireal_keras._keras  # noqa: F401

@@ -14,7 +14,6 @@ from ai_edge_litert import schema_py_generated as schema
 
 from bireal_keras import _native_log, runtime
 from bireal_keras.cost.tflite_model import BINARY
-from bireal_keras.export._lce import lce
 from bireal_keras.tflite.model import Graph, serialize, unpack
 
 # A runner takes what a file's inputs get, each (n, ...), and gives the outputs for them, each
@@ -88,7 +87,9 @@ def run_on_lce(content: bytes) -> Runner:
 
     Raises:
         ValueError: here or when it runs, the file does not run there.
+        ImportError: LCE is not installed.
     """
+    from bireal_keras.export._lce import lce  # Which not every platform has.
 
     with _explained():
         interpreter = lce.testing.Interpreter(content, use_reference_bconv=True)
@@ -113,16 +114,26 @@ def _explained() -> Iterator[None]:
             ) from error
 
 
-def run_on_runtime(content: bytes) -> Runner:
+def run_on_runtime(content: bytes, *, xnnpack: bool = True) -> Runner:
     """Runs a file on LiteRT with our delegate.
+
+    Args:
+        content: of the file.
+        xnnpack: whether XNNPACK may compute what the delegate leaves, as it does by default;
+            otherwise LiteRT's own kernels do.
 
     Raises:
         ValueError: the file does not run there.
     """
+    resolvers = litert.OpResolverType
     try:
         with _native_log.captured():
             interpreter = litert.Interpreter(
-                model_content=content, experimental_delegates=[runtime.load_delegate()]
+                model_content=content,
+                experimental_delegates=[runtime.load_delegate()],
+                experimental_op_resolver_type=(
+                    resolvers.AUTO if xnnpack else resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+                ),
             )
             interpreter.allocate_tensors()
     # LiteRT says the second of what is not a model at all.

@@ -7,12 +7,11 @@ import numpy as np
 from bireal_keras._keras import keras
 from bireal_keras.export import comparison, probes
 from bireal_keras.export.report import Agreement
-from bireal_keras.export.signature import Signature
+from bireal_keras.export.results import top1_agreement
 
 # This share of the results has to agree where Keras cannot be told all signs of the file. An error
 # in the file shows on every image, a flipped sign does not.
 _MIN_SHARE = 1 / 8
-MIN_SAMPLES = 8
 
 
 def verify(
@@ -101,48 +100,3 @@ def describe(layer: comparison.Layer) -> str:
         f"given the same signs before, {what} by up to {layer.difference:.2g}{share}; rounding "
         f"explains {layer.tolerance:.2g}.{by}"
     )
-
-
-def top1_agreement(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float | None:
-    """Share of rows, 0 to 1, whose largest values agree.
-
-    Args:
-        a, b: the results of a model; unless it is one (n, classes), there is nothing to say: None.
-    """
-    if len(a) != 1 or a[0].ndim != 2:
-        return None
-    return float((a[0].argmax(-1) == b[0].argmax(-1)).mean())
-
-
-def samples_for(signature: Signature, count: int = 32) -> list[np.ndarray]:
-    """Artificial samples for each input of a model, at least `count`, in full batches."""
-    size = signature.batch or 1
-    count = -(-count // size) * size
-    return [
-        random_samples(shape, count, seed=seed)
-        for seed, shape in enumerate(signature.sample_shapes)
-    ]
-
-
-def random_samples(shape: tuple[int, ...], count: int = 32, *, seed: int = 0) -> np.ndarray:
-    """Images of one colour, patches of others and noise; always the same for the same arguments.
-
-    Noise alone would make all images alike to a network that ends in average pooling.
-
-    Args:
-        shape: (height, width, channels); of another rank it is noise alone.
-        count: number of images.
-        seed: of the random numbers.
-
-    Returns:
-        float32 (count, *shape) in [-1, 1].
-    """
-    rng = np.random.default_rng(seed)
-    if len(shape) != 3:
-        return rng.uniform(-1, 1, (count, *shape)).astype(np.float32)
-    height, width, channels = shape
-    colour = rng.uniform(-1, 1, (count, 1, 1, channels))
-    patches = rng.uniform(-1, 1, (count, -(-height // 8), -(-width // 8), channels))
-    patches = patches.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
-    noise = rng.uniform(-1, 1, (count, *shape))
-    return (0.5 * colour + 0.3 * patches + 0.2 * noise).astype(np.float32)

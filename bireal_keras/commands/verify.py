@@ -173,9 +173,9 @@ def _file_order(signature: "Signature", graph: Graph, file: Path) -> _Order:
 
 def _images(signature: "Signature", name: str | None, center_crop: float) -> _Images:
     if _RANDOM.value or name is None:
-        from bireal_keras.export.verification import samples_for
+        from bireal_keras.export.samples import artificial
 
-        values = samples_for(signature, _NUM_IMAGES.value)
+        values = artificial(signature.sample_shapes, signature.batch or 1, _NUM_IMAGES.value)
         return _Images(values, None, "artificial images")
     shape = signature.image_shape
     if shape is None or shape[0] != shape[1] or shape[2] != 3:
@@ -261,7 +261,7 @@ def _top1(
 
 
 def _agreement(outputs: dict[str, list[np.ndarray]]) -> dict[str, float | None] | None:
-    from bireal_keras.export.verification import top1_agreement
+    from bireal_keras.export.results import top1_agreement
 
     if len(outputs["Keras"]) != 1 or outputs["Keras"][0].ndim != 2:
         return None

@@ -387,7 +387,7 @@ def test_missing_lce(monkeypatch):
 
 
 def test_names_of_the_package():
-    assert set(export.__all__) == {"Report", "convert", "to_npz"}
+    assert set(export.__all__) == {"Report", "convert", "convert_tflite", "to_npz"}
     assert export.Report.__module__ == "bireal_keras.export.report"
     with pytest.raises(AttributeError, match="no attribute 'quantize'"):
         export.quantize  # noqa: B018

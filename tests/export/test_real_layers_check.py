@@ -11,7 +11,7 @@ from bireal_keras.tflite.model import serialize
 pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
 
 from bireal_keras.export.real_layers_check import check
-from bireal_keras.export.verification import random_samples
+from bireal_keras.export.samples import random_samples
 
 
 @pytest.fixture(scope="module")
