@@ -10,9 +10,8 @@ try:
     import larq_compute_engine as lce
 except ModuleNotFoundError as error:
     raise ImportError(
-        "Conversion needs larq-compute-engine, which is not installed: "
-        "pip install 'bireal-keras[tensorflow]'. It has no wheel for Linux on Arm: convert on "
-        "an x86-64 machine or a Mac. The .tflite file it writes runs everywhere."
+        "larq-compute-engine is not installed: pip install 'bireal-keras[tensorflow]'. It has no "
+        "wheel for Linux on Arm nor for Python 3.13 and newer."
     ) from error
 
 __all__ = ["lce"]

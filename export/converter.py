@@ -17,13 +17,13 @@ from bireal_keras.export import (
     diagnosis,
     image_range,
     latency,
+    probes,
     real_layers_check,
     reasons,
     rewriting,
     verification,
 )
 from bireal_keras.export import signature as signatures
-from bireal_keras.export._lce import lce
 from bireal_keras.export.layer_reports import layer_reports
 from bireal_keras.export.multiplications import multiplications
 from bireal_keras.export.real_layers import compact
@@ -117,7 +117,7 @@ def convert(
         file = embed(compacted, metadata, name=model.name)
 
     _log.info("checking it against Keras on %d samples", len(inputs[0]))
-    agreement = verification.verify(model, float32_file, inputs)
+    agreement = verification.verify(model, float32_file, inputs, [probes.run_on_lce])
     graph = Graph(float32_file)
     order, _ = signature.tensors_of(graph)
     file_inputs = [inputs[order.index(index)] for index in graph.inputs]
@@ -192,6 +192,8 @@ def _samples(
 
 
 def _to_flatbuffer(model: keras.Model, signature: Signature) -> bytes:
+    from bireal_keras.export._lce import lce  # Which not every platform has.
+
     def serve(inputs: Any) -> Any:
         # Without `training`, random layers would bring their random states, which LCE refuses.
         return model(inputs, training=False)

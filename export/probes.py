@@ -102,6 +102,25 @@ def run_on_lce(content: bytes) -> Runner:
     return _in_batches(invoke, interpreter.input_shapes[0][0])
 
 
+def missing_on_lce(content: bytes, inputs: Sequence[np.ndarray]) -> str:
+    """Why a file cannot be asked of LCE's reference kernel; "" if it can.
+
+    LCE may not be installed, and its kernels lack some of what our runtime computes: zero padding
+    of an odd number of channels, groups.
+
+    Args:
+        content: of the file.
+        inputs: samples for it, in its order.
+    """
+    graph = Graph(content)
+    size = graph.tensors[graph.inputs[0]].shape[0]
+    try:
+        run_on_lce(content)([values[:size] for values in inputs])
+    except (ImportError, ValueError) as error:
+        return str(error)
+    return ""
+
+
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
     with _native_log.captured() as native_errors:
