@@ -26,6 +26,7 @@ from bireal_keras._keras import keras, tf
 from bireal_keras.export import fake_quant, matching, probes
 from bireal_keras.export import signature as signatures
 from bireal_keras.export.packing import unpack_signs
+from bireal_keras.export.results import logits
 from bireal_keras.export.signature import Signature
 from bireal_keras.tflite.model import Graph
 
@@ -505,7 +506,7 @@ class _Tally:
         tallies: dict[int, _LayerTally | _Int8Tally] = {**self.layers, **self.int8}
         results, close, free_differences = [], [], []
         for number, (expected, actual, alone) in enumerate(
-            zip(map(_logits, told), map(_logits, outputs), map(_logits, free))
+            zip(map(logits, told), map(logits, outputs), map(logits, free))
         ):
             differences = np.abs(actual - expected).max(axis=1)
             spread = float(expected.std(axis=0).mean())
@@ -529,19 +530,6 @@ class _Tally:
             close=np.all(close, axis=0),
             free_differences=np.stack(free_differences),
         )
-
-
-def _logits(outputs: np.ndarray) -> np.ndarray:
-    """Rows of outputs, (samples, values), with softmax undone.
-
-    Softmax hides differences: 1,000 probabilities of an untrained net all are 0.001, and
-    those of a confident one all are 0 or 1.
-    """
-    rows = outputs.reshape(len(outputs), -1).astype(np.float64)
-    if (rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=1e-3):
-        rows = np.log(np.maximum(rows, 1e-30))
-        rows -= rows.mean(axis=1, keepdims=True)
-    return rows
 
 
 class _Names:

@@ -1,13 +1,11 @@
 """The conversion, from the Keras model to the checked file."""
 
 import contextlib
-import functools
 import io
 import logging
 import os
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,10 @@ import numpy as np
 from bireal_keras import _files, _native_log
 from bireal_keras._keras import keras, tf
 from bireal_keras.export import (
+    arguments,
     diagnosis,
     image_range,
+    latency,
     probes,
     real_layers_check,
     reasons,
@@ -24,19 +24,16 @@ from bireal_keras.export import (
     verification,
 )
 from bireal_keras.export import signature as signatures
-from bireal_keras.export._lce import lce
 from bireal_keras.export.layer_reports import layer_reports
-from bireal_keras.export.multiplications import DENSE, multiplications
-from bireal_keras.export.real_layers import PRECISIONS, compact
-from bireal_keras.export.report import LayerReport, Report, Total
+from bireal_keras.export.multiplications import multiplications
+from bireal_keras.export.real_layers import compact
+from bireal_keras.export.report import LayerReport, Report
+from bireal_keras.export.samples import artificial
 from bireal_keras.export.signature import Signature
-from bireal_keras.runtime.latency import take_turns
-from bireal_keras.tflite.labels import check_labels
-from bireal_keras.tflite.metadata import Metadata, Normalization
+from bireal_keras.tflite.metadata import Normalization
 from bireal_keras.tflite.metadata_writer import embed
 from bireal_keras.tflite.model import Graph
 
-_LATENCY_RUNS = 12
 # Samples on which values are looked at for signs.
 _LOOKED_AT = 4
 
@@ -94,23 +91,18 @@ def convert(
             reason of each; LCE cannot convert the model, or the file does not agree with it.
         ImportError: Larq Compute Engine is not installed.
     """
-    if real_layers not in PRECISIONS:
-        raise ValueError(
-            f"`real_layers` must be one of {', '.join(PRECISIONS)}. "
-            f"Received: real_layers={real_layers!r}."
-        )
-    path = Path(path)
-    if path.is_dir() or not path.parent.is_dir():
-        raise ValueError(f"`path` must be a file in an existing folder. Received: path='{path}'.")
+    arguments.check_real_layers(real_layers)
+    path = arguments.output_path(path)
     _check_type(model)
     cast_layers = rewriting.with_other_precision(model)
     model = rewriting.in_float32(model)
     signature = signatures.of(model)
     _check_signature(signature)
-    _check_labels(labels, signature)
+    shapes = (signature.input_shapes, signature.outputs)
+    arguments.check_labels_of(labels, signature.outputs)
     normalization, images = _normalization(model, signature, normalization)
-    metadata = _metadata(signature, labels, normalization, center_crop)
-    inputs = _checked_samples(samples, signature)
+    metadata = arguments.metadata_of(*shapes, labels, normalization, center_crop)
+    inputs = _samples(samples, signature)
     looked_at = [values[: signature.batch or _LOOKED_AT] for values in inputs]
 
     _log.info("converting %s", model.name)
@@ -129,7 +121,7 @@ def convert(
         file = embed(compacted, metadata, name=model.name)
 
     _log.info("checking it against Keras on %d samples", len(inputs[0]))
-    agreement = verification.verify(model, float32_file, inputs)
+    agreement = verification.verify(model, float32_file, inputs, [probes.run_on_lce])
     graph = Graph(float32_file)
     order, _ = signature.tensors_of(graph)
     file_inputs = [inputs[order.index(index)] for index in graph.inputs]
@@ -139,28 +131,21 @@ def convert(
         _log.info("checking its real layers in %s", real_layers)
         float32_agreement = real_layers_check.check(float32_file, file, file_inputs)
         files[real_layers] = file
-    latency = _latency(files, [values[: signature.batch or 1] for values in file_inputs])
+    times = latency.of_files(files, [values[: signature.batch or 1] for values in file_inputs])
 
     _files.write(path, file)
-    intended = [layer for layer in layers if layer.intended_binary]
-    convolutions = [operator for operator in operators if operator.kind != DENSE]
-    binary_convolutions = sum(operator.is_binary for operator in convolutions)
-    return Report(
-        path=str(path),
-        size_bytes=len(file),
+    return Report.of(
+        path,
+        file,
+        operators,
+        layers,
         float_size_bytes=4 * model.count_params(),
-        binary_convolutions=binary_convolutions,
-        intended_binary_convolutions=len(intended),
-        float_convolutions=len(convolutions) - binary_convolutions,
-        layers=tuple(layers),
-        binary_total=Total.of(intended),
-        real_total=Total.of([layer for layer in layers if not layer.intended_binary]),
         cast_layers=tuple(cast_layers),
         agreement=agreement,
         real_layers=real_layers,
         images=images,
         float32_agreement=float32_agreement,
-        latency_ms=latency,
+        latency_ms=times,
     )
 
 
@@ -192,85 +177,30 @@ def _check_signature(signature: Signature) -> None:
             )
 
 
-def _check_labels(labels: Sequence[str] | None, signature: Signature) -> None:
-    if labels is None:
-        return
-    check_labels(labels)
-    shapes = signature.outputs
-    if len(shapes) != 1 or len(shapes[0]) != 2:
-        raise ValueError(
-            "`labels` need a model that ends in one (batch, classes). "
-            f"Received: {len(labels)} labels for {', '.join(map(str, shapes))}."
-        )
-    if len(labels) != shapes[0][-1]:
-        raise ValueError(
-            "`labels` must name every class of the model. "
-            f"Received: {len(labels)} labels for {shapes[0][-1]} classes."
-        )
-
-
 def _normalization(
     model: keras.Model, signature: Signature, given: Normalization | None
 ) -> tuple[Normalization, str | None]:
     """What goes into the file, and what the report says of it: None if it takes no images."""
-    shape = signature.image_shape
-    if shape is None or shape[-1] not in (1, 3):
-        if given is not None:
-            received = ", ".join(map(str, signature.input_shapes))
-            raise ValueError(
-                "`normalization` needs a model of one RGB or grey image. "
-                f"Received: one of {received}."
-            )
+    arguments.check_normalization(given, signature.input_shapes)
+    if not arguments.takes_images(signature.input_shapes):
         return Normalization(), None
     normalization, source = (given, "as given") if given else image_range.find(model)
     return normalization, f"{normalization}, {source}"
 
 
-def _metadata(
-    signature: Signature,
-    labels: Sequence[str] | None,
-    normalization: Normalization,
-    center_crop: float,
-) -> Metadata | None:
-    """What travels inside the file; nothing with a model of several inputs or outputs."""
-    shape = signature.image_shape
-    metadata = Metadata(
-        labels=None if labels is None else tuple(labels),
-        image_size=(shape[0], shape[1]) if shape is not None and shape[-1] in (1, 3) else None,
-        normalization=normalization,
-        center_crop=center_crop,
-        channels=1 if shape is not None and shape[-1] == 1 else 3,
-    )
-    return metadata if len(signature.inputs) == len(signature.outputs) == 1 else None
-
-
-def _checked_samples(
-    samples: np.ndarray | Sequence[np.ndarray] | None, signature: Signature
+def _samples(
+    given: np.ndarray | Sequence[np.ndarray] | None, signature: Signature
 ) -> list[np.ndarray]:
     """What each input of the model gets."""
-    if samples is None:
-        return verification.samples_for(signature)
-    single = len(signature.inputs) == 1 and not isinstance(samples, (list, tuple))
-    arrays = [np.asarray(values, np.float32) for values in ([samples] if single else samples)]
-    shapes = signature.sample_shapes
-    size = signature.batch or 1
-    counts = {len(values) for values in arrays}
-    if (
-        [values.shape[1:] for values in arrays] != shapes
-        or len(counts) != 1
-        or min(counts) < verification.MIN_SAMPLES
-        or min(counts) % size
-    ):
-        multiple = f", a multiple of {size}," if size > 1 else ""
-        raise ValueError(
-            f"`samples` must be at least {verification.MIN_SAMPLES} images{multiple} of "
-            f"{' and '.join(map(str, shapes))}. Received: samples of shape "
-            f"{' and '.join(str(values.shape) for values in arrays)}."
-        )
-    return arrays
+    shapes, size = signature.sample_shapes, signature.batch or 1
+    if given is None:
+        return artificial(shapes, size)
+    return arguments.checked_samples(given, shapes, size)
 
 
 def _to_flatbuffer(model: keras.Model, signature: Signature) -> bytes:
+    from bireal_keras.export._lce import lce  # Which not every platform has.
+
     def serve(inputs: Any) -> Any:
         # Without `training`, random layers would bring their random states, which LCE refuses.
         return model(inputs, training=False)
@@ -313,10 +243,3 @@ def _check_binary(layers: list[LayerReport]) -> None:
             f"{len(stayed_float)} of {len(intended)} 1-bit layers stayed float in the converted "
             f"file, which was not written. `allow_float` allows it. {names}"
         )
-
-
-def _latency(files: dict[str, bytes], inputs: list[np.ndarray]) -> dict[str, float]:
-    """Shortest of a few runs of each file on our runtime, which take turns, in milliseconds."""
-    runs = [functools.partial(probes.run_on_runtime(file), inputs) for file in files.values()]
-    times = take_turns(runs, num_runs=_LATENCY_RUNS, warmup_runs=2)
-    return {name: min(milliseconds) for name, milliseconds in zip(files, times)}

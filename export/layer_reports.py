@@ -37,29 +37,32 @@ def layer_reports(
     for position, (index, _) in pairs.items():
         matches[owners[position]].append(operators[index])
     reports = [
-        _report(
+        LayerReport.of(
             match,
             batch=batch,
             name=one.layer.name,
             kind=type(one.layer).__name__,
             intended_binary=one.intended_binary,
-            reason=_reason(one.reason, _is_binary(match)),
-            detail=one.detail,
+            reason=reason,
+            explanation=reasons.explain(reason, one.detail),
             followed=one.followed,
-            left_reason=one.left_reason,
+            left_reason=_left_reason(one, rewritten),
             rewritten=rewritten.get(one.layer.name, ""),
         )
         for one, match in zip(found, matches)
+        for reason in [_reason(one.reason, _is_binary(match))]
     ]
     matched = {id(operator) for match in matches for operator in match}
     reports += [
-        _report(
+        LayerReport.of(
             [operator],
             batch=batch,
             name=operator.output,
             kind=operator.kind,
             intended_binary=operator.is_binary,
             reason="" if operator.is_binary else reasons.NO_LAYER,
+            explanation="" if operator.is_binary else reasons.explain(reasons.NO_LAYER),
+            left_reason=reasons.LEFT_UNKNOWN,
         )
         for operator in operators
         if id(operator) not in matched
@@ -79,39 +82,8 @@ def _reason(reason: str, is_binary: bool) -> str:
     return reasons.UNKNOWN if is_warning or not reason else reason
 
 
-def _report(
-    operators: Sequence[Multiplication],
-    *,
-    batch: int,
-    name: str,
-    kind: str,
-    intended_binary: bool,
-    reason: str,
-    detail: str = "",
-    followed: bool = False,
-    left_reason: str = "",
-    rewritten: str = "",
-) -> LayerReport:
-    left_behind = tuple(left for operator in operators for left in operator.left_behind)
-    if rewritten == rewriting.APART:
-        left_reason = reasons.CLIP_APART
-    left_reason = (left_reason or reasons.LEFT_UNKNOWN) if left_behind else ""
-    weights = sum(operator.weights for operator in operators)
-    return LayerReport(
-        name=name,
-        kind=kind,
-        intended_binary=intended_binary,
-        binary=_is_binary(operators),
-        reason=reason,
-        explanation=reasons.explain(reason, detail),
-        fused=not left_behind if left_behind or followed else None,
-        left_behind=left_behind,
-        left_reason=left_reason,
-        left_explanation=reasons.explain(left_reason),
-        rewritten=rewritten,
-        weights=weights,
-        macs=sum(operator.macs for operator in operators) // batch,
-        kernel_bytes=sum(operator.kernel_bytes for operator in operators),
-        expected_kernel_bytes=-(-weights // 8) if intended_binary else 4 * weights,
-        other_bytes=sum(operator.other_bytes for operator in operators),
-    )
+def _left_reason(one: Diagnosis, rewritten: dict[str, str]) -> str:
+    """Why what follows a layer would not be part of it."""
+    if rewritten.get(one.layer.name) == rewriting.APART:
+        return reasons.CLIP_APART
+    return one.left_reason or reasons.LEFT_UNKNOWN

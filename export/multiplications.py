@@ -22,7 +22,8 @@ class Multiplication:
 
     Attributes:
         kind: name of the operator.
-        output: name of the tensor that it writes.
+        tensor: number of the tensor that it writes.
+        output: its name.
         kernel: if binary (out, height, width, words) uint32, see `packing`. Otherwise
             (out, values) float32 or int8, int8 without its scales, or None for one that is
             computed or of another type.
@@ -36,6 +37,7 @@ class Multiplication:
     """
 
     kind: str
+    tensor: int
     output: str
     kernel: np.ndarray | None
     weights: int
@@ -72,6 +74,7 @@ def multiplications(content: bytes, compacted: bytes | None = None) -> list[Mult
         found.append(
             Multiplication(
                 kind=operator.name,
+                tensor=operator.outputs[0],
                 output=graph.tensors[operator.outputs[0]].name,
                 kernel=_kernel(graph, operator),
                 weights=kernel_size(graph, operator),

@@ -14,7 +14,6 @@ from ai_edge_litert import schema_py_generated as schema
 
 from bireal_keras import _native_log, runtime
 from bireal_keras.cost.tflite_model import BINARY
-from bireal_keras.export._lce import lce
 from bireal_keras.tflite.model import Graph, serialize, unpack
 
 # A runner takes what a file's inputs get, each (n, ...), and gives the outputs for them, each
@@ -88,7 +87,9 @@ def run_on_lce(content: bytes) -> Runner:
 
     Raises:
         ValueError: here or when it runs, the file does not run there.
+        ImportError: LCE is not installed.
     """
+    from bireal_keras.export._lce import lce  # Which not every platform has.
 
     with _explained():
         interpreter = lce.testing.Interpreter(content, use_reference_bconv=True)
@@ -99,6 +100,25 @@ def run_on_lce(content: bytes) -> Runner:
             return interpreter.interpreter.predict(inputs)
 
     return _in_batches(invoke, interpreter.input_shapes[0][0])
+
+
+def missing_on_lce(content: bytes, inputs: Sequence[np.ndarray]) -> str:
+    """Why a file cannot be asked of LCE's reference kernel; "" if it can.
+
+    LCE may not be installed, and its kernels lack some of what our runtime computes: zero padding
+    of an odd number of channels, groups.
+
+    Args:
+        content: of the file.
+        inputs: samples for it, in its order.
+    """
+    graph = Graph(content)
+    size = graph.tensors[graph.inputs[0]].shape[0]
+    try:
+        run_on_lce(content)([values[:size] for values in inputs])
+    except (ImportError, ValueError) as error:
+        return str(error)
+    return ""
 
 
 @contextlib.contextmanager
@@ -113,16 +133,26 @@ def _explained() -> Iterator[None]:
             ) from error
 
 
-def run_on_runtime(content: bytes) -> Runner:
+def run_on_runtime(content: bytes, *, xnnpack: bool = True) -> Runner:
     """Runs a file on LiteRT with our delegate.
+
+    Args:
+        content: of the file.
+        xnnpack: whether XNNPACK may compute what the delegate leaves, as it does by default;
+            otherwise LiteRT's own kernels do.
 
     Raises:
         ValueError: the file does not run there.
     """
+    resolvers = litert.OpResolverType
     try:
         with _native_log.captured():
             interpreter = litert.Interpreter(
-                model_content=content, experimental_delegates=[runtime.load_delegate()]
+                model_content=content,
+                experimental_delegates=[runtime.load_delegate()],
+                experimental_op_resolver_type=(
+                    resolvers.AUTO if xnnpack else resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+                ),
             )
             interpreter.allocate_tensors()
     # LiteRT says the second of what is not a model at all.

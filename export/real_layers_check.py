@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from bireal_keras.export import probes, real_layers
-from bireal_keras.export.verification import top1_agreement
+from bireal_keras.export.results import top1_agreement
 from bireal_keras.tflite.model import Graph, Tensor, serialize, unpack
 
 # What passes for rounding, as a share of the sum of the magnitudes that an output is made of. Two
@@ -50,7 +50,8 @@ def check(float32: bytes, compact: bytes, samples: Sequence[np.ndarray]) -> floa
     - Each layer gives what the float32 layer with the stored weights gives, up to rounding.
       Where it rounds its input to int8, up to half a step of that (a 255th of the range of the
       image's values and 0) times the sum of the magnitudes of a channel's weights. That is
-      checked for every output on 8 samples, on LCE's reference kernels.
+      checked for every output on 8 samples, on LiteRT's own kernels and,
+      where they can run it, on those of LCE's interpreter.
 
     - Every other constant is the same: binary filters, factors, biases.
 
@@ -70,15 +71,19 @@ def check(float32: bytes, compact: bytes, samples: Sequence[np.ndarray]) -> floa
         ValueError: the compact file does not compute what it should.
     """
     content, layers = _probe(float32, compact)
-    run_probe = probes.run_on_lce(content)
+    # XNNPACK has kernels of its own, and rounds each pixel to its own range.
+    runners = [probes.run_on_runtime(content, xnnpack=False)]
+    if not probes.missing_on_lce(content, samples):
+        runners.append(probes.run_on_lce(content))
     graph = Graph(compact)
     size = graph.tensors[graph.inputs[0]].shape[0]
     # One batch of the file's at a time: the maps after a stem take megabytes.
     for start in range(0, min(_IMAGES, len(samples[0])), size):
         batch = [values[start : start + size] for values in samples]
-        outputs = [*batch, *run_probe(batch)]
-        for layer in layers:
-            _check_output(layer, *(outputs[index] for index in layer.outputs))
+        for run_probe in runners:
+            outputs = [*batch, *run_probe(batch)]
+            for layer in layers:
+                _check_output(layer, *(outputs[index] for index in layer.outputs))
     expected, actual = (probes.run_on_runtime(file)(list(samples)) for file in (float32, compact))
     return top1_agreement(expected, actual)
 

@@ -4,7 +4,11 @@ import html
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+from bireal_keras.export import reasons
+from bireal_keras.export.multiplications import DENSE, Multiplication
 
 _WIDTH = 100
 # The widths of the columns; with two spaces between them they are at most `_WIDTH`.
@@ -12,6 +16,8 @@ _HEADER = ("layer", "kind", "as", "note", "bytes", "MACs")
 _MAX_WIDTHS = (28, 18, 5, 16, 10, 13)
 _TEXT_COLUMNS = 4
 _MAX_NAMES = 6
+# What may be converted.
+KERAS, FLOAT_FILE = "Keras", "the float file"
 
 
 @dataclass(frozen=True)
@@ -19,9 +25,11 @@ class LayerReport:
     """One call of a convolution or a dense layer, and what became of it.
 
     Attributes:
-        name: of the Keras layer; of the output tensor for an operator of no layer.
+        name: of the Keras layer; of the output tensor for an operator of no layer, and in what was
+            made of a float file.
         kind: class of the Keras layer; name of the operator.
-        intended_binary: whether its input and its kernel are 1-bit in Keras.
+        intended_binary: whether its input and its kernel are 1-bit in Keras; in a float file,
+            whether one of them is.
         binary: whether they are in the file.
         reason: why not, a code of docs/export.md; "" if they are, or what to know about it.
         explanation: the same in a sentence, and what to do about it.
@@ -56,6 +64,48 @@ class LayerReport:
     expected_kernel_bytes: int
     other_bytes: int
 
+    @classmethod
+    def of(
+        cls,
+        operators: Sequence[Multiplication],
+        *,
+        batch: int,
+        name: str,
+        kind: str,
+        intended_binary: bool,
+        reason: str,
+        explanation: str,
+        followed: bool = False,
+        left_reason: str = "",
+        rewritten: str = "",
+    ) -> "LayerReport":
+        """Of the operators that a layer has become, for files of `batch` images.
+
+        `followed` says whether BatchNormalization, biases or activations come after the layer, and
+        `left_reason` why some of them stay operators, should they; the others are attributes.
+        """
+        left_behind = tuple(left for operator in operators for left in operator.left_behind)
+        left_reason = left_reason if left_behind else ""
+        weights = sum(operator.weights for operator in operators)
+        return cls(
+            name=name,
+            kind=kind,
+            intended_binary=intended_binary,
+            binary=bool(operators) and all(operator.is_binary for operator in operators),
+            reason=reason,
+            explanation=explanation,
+            fused=not left_behind if left_behind or followed else None,
+            left_behind=left_behind,
+            left_reason=left_reason,
+            left_explanation=reasons.explain(left_reason),
+            rewritten=rewritten,
+            weights=weights,
+            macs=sum(operator.macs for operator in operators) // batch,
+            kernel_bytes=sum(operator.kernel_bytes for operator in operators),
+            expected_kernel_bytes=-(-weights // 8) if intended_binary else 4 * weights,
+            other_bytes=sum(operator.other_bytes for operator in operators),
+        )
+
 
 @dataclass(frozen=True)
 class Total:
@@ -83,10 +133,10 @@ class Total:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a file agrees with Keras, on some samples.
+    """How far a file agrees with Keras, or with the float file it was made of, on some samples.
 
     Attributes:
-        samples: images on which the file was compared with Keras.
+        samples: images on which they were compared.
         signs: how many signs of activations were compared on them.
         flips: how many of these differ, because rounding took a value across zero, when Keras
             is given the file's signs before. Any other difference is an error.
@@ -114,16 +164,16 @@ class Report:
     Attributes:
         path: the file.
         size_bytes: its size.
-        float_size_bytes: 4 bytes for each parameter of the Keras model.
+        float_size_bytes: 4 bytes for each parameter of the Keras model; size of the float file.
         binary_convolutions: bit-packed convolutions (`LceBconv2d`) in the file.
-        intended_binary_convolutions: layers of the Keras model with a 1-bit input and a 1-bit
-            kernel; unless `allow_float` was given, each of them is bit-packed in the file.
+        intended_binary_convolutions: layers that are meant to be 1-bit, see `LayerReport`; unless
+            `allow_float` was given, each of them is bit-packed in the file.
         float_convolutions: convolutions with real weights.
         layers: its convolutions and dense layers, in the order of their calls.
         binary_total: the layers of `layers` that are meant to be 1-bit.
         real_total: the others.
         cast_layers: names of layers of another precision, which the file computes in float32.
-        agreement: how far the file agrees with Keras.
+        agreement: how far the file agrees with `source`.
         real_layers: precision of the kernels of real-valued layers. Keras is compared with the
             file in which it is float32, and this with the file that was written.
         images: what its images are made of pixels by, as the file says it, and how that is known;
@@ -132,6 +182,7 @@ class Report:
             if they are one, or as `top1_agreement`.
         latency_ms: the shortest of a few runs on our runtime, one image, one thread of this
             machine, by precision: of the file, and of the one with float32.
+        source: what was converted, in words: "Keras" or "the float file".
     """
 
     path: str
@@ -149,6 +200,40 @@ class Report:
     images: str | None
     float32_agreement: float | None
     latency_ms: dict[str, float]
+    source: str = KERAS
+
+    @classmethod
+    def of(
+        cls,
+        path: Path,
+        content: bytes,
+        operators: Sequence[Multiplication],
+        layers: Sequence[LayerReport],
+        **others: Any,
+    ) -> "Report":
+        """Counts what is in a file.
+
+        Args:
+            path: of the file.
+            content: of it.
+            operators: its convolutions and dense layers.
+            layers: what became of them.
+            others: the attributes that are not counted.
+        """
+        intended = [layer for layer in layers if layer.intended_binary]
+        convolutions = [operator for operator in operators if operator.kind != DENSE]
+        binary_convolutions = sum(operator.is_binary for operator in convolutions)
+        return cls(
+            path=str(path),
+            size_bytes=len(content),
+            binary_convolutions=binary_convolutions,
+            intended_binary_convolutions=len(intended),
+            float_convolutions=len(convolutions) - binary_convolutions,
+            layers=tuple(layers),
+            binary_total=Total.of(intended),
+            real_total=Total.of([layer for layer in layers if not layer.intended_binary]),
+            **others,
+        )
 
     @property
     def samples(self) -> int:
@@ -255,19 +340,20 @@ def _totals(report: Report) -> list[str]:
     kernels = report.binary_total.kernel_bytes + report.real_total.kernel_bytes
     latency = ", ".join(f"{name} {time:.2f} ms" for name, time in report.latency_ms.items())
     others = report.binary_total.other_bytes + report.real_total.other_bytes
+    before = "the float32 weights" if report.source == KERAS else report.source
     return [
         f"{report.path}: {report.size_bytes:,} bytes, "
-        f"{report.float_size_bytes / report.size_bytes:.1f} times smaller than the float32 weights "
+        f"{report.float_size_bytes / report.size_bytes:.1f} times smaller than {before} "
         f"({report.float_size_bytes:,} bytes)",
         f"convolutions: {report.binary_convolutions} bit-packed "
-        f"({report.intended_binary_convolutions} with 1-bit quantizers in Keras), "
+        f"({report.intended_binary_convolutions} with 1-bit quantizers in {report.source}), "
         f"{report.float_convolutions} in {report.real_layers}",
         _total("1-bit layers", report.binary_total, "1 bit"),
         _total("real layers", report.real_total, "32 bits"),
         f"their factors, biases and thresholds: {others:,} bytes; "
         f"the rest of the file: {report.size_bytes - kernels - others:,} bytes",
-        f"against Keras, given the same signs before: {report.flips:,} of {report.signs:,} signs "
-        "differ, by rounding",
+        f"against {report.source}, given the same signs before: {report.flips:,} of "
+        f"{report.signs:,} signs differ, by rounding",
         f"on its own, {report.samples} samples: {report.close_samples} equal up to rounding"
         f"{top1}, off by at most {report.max_abs_difference:.2g}",
         *([] if report.images is None else [f"images: {report.images}"]),

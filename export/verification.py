@@ -1,24 +1,29 @@
 """Does the file compute what the Keras model computes?"""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from bireal_keras._keras import keras
 from bireal_keras.export import comparison, probes
+from bireal_keras.export import signature as signatures
 from bireal_keras.export.report import Agreement
-from bireal_keras.export.signature import Signature
+from bireal_keras.export.results import top1_agreement
+from bireal_keras.tflite.model import Graph
+
+_log = logging.getLogger(__name__)
 
 # This share of the results has to agree where Keras cannot be told all signs of the file. An error
 # in the file shows on every image, a flipped sign does not.
 _MIN_SHARE = 1 / 8
-MIN_SAMPLES = 8
 
 
 def verify(
     model: keras.Model,
     content: bytes,
     samples: Sequence[np.ndarray],
+    runners: Sequence[Callable[[bytes], probes.Runner]] | None = None,
     *,
     tolerance: float = comparison.TOLERANCE,
 ) -> Agreement:
@@ -29,24 +34,32 @@ def verify(
     because some are not inputs of a binary convolution, a harmless flip among them changes all that
     follows: then it is enough that an eighth of the results agree, and no weight is wrong.
 
-    The file runs on LCE's reference kernel.
-
     Args:
         model: from float32 tensors to any float tensors.
         content: what it was converted to.
         samples: what its inputs get, each float32 (samples, ...).
+        runners: what runs the file: `probes.run_on_runtime`, `probes.run_on_lce`. Default: the
+            first and, where it can run the file, the second.
         tolerance: what passes for rounding, as a share of a tensor's spread. A file whose real
             layers are meant to be less precise than float32 needs more.
 
+    Returns:
+        How far the file, as the first of them runs it, agrees.
+
     Raises:
         ValueError: the file does not run, the results are not finite, or they do not agree.
+        ImportError: LCE is asked for and not installed.
     """
-    expected, [compared] = comparison.compare(
-        model, content, samples, [probes.run_on_lce], tolerance=tolerance
+    if runners is None:
+        runners = _witnesses(model, content, samples)
+    expected, comparisons = comparison.compare(
+        model, content, samples, runners, tolerance=tolerance
     )
-    reason = reason_to_refuse(expected, compared)
-    if reason is not None:
-        raise ValueError(reason)
+    for number, compared in enumerate(comparisons):
+        reason = reason_to_refuse(expected, compared)
+        if reason is not None:
+            raise ValueError(f"LCE's kernel, not our runtime: {reason}" if number else reason)
+    compared = comparisons[0]
     return Agreement(
         samples=len(samples[0]),
         close_samples=int(compared.freely_close.sum()),
@@ -55,6 +68,19 @@ def verify(
         signs=compared.signs,
         flips=compared.flips,
     )
+
+
+def _witnesses(
+    model: keras.Model, content: bytes, samples: Sequence[np.ndarray]
+) -> list[Callable[[bytes], probes.Runner]]:
+    graph = Graph(content)
+    inputs, _ = signatures.of(model).tensors_of(graph)
+    in_file_order = [samples[inputs.index(index)] for index in graph.inputs]
+    missing = probes.missing_on_lce(content, in_file_order)
+    if missing:
+        _log.info("without LCE's reference kernel: %s", missing)
+        return [probes.run_on_runtime]
+    return [probes.run_on_runtime, probes.run_on_lce]
 
 
 def reason_to_refuse(expected: Sequence[np.ndarray], compared: comparison.Comparison) -> str | None:
@@ -101,48 +127,3 @@ def describe(layer: comparison.Layer) -> str:
         f"given the same signs before, {what} by up to {layer.difference:.2g}{share}; rounding "
         f"explains {layer.tolerance:.2g}.{by}"
     )
-
-
-def top1_agreement(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float | None:
-    """Share of rows, 0 to 1, whose largest values agree.
-
-    Args:
-        a, b: the results of a model; unless it is one (n, classes), there is nothing to say: None.
-    """
-    if len(a) != 1 or a[0].ndim != 2:
-        return None
-    return float((a[0].argmax(-1) == b[0].argmax(-1)).mean())
-
-
-def samples_for(signature: Signature, count: int = 32) -> list[np.ndarray]:
-    """Artificial samples for each input of a model, at least `count`, in full batches."""
-    size = signature.batch or 1
-    count = -(-count // size) * size
-    return [
-        random_samples(shape, count, seed=seed)
-        for seed, shape in enumerate(signature.sample_shapes)
-    ]
-
-
-def random_samples(shape: tuple[int, ...], count: int = 32, *, seed: int = 0) -> np.ndarray:
-    """Images of one colour, patches of others and noise; always the same for the same arguments.
-
-    Noise alone would make all images alike to a network that ends in average pooling.
-
-    Args:
-        shape: (height, width, channels); of another rank it is noise alone.
-        count: number of images.
-        seed: of the random numbers.
-
-    Returns:
-        float32 (count, *shape) in [-1, 1].
-    """
-    rng = np.random.default_rng(seed)
-    if len(shape) != 3:
-        return rng.uniform(-1, 1, (count, *shape)).astype(np.float32)
-    height, width, channels = shape
-    colour = rng.uniform(-1, 1, (count, 1, 1, channels))
-    patches = rng.uniform(-1, 1, (count, -(-height // 8), -(-width // 8), channels))
-    patches = patches.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
-    noise = rng.uniform(-1, 1, (count, *shape))
-    return (0.5 * colour + 0.3 * patches + 0.2 * noise).astype(np.float32)

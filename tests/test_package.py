@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import bireal_keras
-from bireal_keras import runtime, tflite
+from bireal_keras import export, runtime, tflite
 
 COMMANDS = [
     entry_point
@@ -143,6 +143,20 @@ def test_a_device_needs_no_tensorflow(module):
         + f"import bireal_keras.{module}\n"
         "assert not {'tensorflow', 'tf_keras', 'keras', 'larq'} & set(sys.modules)\n"
     )
+    assert status == 0, err
+
+
+@pytest.mark.slow
+def test_only_one_module_imports_lce():
+    folder = Path(export.__file__).parent
+    modules = sorted(
+        ".".join(p.relative_to(folder).with_suffix("").parts)
+        for p in folder.rglob("*.py")
+        if p.stem not in ("_lce", "__init__")
+    )
+    assert len(modules) > 20
+    imports = "".join(f"import bireal_keras.export.{module}\n" for module in modules)
+    status, _, err = python(HIDE.format(hidden=["larq_compute_engine"]) + imports)
     assert status == 0, err
 
 

@@ -1,17 +1,21 @@
-"""Converts a trained Keras model to a .tflite file with bit-packed convolutions.
+"""Converts a trained model to a .tflite file with bit-packed convolutions.
 
 Usage: bireal-export --model_dir=FOLDER [flags]
        bireal-export --model=MODEL [flags]
 
     bireal-export --model_dir=runs/br18
     bireal-export --model=birealnet18.h5 --output=birealnet18.tflite --labels=labels.txt
+    bireal-export --model=float.tflite --output=binary.tflite
 
 How the model takes its images and the names of its classes travel inside the file, so that
 bireal-classify needs nothing else.
 
-The file is checked against the Keras model before it is written; one that does not agree
-is not written. What became of the model is printed, layer by layer: what is 1-bit, what is not
-and why. See docs/export.md.
+MODEL is a Keras model, or a .tflite file that another converter made without quantization:
+TensorFlow's, Keras 3's, PyTorch's. Such a file takes neither TensorFlow nor Larq.
+
+The file is checked against the model before it is written; one that does not agree is not
+written. What became of the model is printed, layer by layer: what is 1-bit, what is not and
+why. See docs/export.md.
 
 Load models of people you trust. Python code inside .keras and .h5 files is refused, but a
 SavedModel is a program by design.
@@ -19,6 +23,7 @@ SavedModel is a program by design.
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 
@@ -28,6 +33,11 @@ from bireal_keras.export.real_layers import PRECISIONS
 from bireal_keras.tflite.metadata import NORMALIZATIONS, Normalization
 from bireal_keras.training import run_folder
 
+if TYPE_CHECKING:
+    from bireal_keras.export import Report
+
+_SUFFIX = ".tflite"
+
 _MODEL_DIR = _cli.define_path(
     "model_dir",
     None,
@@ -35,13 +45,15 @@ _MODEL_DIR = _cli.define_path(
     "dataset.center_crop are taken.",
 )
 _MODEL = _cli.define_path(
-    "model", None, "Instead of --model_dir: a .keras or .h5 file or a SavedModel folder."
+    "model",
+    None,
+    "Instead of --model_dir: a .keras or .h5 file, a SavedModel folder or a float .tflite file.",
 )
 _OUTPUT = _cli.define_path(
     "output",
     None,
     "File to write or replace. Default: model.tflite in --model_dir, or beside --model under "
-    "its name.",
+    "its name; NAME_binary.tflite beside a .tflite file.",
 )
 _LABELS = _cli.define_path(
     "labels",
@@ -87,6 +99,21 @@ _REAL_LAYERS = flags.DEFINE_enum(
 _ALLOW_FLOAT = flags.DEFINE_bool(
     "allow_float", False, "Write the file even if a layer that is meant to be 1-bit stays float."
 )
+_ZEROS = ("refuse", "+1")
+_ZERO_SIGN = flags.DEFINE_enum(
+    "zero_sign",
+    "refuse",
+    _ZEROS,
+    "Of a .tflite file: what a sign is worth that is 0 for 0, torch.sign and tf.sign. +1: as 1, if "
+    "the samples show no 0.",
+)
+_ZERO_WEIGHTS = flags.DEFINE_enum(
+    "zero_weights",
+    "refuse",
+    _ZEROS,
+    "Of a .tflite file: what 1-bit weights are worth that are exactly 0. +1: as 1, if they are "
+    "few.",
+)
 _JSON = _cli.define_path("json", None, "File to write the report to, too, for programs.")
 _NPZ = _cli.define_path(
     "npz",
@@ -105,36 +132,56 @@ def main(argv: list[str]) -> None:
     if argv:
         raise app.UsageError(f"Unexpected argument {argv[0]!r}")
     model_path, labels, center_crop = _inputs()
-    output = Path(_OUTPUT.value) if _OUTPUT.value else model_path.with_suffix(".tflite")
+    is_float_file = model_path.suffix == _SUFFIX
     json_path = _cli.output_path("--json", _JSON.value)
     npz_path = _cli.output_path("--npz", _NPZ.value)
-
+    if is_float_file and npz_path is not None:
+        raise app.UsageError("--npz needs a Keras model")
+    if not is_float_file and (_ZERO_SIGN.value, _ZERO_WEIGHTS.value) != ("refuse", "refuse"):
+        raise app.UsageError("--zero_sign and --zero_weights are for .tflite files")
+    options: dict[str, Any] = {
+        "labels": labels,
+        "normalization": _NORMALIZATION.value,
+        "allow_float": _ALLOW_FLOAT.value,
+        "real_layers": _REAL_LAYERS.value,
+    }
     log = _cli.show_log("bireal_keras.export")
+    if is_float_file:
+        options |= {"zero_sign": _ZERO_SIGN.value, "zero_weights": _ZERO_WEIGHTS.value}
+        report = _export_float_file(model_path, options | {"center_crop": center_crop})
+    else:
+        options["center_crop"] = 1.0 if center_crop is None else center_crop
+        log.info("loading %s", model_path)
+        report = _export_keras_model(model_path, options, npz_path)
+    if json_path is not None:
+        _files.write(json_path, json.dumps(report.as_dict(), indent=2) + "\n")
+    print(report)
 
-    log.info("loading %s", model_path)
+
+def _export_float_file(path: Path, options: dict[str, Any]) -> "Report":
+    from bireal_keras.export import convert_tflite
+
+    output = Path(_OUTPUT.value) if _OUTPUT.value else path.with_stem(f"{path.stem}_binary")
+    if output.exists() and output.samefile(path):
+        raise ValueError(f"--output must be another file than --model. Received: {output}.")
+    return convert_tflite(path, output, **options)
+
+
+def _export_keras_model(path: Path, options: dict[str, Any], npz_path: Path | None) -> "Report":
     # TensorFlow's greeting and Keras's warnings would bury the report.
     with _native_log.captured():
         from bireal_keras._safe_load import load_model
         from bireal_keras.export import convert, to_npz
 
-        model = load_model(model_path)
-    report = convert(
-        model,
-        output,
-        labels=labels,
-        normalization=_NORMALIZATION.value,
-        center_crop=center_crop,
-        allow_float=_ALLOW_FLOAT.value,
-        real_layers=_REAL_LAYERS.value,
-    )
-    if json_path is not None:
-        _files.write(json_path, json.dumps(report.as_dict(), indent=2) + "\n")
+        model = load_model(path)
+    output = Path(_OUTPUT.value) if _OUTPUT.value else path.with_suffix(_SUFFIX)
+    report = convert(model, output, **options)
     if npz_path is not None:
         to_npz(model, npz_path)
-    print(report)
+    return report
 
 
-def _inputs() -> tuple[Path, list[str] | None, float]:
+def _inputs() -> tuple[Path, list[str] | None, float | None]:
     """The path of the model, the names of its classes and the share of an image that it sees.
 
     What a flag does not say comes from the run's folder, if there is one.
@@ -150,6 +197,6 @@ def _inputs() -> tuple[Path, list[str] | None, float]:
         labels = run_folder.read_lines(Path(_LABELS.value))
     elif run:
         labels = run.labels
-    if center_crop is None:
-        center_crop = run.center_crop if run else 1.0
+    if center_crop is None and run:
+        center_crop = run.center_crop
     return model, labels, center_crop

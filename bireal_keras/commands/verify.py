@@ -7,20 +7,21 @@ Usage: bireal-verify [flags] MODEL FILE.tflite
     bireal-verify birealnet18.h5 birealnet18.tflite --dataset=photos/
     bireal-verify birealnet18.h5 birealnet18.tflite --random
 
-MODEL is a folder that bireal-train wrote, a .keras or .h5 file or a SavedModel folder. Keras, Larq
-Compute Engine's reference kernel and our runtime run on images of a dataset's validation split: the
-run's own, or that of --dataset. Printed are the accuracy of each, how often they agree, and for
-every 1-bit layer how far its input is from Keras's once Keras is told the file's signs, and how
-many signs flip. docs/verify.md explains what that proves.
+MODEL is a folder that bireal-train wrote, a .keras or .h5 file or a SavedModel folder. Keras, our
+runtime and, where it is installed, Larq Compute Engine's reference kernel run on images of a
+dataset's validation split: the run's own, or that of --dataset. Printed are the accuracy of each,
+how often they agree, and for every 1-bit layer how far its input is from Keras's once Keras is told
+the file's signs, and how many signs flip. docs/verify.md explains what that proves.
 
 Exit status: 0 if the file computes what Keras computes, 1 if not, or if it cannot be told.
 """
 
 import dataclasses
+import itertools
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -109,19 +110,30 @@ def main(args: list[str]) -> int:
         # As it is used: with nothing inside it to look at, the delegate fuses.
         run_fused = probes.run_on_runtime(content)
         images = _images(taken, dataset, center_crop)
-    expected, (on_lce, on_runtime) = comparison.compare(
+        in_file_order = [images.values[position] for position in order.inputs]
+        lce_missing = probes.missing_on_lce(content, in_file_order)
+    runners: dict[str, Callable[[bytes], probes.Runner]] = {
+        "LCE": probes.run_on_lce,
+        "ours": probes.run_on_runtime,
+    }
+    if lce_missing:
+        del runners["LCE"]
+    expected, comparisons = comparison.compare(
         model,
         content,
         images.values,
-        [probes.run_on_lce, probes.run_on_runtime],
+        list(runners.values()),
         tolerance=_TOLERANCE.value,
         progress=_Progress(len(images.values[0])),
     )
-    fused_in_file_order = run_fused([images.values[position] for position in order.inputs])
+    compared = dict(zip(runners, comparisons))
+    fused_in_file_order = run_fused(in_file_order)
     fused = [fused_in_file_order[position] for position in order.outputs]
 
-    reason = _reason(expected, on_lce, on_runtime, fused)
-    outputs: dict[str, list[np.ndarray]] = {"Keras": expected, "LCE": on_lce.outputs, "ours": fused}
+    reason = _reason(expected, compared, fused)
+    outputs = {"Keras": expected, **{name: one.outputs for name, one in compared.items()}}
+    # The results are those of the file as it is used.
+    outputs["ours"] = fused
     result = {
         "model": str(model_path),
         "file": str(file),
@@ -129,12 +141,13 @@ def main(args: list[str]) -> int:
         "num_images": len(images.values[0]),
         "top1": _top1(outputs, images.labels),
         "top1_agreement": _agreement(outputs),
-        "lce": _as_dict(on_lce),
-        "ours": _as_dict(on_runtime),
+        "lce": _as_dict(compared["LCE"]) if "LCE" in compared else None,
+        "lce_missing": lce_missing or None,
+        "ours": _as_dict(compared["ours"]),
         "computes_what_keras_computes": reason is None,
         "reason": reason,
     }
-    print(_text(result, on_lce, on_runtime))
+    print(_text(result, compared))
     if output is not None:
         _files.write(output, json.dumps(result, indent=2) + "\n")
     return 0 if reason is None else _cli.FAILURE
@@ -173,9 +186,9 @@ def _file_order(signature: "Signature", graph: Graph, file: Path) -> _Order:
 
 def _images(signature: "Signature", name: str | None, center_crop: float) -> _Images:
     if _RANDOM.value or name is None:
-        from bireal_keras.export.verification import samples_for
+        from bireal_keras.export.samples import artificial
 
-        values = samples_for(signature, _NUM_IMAGES.value)
+        values = artificial(signature.sample_shapes, signature.batch or 1, _NUM_IMAGES.value)
         return _Images(values, None, "artificial images")
     shape = signature.image_shape
     if shape is None or shape[0] != shape[1] or shape[2] != 3:
@@ -229,21 +242,23 @@ class _Progress:
 
 
 def _reason(
-    expected: list[np.ndarray],
-    on_lce: "Comparison",
-    on_runtime: "Comparison",
-    fused: list[np.ndarray],
+    expected: list[np.ndarray], compared: "dict[str, Comparison]", fused: list[np.ndarray]
 ) -> str | None:
-    """Why the file is wrong, None if it is right."""
+    """Why the file is wrong, None if it is right.
+
+    Args:
+        expected: what Keras gives.
+        compared: the file as LCE, if it can, and our runtime run it, by their names.
+        fused: what our runtime gives when it is not looked into.
+    """
     from bireal_keras.export.verification import reason_to_refuse
 
-    reason = reason_to_refuse(expected, on_lce)
-    if reason is not None:
-        return reason
-    reason = reason_to_refuse(expected, on_runtime)
-    if reason is not None:
-        return f"Our runtime, not LCE: {reason}"
-    for a, b in zip(fused, on_runtime.outputs):
+    reasons = {name: reason_to_refuse(expected, one) for name, one in compared.items()}
+    if reasons.get("LCE") is not None:
+        return reasons["LCE"]
+    if reasons["ours"] is not None:
+        return f"Our runtime, not LCE: {reasons['ours']}" if "LCE" in reasons else reasons["ours"]
+    for a, b in zip(fused, compared["ours"].outputs):
         if not np.array_equal(a, b):
             return (
                 "Our runtime gives something else when its layers are looked at: results differ by "
@@ -261,11 +276,11 @@ def _top1(
 
 
 def _agreement(outputs: dict[str, list[np.ndarray]]) -> dict[str, float | None] | None:
-    from bireal_keras.export.verification import top1_agreement
+    from bireal_keras.export.results import top1_agreement
 
     if len(outputs["Keras"]) != 1 or outputs["Keras"][0].ndim != 2:
         return None
-    pairs = [("Keras", "LCE"), ("Keras", "ours"), ("LCE", "ours")]
+    pairs = itertools.combinations(outputs, 2)
     return {f"{a} and {b}": top1_agreement(outputs[a], outputs[b]) for a, b in pairs}
 
 
@@ -282,7 +297,7 @@ def _as_dict(compared: "Comparison") -> dict[str, Any]:
     }
 
 
-def _text(result: dict[str, Any], on_lce: "Comparison", on_runtime: "Comparison") -> str:
+def _text(result: dict[str, Any], compared: "dict[str, Comparison]") -> str:
     lines = [f"{result['file']} and {result['model']} on {result['num_images']} {result['images']}"]
     if result["top1"] is not None:
         lines.append(
@@ -293,9 +308,9 @@ def _text(result: dict[str, Any], on_lce: "Comparison", on_runtime: "Comparison"
             "same class: "
             + ", ".join(f"{pair} {share:.1%}" for pair, share in result["top1_agreement"].items())
         )
-    rows = [["input of", "signs", "LCE: differs by", "of spread", "flips", "ours: differs by"]]
-    rows[0] += ["of spread", "flips", ""]
-    for layers in zip(on_lce.layers, on_runtime.layers):
+    columns = [[f"{name}: differs by", "of spread", "flips"] for name in compared]
+    rows = [["input of", "signs", *itertools.chain(*columns), ""]]
+    for layers in zip(*(one.layers for one in compared.values())):
         row = [layers[0].name, f"{layers[0].signs:,}" if layers[0].signs else ""]
         for layer in layers:
             share = f"{layer.difference / layer.spread:.1e}" if layer.spread else ""
@@ -303,15 +318,17 @@ def _text(result: dict[str, Any], on_lce: "Comparison", on_runtime: "Comparison"
         row.append("" if all(layer.is_right for layer in layers) else "<- more than rounding")
         rows.append(row)
     lines += ["", "given the same signs before:", *_table(rows), ""]
-    for name, compared in (("LCE", on_lce), ("ours", on_runtime)):
-        line = f"{name}: {compared.flips:,} of {compared.signs:,} signs flip given the same before"
-        if compared.free_flips:
-            first = next(layer.name for layer in compared.layers if layer.free_flips)
+    if result["lce_missing"]:
+        lines.append(f"LCE: not compared: {result['lce_missing']}")
+    for name, one in compared.items():
+        line = f"{name}: {one.flips:,} of {one.signs:,} signs flip given the same before"
+        if one.free_flips:
+            first = next(layer.name for layer in one.layers if layer.free_flips)
             line += (
-                f"; with what follows from them {compared.free_flips:,} differ from Keras's, the "
+                f"; with what follows from them {one.free_flips:,} differ from Keras's, the "
                 f"first before {first}"
             )
-        lines.append(f"{line}; results differ by up to {compared.free_differences.max():.2g}")
+        lines.append(f"{line}; results differ by up to {one.free_differences.max():.2g}")
     if result["reason"] is None:
         lines.append("verdict: the file computes what Keras computes, up to rounding")
     else:

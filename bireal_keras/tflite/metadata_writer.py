@@ -47,6 +47,24 @@ def embed(flatbuffer: bytes, metadata: Metadata, *, name: str) -> bytes:
     return content if metadata.labels is None else append_labels(content, metadata.labels)
 
 
+def without_metadata(flatbuffer: bytes) -> bytes:
+    """The model without metadata of this kind, if it had any; others stay.
+
+    Args:
+        flatbuffer: a TFLite model that was checked before.
+    """
+    model = tflite.ModelT.InitFromPackedBuf(flatbuffer, 0)
+    entries = list(model.metadata or [])
+    others = [entry for entry in entries if entry.name != schema.METADATA_NAME.encode()]
+    if len(others) == len(entries):
+        return flatbuffer
+    for entry in entries:
+        if entry not in others:
+            model.buffers[entry.buffer].data = None
+    model.metadata = others
+    return serialize(model)
+
+
 def _packed(metadata: Metadata, name: str) -> bytes:
     """The flatbuffer of the metadata; its parts are written before what refers to them."""
     builder = flatbuffers.Builder(1024)

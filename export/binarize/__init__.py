@@ -14,8 +14,9 @@ from typing import Literal
 from bireal_keras.export.binarize import emit, fuse
 from bireal_keras.export.binarize.constants import Constants
 from bireal_keras.export.binarize.decide import decide
-from bireal_keras.export.binarize.graph import Graph
+from bireal_keras.export.binarize.graph import Graph, Operator
 from bireal_keras.export.binarize.match import LAYERS, Matcher, Plan
+from bireal_keras.export.binarize.reasons import Reason
 from bireal_keras.export.binarize.signs import Sign, Signs
 
 __all__ = ["Layer", "PackedSign", "Result", "binarize"]
@@ -32,6 +33,8 @@ class Layer:
         code: why it did not, in a word; "" if it did.
         explanation: why it did not, in a sentence, and what to write instead.
         zero_weights: how many weights of exactly 0 count as +1.
+        tensor: index of the tensor that its operator writes in the binary file; None where no
+            result needs the layer.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Layer:
     code: str = ""
     explanation: str = ""
     zero_weights: int = 0
+    tensor: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,22 +111,26 @@ def binarize(
         zero_sign=zero_sign == "+1",
         zero_weights=zero_weights == "+1",
     )
-    layers, plans = [], []
+    matches: dict[Operator, Plan | Reason] = {}
     for operator in graph.operators:
         found = matcher.match(operator) if operator.name in LAYERS else None
-        if found is None:
-            continue
-        name = graph.name(operator.outputs[0])
-        if isinstance(found, Plan):
-            plans.append(found)
-            layers.append(Layer(name, operator.name, True, zero_weights=found.zero_weights))
-        else:
-            layers.append(Layer(name, operator.name, False, found.code, found.text))
+        if found is not None:
+            matches[operator] = found
+    plans = [found for found in matches.values() if isinstance(found, Plan)]
     readers = graph.readers()
     outputs = [fuse.follow(graph, constants, readers, plan) for plan in plans]
     decision = decide(graph, list(zip(plans, outputs)))
-    bits = emit.emit(graph, decision)
+    bits, results = emit.emit(graph, decision)
     binary, places = graph.write()
+    layers = []
+    for operator, found in matches.items():
+        name = graph.name(operator.outputs[0])
+        tensor = places.get(results.get(operator, operator.outputs[0]))
+        if isinstance(found, Plan):
+            layer = Layer(name, operator.name, True, zero_weights=found.zero_weights, tensor=tensor)
+        else:
+            layer = Layer(name, operator.name, False, found.code, found.text, tensor=tensor)
+        layers.append(layer)
     signs = tuple(
         PackedSign(
             sign,

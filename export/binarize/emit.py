@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -31,7 +31,19 @@ class Bits:
     real: int | None
 
 
-def emit(graph: Graph, decision: Decision) -> list[tuple[Sign, Bits]]:
+class Emitted(NamedTuple):
+    """What was written.
+
+    Attributes:
+        signs: that layers read, in the order of execution, with their bits.
+        results: by the layer in the float graph, index of the tensor that its LceBconv2d writes.
+    """
+
+    signs: list[tuple[Sign, Bits]]
+    results: dict[Operator, int]
+
+
+def emit(graph: Graph, decision: Decision) -> Emitted:
     """Replaces layers by LCE's operators.
 
     Operators come where the layer, or the sign, was; the others stay in their order.
@@ -39,9 +51,6 @@ def emit(graph: Graph, decision: Decision) -> list[tuple[Sign, Bits]]:
     Args:
         graph: is changed.
         decision: about its layers.
-
-    Returns:
-        The bits of each sign that layers read.
     """
     emitter = _Emitter(graph, decision)
     producers = graph.producers()
@@ -60,7 +69,7 @@ def emit(graph: Graph, decision: Decision) -> list[tuple[Sign, Bits]]:
     graph.operators = emitter.operators
     read = [(layer.plan.sign, bits[operator]) for operator, layer in decision.layers.items()]
     # In the order of execution.
-    return list(dict.fromkeys(reversed(read)))
+    return Emitted(list(dict.fromkeys(reversed(read))), emitter.layers)
 
 
 class _Emitter:
@@ -72,6 +81,7 @@ class _Emitter:
         self._packed: dict[int, Bits] = {}
         self._bits: dict[tuple[Source, bool, int], Bits] = {}
         self.operators: list[Operator] = []
+        self.layers: dict[Operator, int] = {}
 
     def writes(self, operator: Operator) -> bool:
         """Whether what an operator writes is a layer's result by now."""
@@ -148,6 +158,7 @@ class _Emitter:
             "stride_width": windows.strides[1],
         }
         inputs = [source, filters, *constants]
+        self.layers[plan.operator] = result
         self.operators.append(self._graph.new_custom("LceBconv2d", inputs, result, options))
 
     def _padded(self, bits: int, plan: Plan) -> int:

@@ -8,7 +8,8 @@ agree up to rounding: every value before a sign, and every result. A sign that d
 where the value before it is within rounding of the threshold.
 
 It needs no model but the file, so it works for every front end. It also checks what `signs` has
-concluded: that the float file's own sign is -a or +a, on the side that its value is on.
+concluded: that the float file's own sign is -a or +a, on the side that its value is on. Weights of
+exactly 0 that count as +1 in the binary file do so in the float file, too.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,12 +20,14 @@ from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
 
 from bireal_keras import runtime
-from bireal_keras.export.binarize import PackedSign, Result
+from bireal_keras.export.binarize import Layer, PackedSign, Result
+from bireal_keras.export.binarize.constants import Constants
 from bireal_keras.export.binarize.graph import Graph
+from bireal_keras.export.binarize.match import LAYERS
 
 # What passes for rounding, as a share of a tensor's standard deviation, and of its largest value.
 TOLERANCE = 2e-4
-_ROUNDING = 1e-5
+ROUNDING = 1e-5
 # By how much a sign may differ from -a and +a, as a share: (s - c) + c, PyTorch's way, rounds.
 _AMPLITUDE = 1e-3
 
@@ -97,6 +100,7 @@ def check(
     run_binary = (run or run_on_runtime)(binary.write()[0])
 
     graph = Graph(content)
+    _count_zeros(graph, result.layers)
     told = _Told(graph, result.signs)
     run_float = run_on_litert(told.content)
 
@@ -145,6 +149,26 @@ def run_on_litert(content: bytes, delegates: Sequence[object] = ()) -> Runner:
 def run_on_runtime(content: bytes) -> Runner:
     """Runs a file on LiteRT with this project's delegate."""
     return run_on_litert(content, [runtime.load_delegate()])
+
+
+def _count_zeros(graph: Graph, layers: Sequence[Layer]) -> None:
+    """Gives the float file the weights of +a that the binary file has in place of a few zeros."""
+    names = {layer.name for layer in layers if layer.zero_weights}
+    if not names:
+        return
+    constants = Constants(graph)
+    for operator in graph.operators:
+        if operator.name not in LAYERS or graph.name(operator.outputs[0]) not in names:
+            continue
+        data, weights, *others = operator.inputs
+        kernel = constants.get(weights)
+        if kernel is not None:
+            # A filter of zeros stays one.
+            axes = tuple(range(1, kernel.ndim))
+            magnitudes = np.abs(kernel).max(axis=axes, keepdims=True)
+            counted = np.where(kernel == 0, magnitudes, kernel).astype(np.float32)
+            new = graph.add_constant(f"{graph.name(weights)}/counted", counted)
+            operator.inputs = (data, new, *others)
 
 
 class _Told:
@@ -266,7 +290,7 @@ class _Tally:
             self._name,
             self._difference,
             spread,
-            max(tolerance * spread, _ROUNDING * self._largest),
+            max(tolerance * spread, ROUNDING * self._largest),
             self._signs,
             self._flips,
             self._zeros,

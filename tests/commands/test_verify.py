@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -73,6 +74,82 @@ def test_right_file(run_folder, small, tmp_path):
         assert names == ["block1_conv", "block2_conv", "block3_conv", "output"]
         assert all(layer["is_right"] for layer in content[who]["layers"])
         assert all(0 < layer["difference"] < 1e-4 for layer in content[who]["layers"])
+
+
+WITHOUT_LCE = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "larq_compute_engine":
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
+VERIFY = """
+from bireal_keras.commands.verify import run
+run()
+"""
+CHECK_COMPACT = """
+import pathlib
+from bireal_keras.export import real_layers_check
+from bireal_keras.export.real_layers import compact
+from bireal_keras.export.samples import random_samples
+content = pathlib.Path(sys.argv[1]).read_bytes()
+size = int(sys.argv[2])
+samples = [random_samples((size, size, 3))]
+for precision in ("float16", "int8"):
+    print(real_layers_check.check(content, compact(content, precision), samples) >= 0.75)
+"""
+
+
+def without_lce(program, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_LCE + program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_without_lce(run_folder, small, tmp_path):
+    """Our runtime is compared with Keras, and a line says why LCE's is missing."""
+    output = tmp_path / "result.json"
+    result = without_lce(VERIFY, run_folder, small.path, "--num_images=8", f"--json={output}")
+    assert result.returncode == 0, result.stderr
+    *lines, verdict = result.stdout.splitlines()
+    assert verdict == "verdict: the file computes what Keras computes, up to rounding"
+    [missing] = [line for line in lines if line.startswith("LCE: ")]
+    assert missing.startswith("LCE: not compared: larq-compute-engine is not installed: pip ")
+    assert "LCE: differs by" not in result.stdout
+    assert re.search(r"^ours: 0 of [\d,]+ signs flip given", result.stdout, re.MULTILINE)
+    content = json.loads(output.read_text())
+    assert content["lce"] is None
+    assert content["lce_missing"].startswith("larq-compute-engine is not installed")
+    assert content["ours"]["all_signs_told"] is True
+    assert list(content["top1_agreement"]) == ["Keras and ours"]
+
+
+@pytest.mark.slow
+def test_wrong_file_without_lce(run_folder, small, tmp_path):
+    def change(data):
+        data.view(np.float32)[0] += 0.01
+
+    path = tmp_path / "wrong.tflite"
+    path.write_bytes(edit(small.content, "LceBconv2d", 3, change, which=1))
+    result = without_lce(VERIFY, run_folder, path, "--num_images=8")
+    assert result.returncode == 1
+    assert re.fullmatch(
+        r"verdict: The converted file does not compute .*, the input of block3_conv differs .*",
+        result.stdout.splitlines()[-1],
+    )
+
+
+@pytest.mark.slow
+def test_compact_layers_are_checked_without_lce(small):
+    result = without_lce(CHECK_COMPACT, small.path, SIZE)
+    assert result.stdout.splitlines() == ["True", "True"], result.stderr
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ pytest.importorskip("larq_compute_engine", reason="has no wheel for this platfor
 from bireal_keras.export import comparison, probes
 from bireal_keras.export._lce import lce
 from bireal_keras.export.converter import convert
-from bireal_keras.export.verification import random_samples
+from bireal_keras.export.samples import random_samples
 
 BOTH = [probes.run_on_lce, probes.run_on_runtime]
 

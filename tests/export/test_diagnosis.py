@@ -13,7 +13,7 @@ from bireal_keras import export
 from bireal_keras.export import signature
 from bireal_keras.export._lce import lce
 from bireal_keras.export.diagnosis import diagnose
-from bireal_keras.export.verification import random_samples
+from bireal_keras.export.samples import random_samples
 
 L = keras.layers
 SHAPE = (8, 8, 32)

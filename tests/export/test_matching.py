@@ -18,6 +18,7 @@ def real(kernel, kind="CONV_2D"):
 def operator(kind, kernel):
     return Multiplication(
         kind=kind,
+        tensor=0,
         output="",
         kernel=kernel,
         weights=0,

@@ -9,7 +9,7 @@ pytest.importorskip("larq_compute_engine", reason="has no wheel for this platfor
 
 from bireal_keras.export import probes
 from bireal_keras.export.packing import unpack_signs
-from bireal_keras.export.verification import random_samples
+from bireal_keras.export.samples import random_samples
 from bireal_keras.tflite.model import Graph
 
 

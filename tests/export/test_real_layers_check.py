@@ -10,8 +10,9 @@ from bireal_keras.tflite.model import serialize
 
 pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
 
+from bireal_keras.export import probes
 from bireal_keras.export.real_layers_check import check
-from bireal_keras.export.verification import random_samples
+from bireal_keras.export.samples import random_samples
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,29 @@ def add(dtype, amount):
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_right_file(precision, small, samples):
     assert check(small.content, compact(small.content, precision), [samples]) >= 0.75
+
+
+@pytest.mark.parametrize("missing", ["", "not installed"])
+def test_wrong_output_on_each_kernel(missing, small, samples, monkeypatch):
+    """LiteRT's own, and where they can be asked, LCE's."""
+    asked = []
+
+    def wrong_on_lce(content):
+        run = run_on_lce(content)
+        asked.append(content)
+        return lambda inputs: [values + index for index, values in enumerate(run(inputs))]
+
+    run_on_lce = probes.run_on_lce
+    monkeypatch.setattr(probes, "missing_on_lce", lambda content, inputs: missing)
+    monkeypatch.setattr(probes, "run_on_lce", wrong_on_lce)
+    content = compact(small.content, "int8")
+    if missing:
+        assert check(small.content, content, [samples]) >= 0.75
+        assert not asked
+    else:
+        with pytest.raises(ValueError, match="The compact file does not compute what it should"):
+            check(small.content, content, [samples])
+        assert asked
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from bireal_keras.export.binarize import reasons
 EXAMPLE = re.compile(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 
 
-def test_example_prints_what_the_page_says(repository):
+def test_example_prints_what_the_page_says(repository, tmp_path, monkeypatch):
     examples = EXAMPLE.findall((repository / "docs/binarize.md").read_text("utf-8"))
-    assert len(examples) == 2
+    assert len(examples) == 3
+    monkeypatch.chdir(tmp_path)
     namespace = {}
     for code, expected in examples:
         output = io.StringIO()
