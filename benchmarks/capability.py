@@ -1,4 +1,4 @@
-"""How many values activations take in front of each sign: Bi-Real-18 and a plain 1-bit net.
+"""How many values activations take before each sign: Bi-Real-18 and a plain 1-bit net.
 
     python benchmarks/capability.py [--output=docs/capability.png]
     python benchmarks/capability.py --dataset=cifar10 --data_dir=~/tensorflow_datasets
@@ -62,7 +62,7 @@ def _print_theory() -> None:
     with_shortcuts = capability.values_per_entry(convs, shortcuts=True)
     finite = capability.Count.of(capability.finite_values(np.float32))
     print_table(
-        ["behind 1-bit convolution", "without shortcuts", "with shortcuts", "at most in float32"],
+        ["after 1-bit convolution", "without shortcuts", "with shortcuts", "at most in float32"],
         [
             [str(i + 1), str(n), str(product), str(min(product, finite, key=lambda c: c.log2))]
             for i, (n, product) in enumerate(zip(plain, with_shortcuts))

@@ -6,7 +6,7 @@ One run, one set of tables. Every setting takes its turn in each round and runs 
 row, as it would in an application; a machine whose speed drifts slows all of them. Medians are
 compared. Batch 1, 224x224 unless a table says otherwise. LCE's settings: its default kernel, its
 reference kernel, and its indirect kernel with XNNPACK, which is its fastest here. The twins are
-the same network with real-valued convolutions behind ReLU, on stock LiteRT with XNNPACK. Memory
+the same network with real-valued convolutions after ReLU, on stock LiteRT with XNNPACK. Memory
 is a process's peak beyond the same process without a model.
 """
 

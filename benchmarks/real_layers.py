@@ -111,7 +111,7 @@ def _latencies(interpreters: dict[str, runtime.Interpreter]) -> dict[str, list[s
 
 
 def _real_stages(content: bytes) -> list[str]:
-    """Milliseconds of what LiteRT runs before, between and behind the 1-bit layers."""
+    """Milliseconds of what LiteRT runs before, between and after the 1-bit layers."""
     entries = profile(content, num_runs=_NUM_RUNS.value)
     stem, *shortcuts, head = [entry.milliseconds for entry in entries if not entry.delegated]
     return [f"{stem:.3f}", f"{sum(shortcuts):.3f}", f"{head:.3f}"]

@@ -19,7 +19,7 @@ def machine() -> str:
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
-    """Prints a Markdown table, aligned, with an empty line behind it."""
+    """Prints a Markdown table, aligned, with an empty line after it."""
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows)]
     for row in (header, ["-" * width for width in widths], *rows):
         print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |")

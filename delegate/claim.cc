@@ -61,14 +61,14 @@ std::vector<PlannedNode> ExecutionPlan(TfLiteContext* context) {
   return nodes;
 }
 
-std::vector<std::vector<int>> ClaimedStages(const TfLiteContext& context,
-                                            const std::vector<PlannedNode>& plan,
-                                            bool claims_float) {
+std::vector<std::vector<int>> ClaimedTurns(const TfLiteContext& context,
+                                           const std::vector<PlannedNode>& plan,
+                                           bool claims_float) {
   RequireOrder(plan);
   claims_float = claims_float && HasLceOps(plan);
   struct Node {
     const Op* op = nullptr;  // Null where the interpreter runs the node.
-    int stage = 0;  // How often the interpreter hands over to the delegate on the way to it.
+    int turn = 0;  // How often the interpreter hands over to the delegate on the way to it.
     std::vector<size_t> producers;
     int readers = 0;
   };
@@ -91,7 +91,7 @@ std::vector<std::vector<int>> ClaimedStages(const TfLiteContext& context,
     }
     for (size_t producer : node.producers) {
       const bool handed_over = node.op != nullptr && nodes[producer].op == nullptr;
-      node.stage = std::max(node.stage, nodes[producer].stage + handed_over);
+      node.turn = std::max(node.turn, nodes[producer].turn + handed_over);
     }
     for (int output : Elements(plan[i].node->outputs)) producer_of[output] = i;
   }
@@ -100,16 +100,16 @@ std::vector<std::vector<int>> ClaimedStages(const TfLiteContext& context,
     if (nodes[i].op == nullptr || !nodes[i].op->follows) continue;
     for (size_t producer : nodes[i].producers) {
       Node& node = nodes[producer];
-      if (node.op != nullptr && node.readers == 1) node.stage = nodes[i].stage;
+      if (node.op != nullptr && node.readers == 1) node.turn = nodes[i].turn;
     }
   }
 
-  std::map<int, std::vector<int>> stages;
+  std::map<int, std::vector<int>> turns;
   for (size_t i = 0; i < plan.size(); ++i) {
-    if (nodes[i].op != nullptr) stages[nodes[i].stage].push_back(plan[i].index);
+    if (nodes[i].op != nullptr) turns[nodes[i].turn].push_back(plan[i].index);
   }
   std::vector<std::vector<int>> in_order;
-  for (auto& stage : stages) in_order.push_back(std::move(stage.second));
+  for (auto& turn : turns) in_order.push_back(std::move(turn.second));
   return in_order;
 }
 

@@ -182,11 +182,11 @@ bool ClaimsFloat(const Options& options) {
 void ClaimNodes(TfLiteContext* context, TfLiteDelegate* c_delegate) {
   const Delegate& delegate = FromC(c_delegate);
   const std::vector<PlannedNode> plan = ExecutionPlan(context);
-  const std::vector<std::vector<int>> stages =
-      ClaimedStages(*context, plan, ClaimsFloat(delegate.options));
+  const std::vector<std::vector<int>> turns =
+      ClaimedTurns(*context, plan, ClaimsFloat(delegate.options));
   if (delegate.options.verbose) {
     size_t claimed = 0;
-    for (const std::vector<int>& stage : stages) claimed += stage.size();
+    for (const std::vector<int>& turn : turns) claimed += turn.size();
     std::fprintf(stderr, "bireal delegate: %zu of %zu nodes, kernel %s, %d threads\n", claimed,
                  plan.size(), delegate.options.kernels->name, delegate.pool.num_threads());
   }
@@ -198,10 +198,10 @@ void ClaimNodes(TfLiteContext* context, TfLiteDelegate* c_delegate) {
   registration.invoke = InvokeKernel;
   registration.custom_name = "BirealDelegate";
   registration.version = 1;
-  for (const std::vector<int>& stage : stages) {
+  for (const std::vector<int>& turn : turns) {
     // In the layout of a TfLiteIntArray: the size, then the elements.
-    std::vector<int> nodes = {static_cast<int>(stage.size())};
-    nodes.insert(nodes.end(), stage.begin(), stage.end());
+    std::vector<int> nodes = {static_cast<int>(turn.size())};
+    nodes.insert(nodes.end(), turn.begin(), turn.end());
     if (context->ReplaceNodeSubsetsWithDelegateKernels(
             context, registration, reinterpret_cast<const TfLiteIntArray*>(nodes.data()),
             c_delegate) != kTfLiteOk) {

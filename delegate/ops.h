@@ -17,7 +17,7 @@ struct Op {
   int32_t builtin_code;  // kTfLiteBuiltinCustom for those of LCE.
   int inputs;            // How many it has. The output is always one.
   // Whether the op is taken over only where it reads what the delegate computes. Then it is in the
-  // same stage, so that the two can become one step.
+  // same turn, so that the two can become one step.
   bool follows;
   // Whether it is one of the interpreter's float operators that a stem is made of, which is taken
   // over where that is faster or asked for.

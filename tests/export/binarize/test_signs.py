@@ -212,7 +212,7 @@ def test_moved_sign(name, spelling, x):
     content = file.build(file.conv(tensor, kernel))
     result = binarize(content)
     if (name, spelling) == ("pooled", "negated"):
-        # The largest of negated signs is no sign of a largest value.
+        # The largest of negated signs is not the sign of a largest value.
         assert (result.layers[0].binary, result.layers[0].code) == (False, "pooled")
         return
     assert result.layers[0].binary
