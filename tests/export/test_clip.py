@@ -10,7 +10,7 @@ pytest.importorskip("larq_compute_engine", reason="has no wheel for this platfor
 
 from bireal_keras import export
 from bireal_keras.export import comparison, probes
-from bireal_keras.export.verification import random_samples
+from bireal_keras.export.samples import random_samples
 
 L = keras.layers
 CLIPS = {

@@ -11,7 +11,8 @@ pytest.importorskip("larq_compute_engine", reason="has no wheel for this platfor
 
 from bireal_keras import export
 from bireal_keras.export import comparison, fake_quant, probes
-from bireal_keras.export.verification import random_samples, verify
+from bireal_keras.export.samples import random_samples
+from bireal_keras.export.verification import verify
 
 L = keras.layers
 SHAPE = (12, 12, 3)
