@@ -24,8 +24,8 @@ from bireal_keras.export.binarize.constants import Constants
 from bireal_keras.export.binarize.graph import NONE, Graph, Operator
 from bireal_keras.export.binarize.reasons import Reason
 
-# A form of more terms, or a source that was moved more often, is not followed: it is not a sign that
-# anybody writes, and would make work without end.
+# A form of more terms, or a source that was moved more often, is not followed: it is not a sign
+# that anybody writes, and would make work without end.
 _MAX_TERMS = 8
 _MAX_MOVES = 16
 # They move values, or leave some out, and compute none.
