@@ -48,13 +48,14 @@ constexpr unsigned kGraphs = 20;
 // one does not. Returns whether there was a next one.
 bool Run(const Graph& graph, int64_t succeeding) {
   Interpreter interpreter(graph);
-  char keys[][12] = {"num_threads", "kernel"};
-  char values[][12] = {"4", "portable"};
-  char* key_pointers[] = {keys[0], keys[1]};
-  char* value_pointers[] = {values[0], values[1]};
+  // The interpreter of these tests has no operators of its own.
+  char keys[][12] = {"num_threads", "kernel", "float_ops"};
+  char values[][12] = {"4", "portable", "delegate"};
+  char* key_pointers[] = {keys[0], keys[1], keys[2]};
+  char* value_pointers[] = {values[0], values[1], values[2]};
   allocations_left = succeeding;
   const Delegate delegate(
-      tflite_plugin_create_delegate(key_pointers, value_pointers, 2, [](const char*) {}));
+      tflite_plugin_create_delegate(key_pointers, value_pointers, 3, [](const char*) {}));
   bool runs = false;
   try {
     runs = delegate != nullptr && interpreter.ModifyGraphWithDelegate(delegate.get()) &&
