@@ -6,6 +6,7 @@ import http.client
 import logging
 import os
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -23,6 +24,17 @@ _log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 16
 _TIMEOUT_SECONDS = 30  # without a single byte
+
+
+class _Bar(tqdm):
+    """A progress bar with a lock of this process.
+
+    tqdm's own lock is shared with every process that was forked, and one that is killed while it
+    holds the lock leaves all others waiting for ever.
+    """
+
+
+_Bar.set_lock(threading.RLock())
 
 
 def fetch(url: str, *, sha256: str) -> Path:
@@ -137,7 +149,7 @@ def _download(url: str, file: BinaryIO) -> None:
             file.truncate(0)
         length = response.headers["Content-Length"]
         total = done + int(length) if length else None
-        with tqdm(
+        with _Bar(
             desc=f"Downloading {Path(file.name).stem}",
             initial=done,
             total=total,

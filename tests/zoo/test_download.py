@@ -4,12 +4,16 @@ import contextlib
 import errno
 import hashlib
 import multiprocessing
+import os
+import queue
+import signal
 import socket
 import threading
 import time
 
 import numpy as np
 import pytest
+import tqdm
 
 from bireal_keras.zoo import _download
 
@@ -222,6 +226,23 @@ def test_a_process_that_was_killed_leaves_no_lock(server, folder):
     assert files(folder) == ["weights.h5.part"]
     server.seconds = 0
     assert _download.fetch(server.url, sha256=SHA256).read_bytes() == CONTENT
+
+
+def _killed_with(lock):
+    lock.acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_was_killed_while_it_drew_a_bar_stops_nobody(server, folder, monkeypatch):
+    """tqdm's lock, which a forked process shares, stays locked for ever."""
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr(tqdm.tqdm, "_lock", context.RLock(), raising=False)
+    process = context.Process(target=_killed_with, args=(tqdm.tqdm.get_lock(),))
+    process.start()
+    process.join()
+    results = queue.Queue()
+    threading.Thread(target=_fetch, args=(server.url, SHA256, results), daemon=True).start()
+    assert results.get(timeout=30) is True
 
 
 def test_where_files_cannot_be_locked(server, monkeypatch):
