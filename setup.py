@@ -49,6 +49,8 @@ TENSORFLOW = [
     "mlxtend>=0.23",
 ]
 DEV = [
+    # Reads the videos of the tests. It is the last one that takes NumPy 1.
+    "opencv-python-headless<4.12",
     "pytest",
     "pytest-xdist",
     "ruff",
@@ -112,6 +114,7 @@ setup(
     packages=find_packages(include=["bireal_keras", "bireal_keras.*"]),
     package_data={
         "bireal_keras": ["py.typed"],
+        "bireal_keras.runtime": ["cifar10.tflite"],
         "bireal_keras.zoo": ["imagenet_classes.txt", "weights/*.h5"],
     },
     install_requires=RUNTIME,
@@ -119,8 +122,11 @@ setup(
     # One module for each command, under the command's name.
     entry_points={
         "console_scripts": [
-            f"bireal-{path.stem} = bireal_keras.commands.{path.stem}:run"
-            for path in sorted((ROOT / "bireal_keras/commands").glob("[a-z]*.py"))
+            "bireal = bireal_keras.commands.__main__:run",
+            *(
+                f"bireal-{path.stem} = bireal_keras.commands.{path.stem}:run"
+                for path in sorted((ROOT / "bireal_keras/commands").glob("[a-z]*.py"))
+            ),
         ]
     },
     ext_modules=[
