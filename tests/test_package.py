@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 import bireal_keras
 from bireal_keras import export, runtime, tflite
+from bireal_keras.runtime import live
 
 SCRIPTS = [
     entry_point
@@ -131,8 +132,9 @@ class TestMissingPackages:
 DEVICE_MODULES = sorted(
     [
         *(f"runtime.{path.stem}" for path in Path(runtime.__file__).parent.glob("*.py")),
+        *(f"runtime.live.{path.stem}" for path in Path(live.__file__).parent.glob("*.py")),
         *(f"tflite.{path.stem}" for path in Path(tflite.__file__).parent.glob("*.py")),
-        *(f"commands.{name}" for name in ("__main__", "bench", "classify", "cost")),
+        *(f"commands.{name}" for name in ("__main__", "bench", "classify", "cost", "live")),
     ]
 )
 
@@ -269,6 +271,8 @@ class TestInstallation:
         installed = {str(path.relative_to(library)) for path in library.rglob("*.*")}
         expected = {"bireal_keras/py.typed", "bireal_keras/zoo/imagenet_classes.txt"}
         expected.add("bireal_keras/runtime/cifar10.tflite")
+        for path in (repository / "bireal_keras/runtime/live/page").iterdir():
+            expected.add(f"bireal_keras/runtime/live/page/{path.name}")
         # `rglob` would not follow the links to zoo/ and export/.
         for folder, _, names in os.walk(repository / "bireal_keras", followlinks=True):
             for name in names:
@@ -359,6 +363,7 @@ class TestCommands:
             "bireal-classify",
             "bireal-bench",
             "bireal-cost",
+            "bireal-live",
         }
 
     @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
