@@ -42,7 +42,7 @@ function hear(message) {
     document.title = `${message.title} · bireal-live`;
   } else if ("error" in message) {
     asked = false;
-    if (!paused) say("error", "no picture", message.error);
+    if (!paused) say("error", "no picture", `${message.error} Trying again.`);
     ask();
   } else {
     state = message;
