@@ -126,19 +126,14 @@ class Feed:
             guesses = classify(image, self._interpreter, top_k=self._top_k)
             milliseconds = (time.perf_counter() - start) * 1e3
             self._times.append(time.monotonic())
-            left, top, right, bottom = central_box(image, self._interpreter.metadata)
+            box = central_box(image, self._interpreter.metadata)
             state = {
                 "classes": [
                     {"label": guess.name, "probability": guess.probability} for guess in guesses
                 ],
                 "milliseconds": milliseconds,
                 "frames_per_second": self._rate(),
-                "box": [
-                    left / image.width,
-                    top / image.height,
-                    right / image.width,
-                    bottom / image.height,
-                ],
+                "box": [edge / side for edge, side in zip(box, image.size * 2, strict=True)],
             }
             self._publish(state, _jpeg(image))
             # A file would be over in no time. One that is late does not hurry afterwards.
