@@ -13,8 +13,9 @@ def load() -> ModuleType:
     Raises:
         ImportError: it is not installed, or does not fit the NumPy that is.
     """
-    # It logs on its own what we report, unless this is set before its import.
+    # It and its FFmpeg log on their own what we report, unless these are set before its import.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
     try:
         import cv2
     except ModuleNotFoundError as error:

@@ -130,10 +130,16 @@ def _load_picamera2() -> ModuleType | None:
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name in (None, "picamera2"):
             return None
-        # From PyPI it comes without libcamera, and other packages may not fit this NumPy.
+        # From PyPI, for example, it comes without libcamera.
         raise ImportError(
             "picamera2 is installed and cannot be imported "
             f"({' '.join(str(error).split())}): {_PICAMERA2}."
+        ) from error
+    except ValueError as error:
+        # The system's packages were compiled for the system's NumPy, and find another one.
+        raise ImportError(
+            f"picamera2 does not work with the NumPy {np.__version__} of this environment "
+            f"({' '.join(str(error).split())}): pip uninstall numpy, which leaves the system's."
         ) from error
     return picamera2
 

@@ -518,6 +518,17 @@ def test_the_pictures_of_a_video(model, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("content", [b"", b"no video\n", b"\0\0\0\x1cftypisom" + bytes(500)])
+def test_a_video_that_cannot_be_read_is_one_line(model, tmp_path, content):
+    """Also of FFmpeg, which OpenCV reads it with."""
+    pytest.importorskip("cv2", reason="needs opencv-python-headless")
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    result = classify(model, f"--camera={path}")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"bireal-classify: {path} is not a video that OpenCV reads.\n"
+
+
 class TestTheModel:
     def test_is_the_example_by_its_name(self, tmp_path):
         image = picture(tmp_path / "x.png", (10, 200, 30))

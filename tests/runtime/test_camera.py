@@ -169,6 +169,14 @@ class TestPicamera2:
             open_camera(0)
         assert SYSTEM_PACKAGES in str(error.value)
 
+    def test_with_another_numpy_than_the_systems(self, monkeypatch, cv2, tmp_path):
+        """As its package simplejpeg says it."""
+        (tmp_path / "picamera2.py").write_text("raise ValueError('numpy.dtype size changed')\n")
+        monkeypatch.delitem(sys.modules, "picamera2")
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(ImportError, match=r"dtype size changed\): pip uninstall numpy"):
+            open_camera(0)
+
 
 class TestOpenCV:
     def test_gives_rgb_until_the_camera_vanishes(self, cv2):
