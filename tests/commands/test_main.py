@@ -50,7 +50,7 @@ def test_help_imports_no_command():
 
 def test_is_the_command_of_that_name():
     separate = BIREAL.with_name("bireal-bench")
-    for arguments in (["--help"], ["--version"], ["--nonsense"], [], ["a.tflite", "b.tflite"]):
+    for arguments in (["--help"], ["--nonsense"], ["a.tflite", "b.tflite"]):
         one, other = bireal("bench", *arguments), bireal(*arguments, program=(separate,))
         assert (one.returncode, one.stdout, one.stderr) == (
             *(other.returncode, other.stdout, other.stderr),
