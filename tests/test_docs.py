@@ -158,7 +158,7 @@ def test_commands_have_the_flags_that_pages_use():
             defined |= set(re.findall(r"(?:DEFINE_\w+|define_path)\(\s*\"(\w+)\"", source))
             defined |= set(re.findall(r"DEFINE\(\s*\w+\(\),\s*\"(\w+)\"", source))
             defined |= set(re.findall(r"_choices\(\s*\"(\w+)\"", source))
-    defined |= {"config", "help", "verbosity", "version"}
+    defined |= {"config", "flagfile", "help", "verbosity", "version"}
     for page in WRITTEN:
         text = page.read_text("utf-8").replace("\\\n", " ")
         for command in re.findall(r"\bbireal-[a-z]+ [^\n`|]*", text):

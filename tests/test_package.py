@@ -16,12 +16,14 @@ from packaging.utils import canonicalize_name
 
 import bireal_keras
 from bireal_keras import export, runtime, tflite
+from bireal_keras.runtime import live
 
-COMMANDS = [
+SCRIPTS = [
     entry_point
     for entry_point in metadata.distribution("bireal-keras").entry_points
     if entry_point.group == "console_scripts"
 ]
+COMMANDS = [script for script in SCRIPTS if script.name != "bireal"]
 
 
 def python(code, **environment):
@@ -130,8 +132,9 @@ class TestMissingPackages:
 DEVICE_MODULES = sorted(
     [
         *(f"runtime.{path.stem}" for path in Path(runtime.__file__).parent.glob("*.py")),
+        *(f"runtime.live.{path.stem}" for path in Path(live.__file__).parent.glob("*.py")),
         *(f"tflite.{path.stem}" for path in Path(tflite.__file__).parent.glob("*.py")),
-        *(f"commands.{name}" for name in ("bench", "classify", "cost")),
+        *(f"commands.{name}" for name in ("__main__", "bench", "classify", "cost", "live")),
     ]
 )
 
@@ -267,6 +270,9 @@ class TestInstallation:
         setup(folder, "build_py", "--build-lib", library)
         installed = {str(path.relative_to(library)) for path in library.rglob("*.*")}
         expected = {"bireal_keras/py.typed", "bireal_keras/zoo/imagenet_classes.txt"}
+        expected.add("bireal_keras/runtime/cifar10.tflite")
+        for path in (repository / "bireal_keras/runtime/live/page").iterdir():
+            expected.add(f"bireal_keras/runtime/live/page/{path.name}")
         # `rglob` would not follow the links to zoo/ and export/.
         for folder, _, names in os.walk(repository / "bireal_keras", followlinks=True):
             for name in names:
@@ -348,7 +354,8 @@ def test_lock_file_satisfies_setup(repository, version, machine):
 
 class TestCommands:
     def test_are_these(self):
-        assert {command.name for command in COMMANDS} == {
+        assert {script.name for script in SCRIPTS} == {
+            "bireal",
             "bireal-train",
             "bireal-ablate",
             "bireal-export",
@@ -356,6 +363,7 @@ class TestCommands:
             "bireal-classify",
             "bireal-bench",
             "bireal-cost",
+            "bireal-live",
         }
 
     @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)

@@ -1,10 +1,13 @@
 """Measures how long a model takes for one input.
 
-Usage: bireal-bench [flags] MODEL.tflite
+Usage: bireal-bench [flags] MODEL
+
+MODEL is any .tflite file, with 1-bit layers or without, a folder of bireal-train with the file that
+bireal-export put into it, or cifar10, the model that comes with the package.
 
 Runs the model on random input and prints the shortest and the median time of a run, in
-milliseconds, and with --profile where that time goes. Any .tflite file will do, with 1-bit
-layers or without. The flags have the names of TensorFlow Lite's benchmark_model.
+milliseconds, and with --profile where that time goes. The flags have the names of TensorFlow
+Lite's benchmark_model.
 """
 
 import collections
@@ -16,7 +19,7 @@ from typing import Any
 from absl import app, flags
 
 from bireal_keras import _native_log
-from bireal_keras.commands import _cli
+from bireal_keras.commands import _cli, _model_argument
 from bireal_keras.runtime.interpreter import Interpreter
 from bireal_keras.runtime.latency import measure
 from bireal_keras.runtime.profile import Entry, profile
@@ -52,11 +55,12 @@ _JSON = flags.DEFINE_bool("json", False, "Print JSON: all times, and the setting
 
 
 def main(args: list[str]) -> None:
-    paths = [*args, _GRAPH.value] if _GRAPH.value is not None else args
-    if len(paths) != 1:
-        raise app.UsageError(f"exactly one model is needed. Received: {len(paths)}.")
+    names = [*args, _GRAPH.value] if _GRAPH.value is not None else args
+    if len(names) != 1:
+        raise app.UsageError(f"exactly one model is needed. Received: {len(names)}.")
     if _COMPARE.value is not None:
-        paths = [*paths, _COMPARE.value]
+        names = [*names, _COMPARE.value]
+    paths = [_model_argument.resolve(name) for name in names]
     with _native_log.quiet():  # LiteRT greets.
         interpreters = [
             Interpreter(
@@ -70,14 +74,14 @@ def main(args: list[str]) -> None:
     times = measure(interpreters, num_runs=_NUM_RUNS.value, warmup_runs=_WARMUP_RUNS.value)
     results: list[dict[str, Any]] = [
         {
-            "model": path,
+            "model": name,
             "min_ms": min(milliseconds),
             "median_ms": statistics.median(milliseconds),
             "runs_ms": milliseconds,
             "batch": interpreter.input_shape[0],
             "threads": _NUM_THREADS.value,
         }
-        for path, interpreter, milliseconds in zip(paths, interpreters, times)
+        for name, interpreter, milliseconds in zip(names, interpreters, times)
     ]
     entries: list[Entry] = []
     if _PROFILE.value:
@@ -102,7 +106,7 @@ def main(args: list[str]) -> None:
         )
     if len(times) == 2:
         ratio = statistics.median(other / first for first, other in zip(*times))
-        print(f"{paths[1]} takes {ratio:.2f} times as long")
+        print(f"{names[1]} takes {ratio:.2f} times as long")
     _print_profile(entries)
 
 

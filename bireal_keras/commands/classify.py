@@ -1,9 +1,11 @@
 """Says what is in a picture.
 
 Usage: bireal-classify [flags] MODEL IMAGE [IMAGE ...]
-       bireal-classify [flags] MODEL --camera
+       bireal-classify [flags] MODEL --camera[=1]
+       bireal-classify [flags] MODEL --camera=FILE.mp4
 
-MODEL is a .tflite file, or a folder of bireal-train with the file that bireal-export put into it.
+MODEL is a .tflite file, a folder of bireal-train with the file that bireal-export put into it, or
+cifar10, the model that comes with the package.
 
 Prints the most probable classes of each image: a file (AVIF, BMP, GIF, JPEG, JPEG 2000, PGM, PNG,
 PPM, TIFF or WebP), a folder, which stands for all images in it and in the folders below, or - for
@@ -22,28 +24,13 @@ import warnings
 from absl import app, flags
 
 from bireal_keras import _native_log
-from bireal_keras.commands import _cli
+from bireal_keras.commands import _camera_flag, _cli, _model_argument
 from bireal_keras.runtime.interpreter import Interpreter
 from bireal_keras.runtime.results import CsvWriter, JsonWriter, TextWriter, Writer, printable
-from bireal_keras.training import run_folder
 
 _STDIN = "-"
 # A photo has a few million bytes.
 _MAX_STDIN_BYTES = 2**28
-
-
-class _CameraParser(flags.ArgumentParser):
-    """--camera is the first one, --camera=1 the next."""
-
-    syntactic_help = "a number from 0"
-
-    def parse(self, argument: str | int | None) -> int | None:
-        if argument in (None, "false"):
-            return None
-        text = "0" if argument == "true" else str(argument)
-        if not text.isdecimal():
-            raise ValueError("must be the number of a camera, from 0")
-        return int(text)
 
 
 _TOP_K = flags.DEFINE_integer("top_k", 5, "How many classes to print.", lower_bound=1)
@@ -56,13 +43,11 @@ _OUTPUT = flags.DEFINE_enum(
     ["text", "csv", "json"],
     "csv: a row for each class. json: an object for each image, one a line.",
 )
-_CAMERA = flags.DEFINE(
-    _CameraParser(),
-    "camera",
+_CAMERA = _camera_flag.define(
     None,
     "Instead of images: what a camera sees, --camera=1 being the second one, until q is pressed "
-    "in its window or Ctrl-C. Needs OpenCV.",
-    boolean=True,
+    "in its window or Ctrl-C; or all pictures of a video, --camera=FILE.mp4. Takes picamera2 or "
+    "OpenCV.",
 )
 
 
@@ -70,9 +55,7 @@ def main(args: list[str]) -> int:
     camera = _CAMERA.value
     if not args or (len(args) == 1) != (camera is not None):
         raise app.UsageError("a model and images, or a model and --camera, are needed.")
-    model, *arguments = args
-    if os.path.isdir(model):
-        model = str(run_folder.open_run(model).tflite)
+    model, *arguments = _model_argument.resolve(args[0]), *args[1:]
     # Pillow warns of large images and odd tags; what matters becomes an error.
     warnings.simplefilter("ignore")
     # It is imported here because --help and a mistyped flag do not need Pillow.
@@ -140,17 +123,19 @@ def _source(name: str) -> str | io.BytesIO:
     return io.BytesIO(content)
 
 
-def _watch(index: int, interpreter: Interpreter) -> None:
-    from bireal_keras.runtime.camera import Camera
+def _watch(source: int | str, interpreter: Interpreter) -> None:
+    from bireal_keras.runtime.camera import open_camera
     from bireal_keras.runtime.classifier import classify
+    from bireal_keras.runtime.window import Window
 
     writer = _writer(in_place=True)
     try:
-        with Camera(index) as camera:
+        with open_camera(source) as camera, Window("bireal-classify (q quits)") as window:
             for image in camera:
                 guesses = classify(image, interpreter, top_k=_TOP_K.value)
-                writer.write(f"camera {index}", guesses)
-                camera.show(f"{guesses[0].probability:.0%} {guesses[0].name}")
+                writer.write(camera.name, guesses)
+                if not window.show(image, f"{guesses[0].probability:.0%} {guesses[0].name}"):
+                    break
     except KeyboardInterrupt:
         pass  # This is the way to stop where there is no window.
 

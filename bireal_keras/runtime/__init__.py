@@ -3,6 +3,7 @@
     from bireal_keras import runtime
 
     runtime.classify("photo.jpg", "birealnet18.tflite")
+    runtime.classify("photo.jpg", runtime.example_model())
 
 or, step by step,
 
@@ -19,10 +20,12 @@ stays with LiteRT. Imports NumPy, Pillow and LiteRT, never TensorFlow.
 from typing import TYPE_CHECKING
 
 from bireal_keras import _lazy
+from bireal_keras.runtime.example import example_model
 from bireal_keras.runtime.interpreter import Interpreter, Tensor, delegate_path, load_delegate
 from bireal_keras.tflite.metadata import Metadata, Normalization, read_metadata
 
 if TYPE_CHECKING:
+    from bireal_keras.runtime.camera import open_camera
     from bireal_keras.runtime.classifier import classify
     from bireal_keras.runtime.image import load_image
 
@@ -33,8 +36,10 @@ __all__ = [
     "Tensor",
     "classify",
     "delegate_path",
+    "example_model",
     "load_delegate",
     "load_image",
+    "open_camera",
     "read_metadata",
 ]
 
@@ -44,5 +49,6 @@ __getattr__, __dir__ = _lazy.attach(
     {
         "classify": "bireal_keras.runtime.classifier",
         "load_image": "bireal_keras.runtime.image",
+        "open_camera": "bireal_keras.runtime.camera",
     },
 )

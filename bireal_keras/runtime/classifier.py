@@ -1,7 +1,7 @@
 """From an image to the names of what is in it."""
 
 import os
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeAlias, overload
 
 import numpy as np
 
@@ -11,34 +11,51 @@ from bireal_keras.runtime.image import load_image, prepare
 from bireal_keras.runtime.interpreter import Interpreter
 from bireal_keras.runtime.results import Guess
 
+ImageLike: TypeAlias = str | os.PathLike[str] | BinaryIO | np.ndarray | Image.Image
+ModelLike: TypeAlias = str | os.PathLike[str] | bytes | Interpreter
+
+
+@overload
+def classify(images: ImageLike, model: ModelLike, *, top_k: int = 5) -> list[Guess]: ...
+
+
+@overload
+def classify(
+    images: list[Any] | tuple[Any, ...], model: ModelLike, *, top_k: int = 5
+) -> list[list[Guess]]: ...
+
 
 def classify(
-    image: str | os.PathLike[str] | BinaryIO | np.ndarray | Image.Image,
-    model: str | os.PathLike[str] | bytes | Interpreter,
-    *,
-    top_k: int = 5,
-) -> list[Guess]:
-    """Says what is in an image, which is cropped, resized and normalized as the model's file says.
+    images: ImageLike | list[Any] | tuple[Any, ...], model: ModelLike, *, top_k: int = 5
+) -> list[Guess] | list[list[Guess]]:
+    """Says what is in images, which are cropped, resized and normalized as the model's file says.
 
     Args:
-        image: an image file as `load_image` takes it, or pixels: uint8 (height, width, 3) or grey
-            (height, width), or a Pillow image.
+        images: an image file as `load_image` takes it, or pixels: uint8 (height, width, 3) or grey
+            (height, width), or a Pillow image. Or a list or tuple of such.
         model: a classifier: path of a .tflite file, its bytes, or an `Interpreter`, which is
-            faster for several images.
+            faster for several calls.
         top_k: how many classes to return.
 
     Returns:
-        The most probable classes, the most probable one first.
+        The most probable classes, the most probable one first; of a list of images, a list of
+        such lists.
 
     Raises:
-        OSError: a file cannot be read, or the image not be decoded.
+        OSError: a file cannot be read, or an image not be decoded.
         ValueError: the model is not a classifier of images or gives NaN, or pixels are not uint8
             of such a shape.
     """
     if not isinstance(model, Interpreter):
         with Interpreter(model) as interpreter:
-            return classify(image, interpreter, top_k=top_k)
+            return classify(images, interpreter, top_k=top_k)
     check(model)
+    if isinstance(images, (list, tuple)):
+        return [_classify(image, model, top_k) for image in images]
+    return _classify(images, model, top_k)
+
+
+def _classify(image: ImageLike, model: Interpreter, top_k: int) -> list[Guess]:
     if isinstance(image, np.ndarray):
         image = _from_pixels(image)
     if isinstance(image, Image.Image):

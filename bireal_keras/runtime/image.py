@@ -49,7 +49,7 @@ def prepare(image: Image.Image, metadata: Metadata) -> np.ndarray:
         raise ValueError("`metadata` must have an `image_size`. Received: None.")
     height, width = metadata.image_size
     # Cropped first: resizing must not see what is outside, and the rest costs less.
-    image = image_file.to_rgb(image, _central_box(image, metadata))
+    image = image_file.to_rgb(image, central_box(image, metadata))
     if metadata.channels == 1:
         image = image.convert("L")
     image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -60,8 +60,16 @@ def prepare(image: Image.Image, metadata: Metadata) -> np.ndarray:
     return pixels / std - mean / std
 
 
-def _central_box(image: Image.Image, metadata: Metadata) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom); for a square as `preprocessing.preprocess` rounds it."""
+def central_box(image: Image.Image, metadata: Metadata) -> tuple[int, int, int, int]:
+    """What a model sees of an image.
+
+    Args:
+        image: of any size.
+        metadata: as for `prepare`, with an `image_size`.
+
+    Returns:
+        (left, top, right, bottom) in pixels; of a square as `preprocessing.preprocess` rounds it.
+    """
     assert metadata.image_size is not None
     height, width = metadata.image_size
     # A square's ratio is exactly 1, so that nothing is rounded twice.

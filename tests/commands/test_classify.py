@@ -10,8 +10,9 @@ import sys
 
 import numpy as np
 import pytest
+from brightness import brightness
 from commands import command
-from lce_ops import Bconv2d, Op, Tensor, build_model, constant, pack
+from lce_ops import Bconv2d, Op, Tensor, build_model, constant
 from PIL import Image
 
 from bireal_keras import runtime
@@ -20,36 +21,7 @@ from bireal_keras.runtime import Interpreter, Metadata, Normalization, load_imag
 from bireal_keras.runtime.results import Guess, top_k
 from bireal_keras.tflite.metadata_writer import embed
 
-SIZE = (4, 4)
 NOT_AN_IMAGE = f"it is not an image of a kind that is read ({', '.join(SUFFIXES)})"
-
-
-def brightness(
-    *, classes=2, labels=("dark", "bright"), size=SIZE, bias=(0.5, 0.5), threshold=0.0, **metadata
-):
-    """A classifier of images by their brightness, as the content of a file.
-
-    Quantize -> 1-bit convolution over all 4x4 pixels with weights -1 and +1 -> float. Its
-    metadata make 0 of a pixel that is as bright as `threshold`, from 0 to 1.
-    """
-    case = Bconv2d(1, 4, 4, 3, classes, filter_size=(4, 4), padding=1)
-    case.kernel[0], case.kernel[1:] = -1, 1
-    case.multiplier[:], case.bias[:] = 1 / 96, bias
-    tensors = [Tensor((1, 4, 4, 3)), Tensor((1, 4, 4, 1), np.int32)]
-    tensors += [constant(pack(case.kernel)), constant(case.multiplier), constant(case.bias)]
-    tensors += [Tensor((1, 1, 1, classes)), constant(np.array([1, classes], np.int32))]
-    tensors += [Tensor((1, classes))]
-    ops = [
-        Op("LceQuantize", [0], [1]),
-        Op("LceBconv2d", [1, 2, 3, 4, -1], [5], case.options),
-        Op("RESHAPE", [5, 6], [7]),
-    ]
-    normalization = Normalization(mean=255 * threshold, std=255)
-    return embed(
-        build_model(tensors, ops, [0], [7]),
-        Metadata(labels, size, normalization, **metadata),
-        name="brightness",
-    )
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +191,16 @@ class TestFromPython:
         # The file's normalization, without which any pixel would be bright.
         [guess] = runtime.classify(np.full((9, 9, 3), 100, np.uint8), classifier, top_k=1)
         assert guess.label == "dark"
+
+    @pytest.mark.parametrize("kind", [list, tuple])
+    def test_several_images(self, model, tmp_path, kind):
+        path = picture(tmp_path / "x.png", (200, 200, 200))
+        images = kind([path, np.zeros((5, 5, 3), np.uint8), Image.new("L", (9, 9), 255)])
+        several = runtime.classify(images, model, top_k=1)
+        assert [[guess.label for guess in guesses] for guesses in several] == [
+            *(["bright"], ["dark"], ["bright"])
+        ]
+        assert runtime.classify(kind(), model) == []
 
     @pytest.mark.parametrize(
         "pixels",
@@ -392,7 +374,7 @@ import os
 
 import numpy as np
 
-COLOR_BGR2RGB, FONT_HERSHEY_SIMPLEX = 4, 0
+CAP_PROP_BUFFERSIZE, FONT_HERSHEY_SIMPLEX = 38, 0
 shown = []
 
 
@@ -403,6 +385,9 @@ class error(Exception):
 class VideoCapture:
     def __init__(self, index):
         self.index, self.taken = index, 0
+
+    def set(self, name, value):
+        assert (name, value) == (CAP_PROP_BUFFERSIZE, 1)
 
     def isOpened(self):
         return self.index == 1
@@ -417,11 +402,6 @@ class VideoCapture:
 
     def release(self):
         print("released")
-
-
-def cvtColor(frame, code):
-    assert code == COLOR_BGR2RGB
-    return frame[..., ::-1]
 
 
 def namedWindow(name):
@@ -446,10 +426,16 @@ def destroyAllWindows():
 '''
 
 
+def missing(module):
+    """The text of a module that is not installed."""
+    return f"raise ModuleNotFoundError(\"No module named '{module}'\", name='{module}')"
+
+
 @pytest.fixture
 def watch(model, tmp_path, monkeypatch):
-    """Runs --camera with the stand-in."""
+    """Runs --camera with the stand-in, where there is no picamera2."""
     (tmp_path / "cv2.py").write_text(CV2)
+    (tmp_path / "picamera2.py").write_text(missing("picamera2"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
 
@@ -471,7 +457,7 @@ def test_camera_with_a_window_until_q(watch):
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [
         *("camera 1", "  100.0%  dark", "camera 1", "  100.0%  bright"),
-        *("camera 1", "  100.0%  bright", "released", "shown:|100% dark|100% bright|100% bright"),
+        *("camera 1", "  100.0%  bright", "shown:|100% dark|100% bright|100% bright", "released"),
     ]
 
 
@@ -486,10 +472,10 @@ def test_camera_without_a_screen_until_interrupted(watch, options):
     ]
 
 
-def test_camera_that_ends(watch):
+def test_camera_that_vanishes(watch):
     result = watch(frames=1, window="none")
     assert result.returncode == 1
-    assert result.stderr == "bireal-classify: camera 1 gives no picture.\n"
+    assert result.stderr == "bireal-classify: camera 1 gives no picture any more.\n"
     assert result.stdout.endswith("dark\nreleased\n")
 
 
@@ -498,17 +484,63 @@ def test_no_such_camera(watch):
         result = watch(flag)
         assert result.returncode == 1
         index = flag.partition("=")[2] or "0"
-        assert result.stderr == f"bireal-classify: camera {index} cannot be opened.\n"
+        assert result.stderr == (
+            f"bireal-classify: camera {index} cannot be opened, or gives no picture.\n"
+        )
     result = watch("--camera=front")
-    assert result.returncode == 2
-    assert "must be the number of a camera, from 0" in result.stderr
+    assert result.returncode == 1
+    assert result.stderr == (
+        "bireal-classify: A camera is a number from 0, a video file or a device. Received: front, "
+        "which is not a file.\n"
+    )
 
 
 def test_camera_without_opencv(watch, tmp_path):
-    (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError(\"No module named 'cv2'\")")
+    (tmp_path / "cv2.py").write_text(missing("cv2"))
     result = watch("--camera")
     assert result.returncode == 1
-    assert result.stderr.endswith(
-        ": --camera needs OpenCV, which is not installed: pip install opencv-python.\n"
-    )
-    assert len(result.stderr.splitlines()) == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith("bireal-classify: OpenCV is not installed: pip install 'opencv-python-")
+
+
+def test_the_pictures_of_a_video(model, tmp_path):
+    """Black, then white, then black: as OpenCV itself reads them back."""
+    cv2 = pytest.importorskip("cv2", reason="needs opencv-python-headless")
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for value in (0, 255, 0):
+        writer.write(np.full((48, 64, 3), value, np.uint8))
+    writer.release()
+    result = classify(model, f"--camera={path}", "--output=csv", "--top_k=1")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert [row.split(",")[3] for row in result.stdout.splitlines()[1:]] == [
+        *("dark", "bright", "dark")
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"no video\n", b"\0\0\0\x1cftypisom" + bytes(500)])
+def test_a_video_that_cannot_be_read_is_one_line(model, tmp_path, content):
+    """Also of FFmpeg, which OpenCV reads it with."""
+    pytest.importorskip("cv2", reason="needs opencv-python-headless")
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    result = classify(model, f"--camera={path}")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"bireal-classify: {path} is not a video that OpenCV reads.\n"
+
+
+class TestTheModel:
+    def test_is_the_example_by_its_name(self, tmp_path):
+        image = picture(tmp_path / "x.png", (10, 200, 30))
+        result = classify("cifar10", image, "--top_k=1", "--output=json")
+        assert (result.returncode, result.stderr) == (0, "")
+        [found] = json.loads(result.stdout)["classes"]
+        assert found["label"] == runtime.classify(image, runtime.example_model())[0].label
+
+    def test_may_be_mistyped(self):
+        result = classify("cifar", "x.png")
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr == (
+            "bireal-classify: There is no file or folder cifar. Near: cifar10. The model that "
+            "comes with the package is called cifar10.\n"
+        )

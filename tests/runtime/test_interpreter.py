@@ -257,6 +257,15 @@ def test_bench_prints_times_and_threads(model):
     assert "7 runs, batch 1, threads: 2" in result.stdout
 
 
+def test_bench_takes_the_example_by_its_name(model):
+    result = command("bench", "cifar10", f"--compare={model}", "--num_runs=3")
+    assert (result.returncode, result.stderr) == (0, "")
+    first, second, ratio = result.stdout.splitlines()
+    assert first.startswith("cifar10: min ")
+    assert second.startswith(f"{model}: min ")
+    assert ratio.startswith(f"{model} takes ")
+
+
 def test_bench_compares_two_models_and_prints_json(model):
     result = command("bench", f"--graph={model}", f"--compare={model}", "--num_runs=9")
     assert result.returncode == 0, result.stderr

@@ -74,7 +74,7 @@ def _find(name: str) -> _Definition:
         tree = _tree(module)
     except FileNotFoundError:
         raise ValueError(f"There is no module {module!r}, in which to find {name!r}.") from None
-    for node in tree.body:
+    for node in reversed(tree.body):  # A function comes after its overloads.
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == attribute:
             return _Definition(node, module)
     # They may be anywhere: some packages import on first use, and for type checkers.

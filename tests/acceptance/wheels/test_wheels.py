@@ -147,6 +147,16 @@ def test_classifies_a_photo_as_elsewhere(machine, installed):
     assert result.stdout == (RECORDED / "classes.txt").read_text()
 
 
+def test_has_a_model_to_try(machine, installed):
+    """By its name alone, and with the same answer as here."""
+    here = Path(sys.executable).with_name("bireal-classify")
+    arguments = ["cifar10", "photo.jpg"]
+    expected = subprocess.run([here, *arguments], cwd=RECORDED, check=True, stdout=subprocess.PIPE)
+    result = machine.command("bireal-classify", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == expected.stdout.decode()
+
+
 def test_the_binary_part_is_the_same_bytes_with_the_fastest_kernels(machine, installed):
     script = ROOT / "tools/wheels/repeat.py"
     result = machine.run(script, "binary_part.tflite", "binary_part.npz")
