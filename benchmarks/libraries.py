@@ -24,7 +24,8 @@ from absl import app, flags
 from popcount import popcount_peaks
 from report import machine, print_table
 
-from bireal_keras import _cli, cost
+from bireal_keras import cost
+from bireal_keras.commands import _cli
 
 _ROUNDS = flags.DEFINE_integer("rounds", 150, "Turns of each library.", lower_bound=3)
 _KERNEL = flags.DEFINE_string("kernel", None, "As bireal-bench's.")

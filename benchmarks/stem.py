@@ -19,7 +19,8 @@ import numpy as np
 from absl import flags
 from report import machine, print_table
 
-from bireal_keras import _cli, runtime
+from bireal_keras import runtime
+from bireal_keras.commands import _cli
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/delegate"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/helpers"))

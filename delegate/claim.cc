@@ -35,9 +35,9 @@ void RequireOrder(const std::vector<PlannedNode>& plan) {
   }
 }
 
-bool HasLceOps(const std::vector<PlannedNode>& plan) {
-  return std::any_of(plan.begin(), plan.end(), [](const PlannedNode& planned) {
-    const Op* op = FindOp(*planned.registration);
+bool HasLceOps(const TfLiteContext& context, const std::vector<PlannedNode>& plan) {
+  return std::any_of(plan.begin(), plan.end(), [&](const PlannedNode& planned) {
+    const Op* op = FindOp(context, *planned.node, *planned.registration);
     return op != nullptr && op->builtin_code == kTfLiteBuiltinCustom;
   });
 }
@@ -65,7 +65,7 @@ std::vector<std::vector<int>> ClaimedTurns(const TfLiteContext& context,
                                            const std::vector<PlannedNode>& plan,
                                            bool claims_float) {
   RequireOrder(plan);
-  claims_float = claims_float && HasLceOps(plan);
+  claims_float = claims_float && HasLceOps(context, plan);
   struct Node {
     const Op* op = nullptr;  // Null where the interpreter runs the node.
     int turn = 0;  // How often the interpreter hands over to the delegate on the way to it.
@@ -84,9 +84,8 @@ std::vector<std::vector<int>> ClaimedTurns(const TfLiteContext& context,
       ++nodes[producer->second].readers;
       follows_ours = follows_ours || nodes[producer->second].op != nullptr;
     }
-    const Op* op = FindOp(*plan[i].registration);
-    if (op != nullptr && (claims_float || !op->is_float) && (follows_ours || !op->follows) &&
-        op->claims(context, *plan[i].node)) {
+    const Op* op = FindOp(context, *plan[i].node, *plan[i].registration);
+    if (op != nullptr && (claims_float || !op->is_float) && (follows_ours || !op->follows)) {
       node.op = op;
     }
     for (size_t producer : node.producers) {

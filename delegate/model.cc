@@ -4,6 +4,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 namespace bireal {
@@ -36,6 +37,17 @@ const TfLiteTensor* FindFloat(const TfLiteContext& context, int index) {
   if (index < 0 || static_cast<size_t>(index) >= context.tensors_size) return nullptr;
   const TfLiteTensor& tensor = context.tensors[index];
   return tensor.type == kTfLiteFloat32 ? &tensor : nullptr;
+}
+
+bool IsConstant(const TfLiteTensor* tensor, int rank) {
+  return tensor != nullptr && tensor->allocation_type == kTfLiteMmapRo && tensor->data != nullptr &&
+         tensor->dims != nullptr && tensor->dims->size == rank;
+}
+
+std::vector<float> CopyFloats(const TfLiteTensor& tensor) {
+  std::vector<float> values(tensor.bytes / sizeof(float));
+  std::memcpy(values.data(), tensor.data, values.size() * sizeof(float));
+  return values;
 }
 
 const TfLiteTensor& TensorAt(const TfLiteContext& context, int index, const char* what) {

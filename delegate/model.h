@@ -40,6 +40,12 @@ const char* TypeName(TfLiteType type);
 // The tensor of that index, if there is one and it is of float32; else null.
 const TfLiteTensor* FindFloat(const TfLiteContext& context, int index);
 
+// Whether the tensor is a value with `rank` dimensions that is stored in the model.
+bool IsConstant(const TfLiteTensor* tensor, int rank);
+
+// The values of a float constant, which need not be aligned in the model.
+std::vector<float> CopyFloats(const TfLiteTensor& tensor);
+
 // The tensor of that index. Throws when there is none; `what` names it in the message, here
 // and below.
 const TfLiteTensor& TensorAt(const TfLiteContext& context, int index, const char* what);

@@ -5,11 +5,14 @@
 
 #include "delegate/model.h"
 #include "delegate/steps/add.h"
+#include "delegate/steps/average_pool.h"
 #include "delegate/steps/bconv.h"
 #include "delegate/steps/conv.h"
+#include "delegate/steps/dense.h"
 #include "delegate/steps/float_max_pool.h"
 #include "delegate/steps/max_pool.h"
 #include "delegate/steps/quantize.h"
+#include "delegate/steps/softmax.h"
 
 namespace bireal {
 namespace {
@@ -32,6 +35,14 @@ constexpr Op kOps[] = {
     {"CONV_2D", kTfLiteBuiltinConv2d, 3, false, true, ConvStep::Claims, Make<ConvStep>},
     {"MAX_POOL_2D", kTfLiteBuiltinMaxPool2d, 1, true, true, FloatMaxPoolStep::Claims,
      Make<FloatMaxPoolStep>},
+    {"AVERAGE_POOL_2D", kTfLiteBuiltinAveragePool2d, 1, true, true, AveragePoolStep::Claims,
+     Make<AveragePoolStep>},
+    {"MEAN", kTfLiteBuiltinMean, 2, true, true, MeanStep::Claims, Make<MeanStep>},
+    {"CONV_2D", kTfLiteBuiltinConv2d, 3, true, true, PointwiseConvStep::Claims,
+     Make<PointwiseConvStep>},
+    {"FULLY_CONNECTED", kTfLiteBuiltinFullyConnected, 3, true, true, FullyConnectedStep::Claims,
+     Make<FullyConnectedStep>},
+    {"SOFTMAX", kTfLiteBuiltinSoftmax, 1, true, true, SoftmaxStep::Claims, Make<SoftmaxStep>},
 };
 
 void RequireCounts(const TfLiteNode& node, int inputs, int outputs) {
@@ -45,21 +56,21 @@ void RequireCounts(const TfLiteNode& node, int inputs, int outputs) {
 
 }  // namespace
 
-const Op* FindOp(const TfLiteRegistration& registration) {
+const Op* FindOp(const TfLiteContext& context, const TfLiteNode& node,
+                 const TfLiteRegistration& registration) {
   for (const Op& op : kOps) {
     if (registration.builtin_code != op.builtin_code) continue;
     const bool is_custom = op.builtin_code == kTfLiteBuiltinCustom;
-    if (!is_custom || (registration.custom_name != nullptr &&
-                       std::strcmp(registration.custom_name, op.name) == 0)) {
-      return &op;
-    }
+    const bool is_named = !is_custom || (registration.custom_name != nullptr &&
+                                         std::strcmp(registration.custom_name, op.name) == 0);
+    if (is_named && op.claims(context, node)) return &op;
   }
   return nullptr;
 }
 
 std::unique_ptr<Step> MakeStep(const TfLiteContext& context, int index, const TfLiteNode& node,
                                const TfLiteRegistration& registration, const Kernels& kernels) {
-  const Op* op = FindOp(registration);
+  const Op* op = FindOp(context, node, registration);
   if (op == nullptr) Fail("node %d is not an op of the delegate's", index);
   const std::string name = std::string(op->name) + " (node " + std::to_string(index) + ")";
   std::unique_ptr<Step> step;

@@ -19,11 +19,11 @@ struct Op {
   // Whether the op is taken over only where it reads what the delegate computes. Then it is in the
   // same turn, so that the two can become one step.
   bool follows;
-  // Whether it is one of the interpreter's float operators that a stem is made of, which is taken
-  // over where that is faster or asked for.
+  // Whether it is one of the interpreter's float operators, which is taken over where that is
+  // faster or asked for.
   bool is_float;
-  // Whether the step can do what this node asks for. An op that no interpreter has is always
-  // claimed: MakeStep says what is wrong with it.
+  // Whether the step can do what this node of that builtin code asks for. An op that no
+  // interpreter has is always claimed: MakeStep says what is wrong with it.
   bool (*claims)(const TfLiteContext& context, const TfLiteNode& node);
   // The node has as many inputs and outputs as above. Throws ModelError when its options are
   // malformed.
@@ -31,8 +31,9 @@ struct Op {
                                 const TfLiteNode& node, const Kernels& kernels);
 };
 
-// The op of that registration, or null when the delegate has no step for it.
-const Op* FindOp(const TfLiteRegistration& registration);
+// The op that claims the node, or null when the delegate has no step for it.
+const Op* FindOp(const TfLiteContext& context, const TfLiteNode& node,
+                 const TfLiteRegistration& registration);
 
 // The step for node `index`, which was claimed. Throws ModelError when its options or its lists of
 // inputs and outputs are malformed.

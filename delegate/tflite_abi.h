@@ -27,9 +27,13 @@ enum TfLiteAllocationType : int { kTfLiteMmapRo = 1 };
 
 constexpr int kTfLiteOptionalTensor = -1;
 constexpr int32_t kTfLiteBuiltinAdd = 0;
+constexpr int32_t kTfLiteBuiltinAveragePool2d = 1;
 constexpr int32_t kTfLiteBuiltinConv2d = 3;
+constexpr int32_t kTfLiteBuiltinFullyConnected = 9;
 constexpr int32_t kTfLiteBuiltinMaxPool2d = 17;
+constexpr int32_t kTfLiteBuiltinSoftmax = 25;
 constexpr int32_t kTfLiteBuiltinCustom = 32;
+constexpr int32_t kTfLiteBuiltinMean = 40;
 constexpr int kTfLiteActNone = 0;
 constexpr int kTfLiteActRelu = 1;
 constexpr int kTfLitePaddingSame = 1;
@@ -144,7 +148,24 @@ struct TfLiteConvParams {
   int dilation_height_factor;
 };
 
-// The builtin_data of a MAX_POOL_2D; there is more of it.
+// The builtin_data of a FULLY_CONNECTED; there is more of it.
+struct TfLiteFullyConnectedParams {
+  int activation;
+  int weights_format;
+  bool keep_num_dims;
+};
+
+// The builtin_data of a SOFTMAX.
+struct TfLiteSoftmaxParams {
+  float beta;
+};
+
+// The builtin_data of a MEAN.
+struct TfLiteReducerParams {
+  bool keep_dims;
+};
+
+// The builtin_data of a MAX_POOL_2D and of an AVERAGE_POOL_2D; there is more of it.
 struct TfLitePoolParams {
   int padding;
   int stride_width;

@@ -13,8 +13,8 @@ or, step by step,
     interpreter.metadata.labels[probabilities.argmax()]
 
 The binary ops in such a file are Larq Compute Engine's, which no stock interpreter knows.
-The delegate in this package runs them, and a network's stem where it is faster; everything else
-stays with LiteRT. Imports NumPy, Pillow and LiteRT, never TensorFlow.
+The delegate in this package runs them, and a network's stem, shortcuts and head where it is faster;
+everything else stays with LiteRT. Imports NumPy, Pillow and LiteRT, never TensorFlow.
 """
 
 from typing import TYPE_CHECKING

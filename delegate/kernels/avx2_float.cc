@@ -36,7 +36,8 @@ namespace bireal {
 
 extern const FloatKernel kAvx2Float;
 const FloatKernel kAvx2Float = {true,       WeightFloats, Pack,          RowFloats,
-                                PrepareRow, ConvRow,      ScratchFloats, MaxRow};
+                                PrepareRow, ConvRow,      ScratchFloats, BlockCount,
+                                ConvPixels, MaxRow,       AverageRow,    Softmax};
 
 }  // namespace bireal
 

@@ -42,7 +42,8 @@ namespace bireal {
 
 extern const FloatKernel kAvx512Float;
 const FloatKernel kAvx512Float = {true,       WeightFloats, Pack,          RowFloats,
-                                  PrepareRow, ConvRow,      ScratchFloats, MaxRow};
+                                  PrepareRow, ConvRow,      ScratchFloats, BlockCount,
+                                  ConvPixels, MaxRow,       AverageRow,    Softmax};
 
 }  // namespace bireal
 

@@ -1,5 +1,4 @@
-// Float convolutions of few input channels, the stems of networks, and float max pooling, on plain
-// arrays.
+// The float operators of 1-bit networks, their stems, shortcuts and heads, on plain arrays.
 //
 // Bytes are canonical here as well: every product is added by a fused multiply-add, rounded once,
 // in an order that does not depend on the instruction set. float_rows.h says what is computed.
@@ -42,10 +41,24 @@ struct FloatKernel {
   // Memory of a call of the two functions above, nobody else's meanwhile.
   size_t (*scratch_floats)(const ConvShape& shape);
 
+  // One block of filters of a convolution of 1x1 and stride 1, whose input needs no preparation:
+  // `pixels` times channels_in values at `in`, channels_out at `out`. Blocks are numbered from 0.
+  int (*block_count)(const ConvShape& shape);
+  void (*conv_pixels)(const ConvShape& shape, const float* weights, int block, const float* in,
+                      int pixels, float* out);
+
   // One output row of max pooling: the maximum over the windows' columns that lie in the image,
   // of the `row_count` rows, at least one, that do. A NaN may be lost.
   void (*max_row)(const Window& window, int channels, const float* const* rows, int row_count,
                   float* out);
+
+  // Output row `out_y` of average pooling: the sum over the window's pixels that lie in the image,
+  // row by row, times the reciprocal of how many they are.
+  void (*average_row)(const Window& window, int channels, const float* image, int out_y,
+                      float* out);
+
+  // exp(beta * (x - max)), divided by their sum, of `count` values x, at least one.
+  void (*softmax)(const float* in, int count, float beta, float* out);
 };
 
 extern const FloatKernel kPortableFloat;

@@ -26,6 +26,9 @@
 #define BIREAL_DELEGATE_KERNELS_FLOAT_ROWS_H_
 
 #include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
 
 #include "delegate/kernels/bits.h"
 #include "delegate/kernels/float_ops.h"
@@ -205,10 +208,10 @@ void PrepareRow(const ConvShape& shape, const float* input, float* scratch, floa
 }
 
 // Adds the products of a tile's groups and a block of filters, row by row, to the sums.
-template <int kVectors>
+template <int kGroups, int kVectors>
 BIREAL_TARGET_INLINE void Multiply(const float* const* rows, int row_count, size_t offset,
                                    const ConvPlan& plan, const float* weights,
-                                   Type (&sum)[Vector::kTileGroups][kVectors]) {
+                                   Type (&sum)[kGroups][kVectors]) {
   const size_t group_stride = plan.group_stride;
   const int depth = plan.depth;
   for (int row = 0; row < row_count; ++row) {
@@ -221,7 +224,7 @@ BIREAL_TARGET_INLINE void Multiply(const float* const* rows, int row_count, size
         Vector::Pin(w[v]);
       }
 #pragma GCC unroll 6
-      for (int g = 0; g < Vector::kTileGroups; ++g) {
+      for (int g = 0; g < kGroups; ++g) {
         const Type value = Vector::Broadcast(x[g * group_stride]);
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) {
@@ -254,20 +257,19 @@ BIREAL_TARGET_INLINE void StorePixel(const Finish& finish, Type (&sum)[kVectors]
   }
 }
 
-template <int kVectors>
+template <int kGroups, int kVectors>
 BIREAL_TARGET_INLINE void MultiplyTile(const float* const* rows, int row_count, size_t offset,
                                        const ConvPlan& plan, const float* weights,
-                                       const float* bias,
-                                       Type (&sum)[Vector::kTileGroups][kVectors]) {
+                                       const float* bias, Type (&sum)[kGroups][kVectors]) {
 #pragma GCC unroll 6
-  for (int g = 0; g < Vector::kTileGroups; ++g) {
+  for (int g = 0; g < kGroups; ++g) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       sum[g][v] =
           bias != nullptr ? Vector::Load(bias + v * Vector::kLanes) : Vector::Broadcast(0.0f);
     }
   }
-  Multiply<kVectors>(rows, row_count, offset, plan, weights, sum);
+  Multiply(rows, row_count, offset, plan, weights, sum);
 }
 
 template <int kVectors>
@@ -276,8 +278,7 @@ BIREAL_TARGET void DirectRow(const ConvShape& shape, const ConvPlan& plan, const
                              float* out) {
   for (int first = 0; first < shape.window.out_w; first += Vector::kTileGroups) {
     Type sum[Vector::kTileGroups][kVectors];
-    MultiplyTile<kVectors>(rows, shape.window.filter_h, first * plan.group_stride, plan, weights,
-                           bias, sum);
+    MultiplyTile(rows, shape.window.filter_h, first * plan.group_stride, plan, weights, bias, sum);
 #pragma GCC unroll 6
     for (int g = 0; g < Vector::kTileGroups; ++g) {
       if (first + g < shape.window.out_w) {
@@ -313,12 +314,11 @@ BIREAL_TARGET void MultiplyPoint(const ConvShape& shape, const ConvPlan& plan, c
   for (int first = 0; first < plan.groups; first += Vector::kTileGroups) {
     const size_t offset = point * plan.plane + first * plan.group_stride;
     Type upper[Vector::kTileGroups][kVectors];
-    MultiplyTile<kVectors>(rows, upper_rows, offset, plan, weights,
-                           point == kBiasPoint ? bias : nullptr, upper);
+    MultiplyTile(rows, upper_rows, offset, plan, weights, point == kBiasPoint ? bias : nullptr,
+                 upper);
     StoreTile<kVectors>(upper, products);
     Type lower[Vector::kTileGroups][kVectors];
-    MultiplyTile<kVectors>(rows + upper_rows, lower_rows, offset, plan, lower_weights, nullptr,
-                           lower);
+    MultiplyTile(rows + upper_rows, lower_rows, offset, plan, lower_weights, nullptr, lower);
 #pragma GCC unroll 6
     for (int g = 0; g < Vector::kTileGroups; ++g) {
 #pragma GCC unroll 4
@@ -399,6 +399,119 @@ void ConvRow(const ConvShape& shape, const float* weights, const float* const* r
                         : plan.vectors == 2 ? ConvRowOf<std::min(2, Vector::kMaxVectors)>
                                             : ConvRowOf<Vector::kMaxVectors>;
   conv_row(shape, plan, weights, rows, scratch, out);
+}
+
+int BlockCount(const ConvShape& shape) { return MakePlan(shape).blocks; }
+
+// The pixels from `first` on of a block of filters, as many as a tile has groups.
+template <int kGroups, int kVectors>
+BIREAL_TARGET void PixelTile(const ConvShape& shape, const ConvPlan& plan, const float* weights,
+                             const float* bias, const Finish& finish, const float* in, int first,
+                             float* out) {
+  Type sum[kGroups][kVectors];
+  MultiplyTile(&in, 1, first * plan.group_stride, plan, weights, bias, sum);
+#pragma GCC unroll 6
+  for (int g = 0; g < kGroups; ++g) {
+    StorePixel<kVectors>(finish, sum[g], out + static_cast<size_t>(first + g) * shape.channels_out);
+  }
+}
+
+template <int kVectors>
+void ConvPixelsOf(const ConvShape& shape, const ConvPlan& plan, const float* weights, int block,
+                  const float* in, int pixels, float* out) {
+  const float* bias = weights + plan.blocks * plan.block_weights + block * plan.block_channels;
+  weights += block * plan.block_weights;
+  const int channel = block * plan.block_channels;
+  const Finish finish = {shape.relu, shape.channels_out - channel};
+  out += channel;
+  if (pixels < Vector::kTileGroups) {
+    for (int pixel = 0; pixel < pixels; ++pixel) {
+      PixelTile<1, kVectors>(shape, plan, weights, bias, finish, in, pixel, out);
+    }
+    return;
+  }
+  for (int first = 0; first < pixels; first += Vector::kTileGroups) {
+    // The last tile computes some pixels again, so that no tile reads beyond the input.
+    const int begin = std::min(first, pixels - Vector::kTileGroups);
+    PixelTile<Vector::kTileGroups, kVectors>(shape, plan, weights, bias, finish, in, begin, out);
+  }
+}
+
+void ConvPixels(const ConvShape& shape, const float* weights, int block, const float* in,
+                int pixels, float* out) {
+  const ConvPlan plan = MakePlan(shape);
+  const auto conv_pixels = plan.vectors == 1   ? ConvPixelsOf<1>
+                           : plan.vectors == 2 ? ConvPixelsOf<std::min(2, Vector::kMaxVectors)>
+                                               : ConvPixelsOf<Vector::kMaxVectors>;
+  conv_pixels(shape, plan, weights, block, in, pixels, out);
+}
+
+BIREAL_TARGET void AverageRow(const Window& window, int channels, const float* image, int out_y,
+                              float* out) {
+  const Taps rows = RowsInside(window, out_y);
+  const size_t row_floats = static_cast<size_t>(window.in_w) * channels;
+  const ptrdiff_t top = static_cast<ptrdiff_t>(out_y) * window.stride_h - window.pad_top;
+  const float* first_row = image + (top + rows.begin) * row_floats;
+  for (int ox = 0; ox < window.out_w; ++ox, out += channels) {
+    const Taps columns = ColumnsInside(window, ox);
+    const ptrdiff_t left = static_cast<ptrdiff_t>(ox) * window.stride_w - window.pad_left;
+    const float* pixel = first_row + (left + columns.begin) * channels;
+    const float share = 1.0f / (static_cast<float>(rows.count()) * columns.count());
+    int c = 0;
+    for (; c + Vector::kLanes <= channels; c += Vector::kLanes) {
+      Type sum = Vector::Broadcast(0.0f);
+      for (int row = 0; row < rows.count(); ++row) {
+        const float* in = pixel + row * row_floats + c;
+        for (int i = 0; i < columns.count(); ++i, in += channels) sum = sum + Vector::Load(in);
+      }
+      Vector::Store(out + c,
+                    Vector::MultiplyAdd(Vector::Broadcast(share), sum, Vector::Broadcast(0.0f)));
+    }
+    for (; c < channels; ++c) {
+      float sum = 0;
+      for (int row = 0; row < rows.count(); ++row) {
+        const float* in = pixel + row * row_floats + c;
+        for (int i = 0; i < columns.count(); ++i, in += channels) sum += *in;
+      }
+      out[c] = std::fma(share, sum, 0.0f);
+    }
+  }
+}
+
+// e^x for x <= 0, by x = n * ln(2) + r and the Taylor polynomial of e^r, |r| <= ln(2) / 2, whose
+// first term that is left out, r^8 / 8!, is below 6e-9.
+BIREAL_TARGET_INLINE float Exp(float x) {
+  // Below it, the result is less than the least normal number.
+  constexpr float kLeast = -87.0f;
+  constexpr float kInverseLog2 = 1.44269504f;
+  // ln(2) in two parts, of which the first has so few digits that n times it is exact.
+  constexpr float kLog2High = 0.693359375f;
+  constexpr float kLog2Low = -2.12194440e-4f;
+  // The sum has no digits after the point.
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23
+  if (!(x >= kLeast)) return x < kLeast ? 0.0f : x;
+  const float n = std::fma(x, kInverseLog2, kRound) - kRound;
+  const float r = std::fma(n, -kLog2Low, std::fma(n, -kLog2High, x));
+  float sum = 1.0f / 5040;
+  for (const float coefficient : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) {
+    sum = std::fma(sum, r, coefficient);
+  }
+  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, sizeof(power));
+  return sum * power;
+}
+
+BIREAL_TARGET void Softmax(const float* in, int count, float beta, float* out) {
+  float max = in[0];
+  for (int i = 1; i < count; ++i) max = in[i] > max ? in[i] : max;
+  double sum = 0;  // A thousand floats, one after the other, would lose a digit.
+  for (int i = 0; i < count; ++i) {
+    out[i] = Exp((in[i] - max) * beta);
+    sum += static_cast<double>(out[i]);
+  }
+  const auto divisor = static_cast<float>(sum);
+  for (int i = 0; i < count; ++i) out[i] /= divisor;
 }
 
 BIREAL_TARGET void MaxRow(const Window& window, int channels, const float* const* rows,

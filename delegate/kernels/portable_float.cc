@@ -30,6 +30,7 @@ struct Vector {
 namespace bireal {
 
 const FloatKernel kPortableFloat = {false,      WeightFloats, Pack,          RowFloats,
-                                    PrepareRow, ConvRow,      ScratchFloats, MaxRow};
+                                    PrepareRow, ConvRow,      ScratchFloats, BlockCount,
+                                    ConvPixels, MaxRow,       AverageRow,    Softmax};
 
 }  // namespace bireal

@@ -1,7 +1,6 @@
 #include "delegate/steps/conv.h"
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 #include "delegate/kernels/taps.h"
@@ -17,18 +16,6 @@ constexpr int kMaxPoolFilter = 3;
 
 const TfLiteConvParams& Params(const TfLiteNode& node) {
   return *static_cast<const TfLiteConvParams*>(node.builtin_data);
-}
-
-bool IsConstant(const TfLiteTensor* tensor, int rank) {
-  return tensor != nullptr && tensor->allocation_type == kTfLiteMmapRo && tensor->data != nullptr &&
-         tensor->dims != nullptr && tensor->dims->size == rank;
-}
-
-// The model's constants need not be aligned.
-std::vector<float> Copy(const TfLiteTensor& tensor) {
-  std::vector<float> values(tensor.bytes / sizeof(float));
-  std::memcpy(values.data(), tensor.data, values.size() * sizeof(float));
-  return values;
 }
 
 }  // namespace
@@ -139,7 +126,7 @@ void ConvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   chunk_rows_ = pool.num_threads() == 1 ? output.out_h : std::min(kChunkRows, output.out_h);
 
   weights_ = MakeAligned<float>(kernel_.weight_floats(shape_));
-  kernel_.pack(shape_, Copy(filter).data(), Copy(bias).data(), weights_.get());
+  kernel_.pack(shape_, CopyFloats(filter).data(), CopyFloats(bias).data(), weights_.get());
   const size_t row_floats = kernel_.row_floats(shape_);
   zeros_ = MakeAligned<float>(row_floats);
   std::fill_n(zeros_.get(), row_floats, 0.0f);

@@ -134,6 +134,11 @@ class Builder {
       if (kind > 3) return AddSum(from);
       const std::vector<int>& dims = graph_.tensors[from].dims;
       if (dims.size() == 4 && dims[3] <= 4 && kind > 0 && work_left_ > 0) return AddStem(from);
+      if (dims.size() == 4 && kind == 3 && work_left_ > 0) {
+        // They are the delegate's only after an op that surely is.
+        const int shortcut = AddShortcut(AddDequantize(AddQuantize(from), kTfLiteFloat32));
+        return choose_(2) == 0 ? shortcut : AddHead(shortcut);
+      }
     }
     return AddQuantize(from);
   }
@@ -220,6 +225,67 @@ class Builder {
     // In a graph without an op of LCE's it would not be the delegate's.
     const int packed = AddQuantize(values);
     return choose_(2) == 0 ? values : packed;
+  }
+
+  // An AVERAGE_POOL_2D and a CONV_2D of 1x1.
+  int AddShortcut(int from) {
+    std::vector<int> dims = graph_.tensors[from].dims;
+    std::map<std::string, int> attributes = {{"fused_activation_function", 0}};
+    const bool fits = dims[1] >= 3 && dims[2] >= 3;
+    const int padding = fits ? choose_(2) : kSame;
+    attributes["padding"] = 1 + padding;
+    for (int axis : {1, 2}) {
+      const int filter = 1 + choose_(3);
+      const int stride = 1 + choose_(3);
+      attributes[axis == 1 ? "filter_height" : "filter_width"] = filter;
+      attributes[axis == 1 ? "stride_height" : "stride_width"] = stride;
+      dims[axis] = OutputSize(dims[axis], filter, stride, 1, padding);
+    }
+    const int pooled =
+        AddOp("AVERAGE_POOL_2D", {from}, AddActivation(kTfLiteFloat32, dims, dims[3]), attributes);
+    return AddDense("CONV_2D", pooled, dims,
+                    {{"padding", 1},
+                     {"stride_height", 1},
+                     {"stride_width", 1},
+                     {"dilation_height_factor", 1},
+                     {"dilation_width_factor", 1}});
+  }
+
+  // A MEAN, a FULLY_CONNECTED and a SOFTMAX.
+  int AddHead(int from) {
+    const std::vector<int> in = graph_.tensors[from].dims;
+    const int keeps_rank = choose_(2);
+    const std::vector<int> dims =
+        keeps_rank ? std::vector<int>{in[0], 1, 1, in[3]} : std::vector<int>{in[0], in[3]};
+    const int axes = AddConstant(kTfLiteInt32, {2}, BytesOf(std::vector<int32_t>{1, 2}));
+    const int mean = AddOp("MEAN", {from, axes}, AddActivation(kTfLiteFloat32, dims, in[3]),
+                           {{"keep_dims", keeps_rank}});
+    const int logits = AddDense("FULLY_CONNECTED", mean, dims, {{"keep_num_dims", keeps_rank}});
+    const std::vector<int> out = graph_.tensors[logits].dims;
+    return AddOp("SOFTMAX", {logits}, AddActivation(kTfLiteFloat32, out, out.back()),
+                 {{"beta", 1}});
+  }
+
+  // The product of `from`, of these dimensions, and a matrix.
+  int AddDense(const char* op, int from, std::vector<int> dims,
+               std::map<std::string, int> attributes) {
+    static const std::vector<int> kChannelsOut = {16, 64, 1, 3, 8, 20, 33, 65};
+    const int channels_in = dims.back();
+    dims.back() = Pick(kChannelsOut);
+    std::vector<int> filter = {dims.back(), channels_in};
+    if (std::string(op) == "CONV_2D") filter = {dims.back(), 1, 1, channels_in};
+    int64_t work = channels_in;
+    for (int dim : dims) work *= dim;
+    work_left_ -= work;
+    graph_.has_float_ops = true;
+    std::minstd_rand random(1 + choose_(1 << 16));
+    std::vector<float> weights(static_cast<size_t>(dims.back()) * channels_in);
+    for (float& weight : weights) weight = std::normal_distribution<float>()(random);
+    const int filter_tensor = AddConstant(kTfLiteFloat32, filter, BytesOf(weights));
+    const int bias = AddFloats(dims.back(), 1, random);
+    attributes["fused_activation_function"] = choose_(2);
+    return AddOp(op, {from, filter_tensor, bias}, AddActivation(kTfLiteFloat32, dims, dims.back()),
+                 attributes);
   }
 
   int AddFloatMaxPool(int from) {

@@ -23,7 +23,7 @@ struct Tensor {
 };
 
 struct Node {
-  // One of LCE's, "ADD", "CONV_2D", "MAX_POOL_2D", or the interpreter's own "Copy".
+  // One of LCE's, one of the builtin ones that the delegate runs, or the interpreter's own "Copy".
   std::string op;
   std::vector<int> inputs;
   std::vector<int> outputs;
@@ -37,7 +37,7 @@ struct Graph {
   std::vector<int> outputs;
   // Filters have bits set after their last channel, which no sign stands for.
   bool has_stray_bits = false;
-  // It has a CONV_2D, whose results are known up to rounding only, or not at all for a NaN.
+  // It has a float operator whose results are known up to rounding only, or not at all for a NaN.
   bool has_float_ops = false;
 };
 

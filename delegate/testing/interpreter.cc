@@ -121,6 +121,9 @@ struct Interpreter::GraphNode {
   TfLiteAddParams add = {};
   TfLiteConvParams conv = {};
   TfLitePoolParams pool = {};
+  TfLiteFullyConnectedParams fully_connected = {};
+  TfLiteReducerParams reducer = {};
+  TfLiteSoftmaxParams softmax = {};
 };
 
 Interpreter::Interpreter(const Graph& graph, int max_partition, size_t max_bytes)
@@ -176,8 +179,22 @@ Interpreter::Interpreter(const Graph& graph, int max_partition, size_t max_bytes
                      attribute("dilation_width_factor"),
                      attribute("dilation_height_factor")};
       node.builtin_data = &owned->conv;
-    } else if (described.op == "MAX_POOL_2D") {
-      registration.builtin_code = kTfLiteBuiltinMaxPool2d;
+    } else if (described.op == "FULLY_CONNECTED") {
+      registration.builtin_code = kTfLiteBuiltinFullyConnected;
+      owned->fully_connected = {attribute("fused_activation_function"), 0,
+                                attribute("keep_num_dims") != 0};
+      node.builtin_data = &owned->fully_connected;
+    } else if (described.op == "MEAN") {
+      registration.builtin_code = kTfLiteBuiltinMean;
+      owned->reducer = {attribute("keep_dims") != 0};
+      node.builtin_data = &owned->reducer;
+    } else if (described.op == "SOFTMAX") {
+      registration.builtin_code = kTfLiteBuiltinSoftmax;
+      owned->softmax = {static_cast<float>(attribute("beta"))};
+      node.builtin_data = &owned->softmax;
+    } else if (described.op == "MAX_POOL_2D" || described.op == "AVERAGE_POOL_2D") {
+      registration.builtin_code =
+          described.op == "MAX_POOL_2D" ? kTfLiteBuiltinMaxPool2d : kTfLiteBuiltinAveragePool2d;
       owned->pool = {attribute("padding"),       attribute("stride_width"),
                      attribute("stride_height"), attribute("filter_width"),
                      attribute("filter_height"), attribute("fused_activation_function")};

@@ -1,0 +1,112 @@
+#include "delegate/steps/average_pool.h"
+
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "delegate/model.h"
+#include "delegate/steps/float_max_pool.h"
+
+namespace bireal {
+namespace {
+
+const TfLitePoolParams& PoolParams(const TfLiteNode& node) {
+  return *static_cast<const TfLitePoolParams*>(node.builtin_data);
+}
+
+// Whether the node reads floats of rank 4, the first of `inputs` tensors, and writes floats.
+bool PoolsFloats(const TfLiteContext& context, const TfLiteNode& node, int inputs) {
+  if (node.builtin_data == nullptr || node.inputs == nullptr || node.inputs->size != inputs ||
+      node.outputs == nullptr || node.outputs->size != 1) {
+    return false;
+  }
+  const TfLiteTensor* input = FindFloat(context, node.inputs->data[0]);
+  return input != nullptr && input->dims != nullptr && input->dims->size == 4 &&
+         FindFloat(context, node.outputs->data[0]) != nullptr;
+}
+
+// Whether the constant names the axes 1 and 2 of an image (batch, height, width, channels).
+bool AreHeightAndWidth(const TfLiteContext& context, int tensor) {
+  if (tensor < 0 || static_cast<size_t>(tensor) >= context.tensors_size) return false;
+  const TfLiteTensor& axes = context.tensors[tensor];
+  int32_t values[2];
+  if (axes.type != kTfLiteInt32 || !IsConstant(&axes, 1) || axes.bytes != sizeof(values)) {
+    return false;
+  }
+  std::memcpy(values, axes.data, sizeof(values));
+  for (int32_t& value : values) value += value < 0 ? 4 : 0;
+  return (values[0] == 1 && values[1] == 2) || (values[0] == 2 && values[1] == 1);
+}
+
+}  // namespace
+
+bool AveragePoolStep::Claims(const TfLiteContext& context, const TfLiteNode& node) {
+  if (!PoolsFloats(context, node, 1)) return false;
+  const TfLitePoolParams& params = PoolParams(node);
+  Padding::Kind padding;
+  return ParsePadding(params.padding, &padding) && params.activation == kTfLiteActNone &&
+         params.filter_height >= 1 && params.filter_width >= 1 && params.stride_height >= 1 &&
+         params.stride_width >= 1;
+}
+
+AveragePoolStep::AveragePoolStep(std::string name, const TfLiteNode& node, const Kernels& kernels)
+    : Step(std::move(name), node), kernel_(*kernels.float_ops) {}
+
+AveragePoolStep::AveragePoolStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
+                                 const Kernels& kernels)
+    : AveragePoolStep(std::move(name), node, kernels) {
+  const TfLitePoolParams& params = PoolParams(node);
+  ParsePadding(params.padding, &filter_.padding);
+  filter_.height = params.filter_height;
+  filter_.width = params.filter_width;
+  filter_.stride_h = params.stride_height;
+  filter_.stride_w = params.stride_width;
+}
+
+std::vector<int> AveragePoolStep::ResolveOutput(const TfLiteContext& context) {
+  const TfLiteTensor& input = Input(context);
+  const int* in = input.dims->data;
+  window_ = ResolvePool(filter_, in[1], in[2]);
+  channels_ = in[3];
+  rows_ = Product(in[0], window_.out_h, "output rows");
+  return {in[0], window_.out_h, window_.out_w, channels_};
+}
+
+void AveragePoolStep::Resolve(TfLiteContext* context, const ThreadPool&) {
+  RequireType(Input(*context), {kTfLiteFloat32}, "input");
+  RequireType(Output(*context), {kTfLiteFloat32}, "output");
+  RequireRank(Input(*context), 4, "input");
+  Resize(context, ResolveOutput(*context));
+}
+
+void AveragePoolStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {
+  const size_t image = static_cast<size_t>(window_.in_h) * window_.in_w * channels_;
+  const size_t out_row = static_cast<size_t>(window_.out_w) * channels_;
+  pool.ParallelFor(rows_, [&](int row, int) {
+    kernel_.average_row(window_, channels_,
+                        static_cast<const float*>(inputs[0]) + row / window_.out_h * image,
+                        row % window_.out_h, static_cast<float*>(outputs[0]) + row * out_row);
+  });
+}
+
+bool MeanStep::Claims(const TfLiteContext& context, const TfLiteNode& node) {
+  return PoolsFloats(context, node, 2) && AreHeightAndWidth(context, node.inputs->data[1]);
+}
+
+MeanStep::MeanStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
+                   const Kernels& kernels)
+    : AveragePoolStep(std::move(name), node, kernels),
+      keeps_rank_(static_cast<const TfLiteReducerParams*>(node.builtin_data)->keep_dims) {}
+
+void MeanStep::Resolve(TfLiteContext* context, const ThreadPool&) {
+  const TfLiteTensor& input = Input(*context);
+  RequireType(input, {kTfLiteFloat32}, "input");
+  RequireType(Output(*context), {kTfLiteFloat32}, "output");
+  RequireRank(input, 4, "input");
+  filter_ = {Padding::kValid, input.dims->data[1], input.dims->data[2], 1, 1};
+  std::vector<int> dims = ResolveOutput(*context);
+  if (!keeps_rank_) dims = {dims[0], dims[3]};
+  Resize(context, dims);
+}
+
+}  // namespace bireal

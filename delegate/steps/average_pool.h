@@ -1,0 +1,57 @@
+#ifndef BIREAL_DELEGATE_STEPS_AVERAGE_POOL_H_
+#define BIREAL_DELEGATE_STEPS_AVERAGE_POOL_H_
+
+#include <string>
+#include <vector>
+
+#include "delegate/kernels/kernels.h"
+#include "delegate/step.h"
+
+namespace bireal {
+
+// TensorFlow Lite's AVERAGE_POOL_2D of floats: pixels outside the image do not count.
+class AveragePoolStep : public Step {
+ public:
+  static bool Claims(const TfLiteContext& context, const TfLiteNode& node);
+
+  AveragePoolStep(std::string name, const TfLiteContext& context, const TfLiteNode& node,
+                  const Kernels& kernels);
+
+  void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
+
+ protected:
+  // Of a pool whose filter is not known yet.
+  AveragePoolStep(std::string name, const TfLiteNode& node, const Kernels& kernels);
+
+  // The shape of the output, of pooling an input of rank 4.
+  std::vector<int> ResolveOutput(const TfLiteContext& context);
+
+  void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
+
+  PoolFilter filter_ = {};
+
+ private:
+  const FloatKernel& kernel_;
+  Window window_ = {};
+  int channels_ = 0;
+  int rows_ = 0;  // Of the output, over all images.
+};
+
+// TensorFlow Lite's MEAN of floats over height and width: a pool whose filter is the image.
+class MeanStep : public AveragePoolStep {
+ public:
+  static bool Claims(const TfLiteContext& context, const TfLiteNode& node);
+
+  MeanStep(std::string name, const TfLiteContext& context, const TfLiteNode& node,
+           const Kernels& kernels);
+
+ protected:
+  void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
+
+ private:
+  const bool keeps_rank_;
+};
+
+}  // namespace bireal
+
+#endif  // BIREAL_DELEGATE_STEPS_AVERAGE_POOL_H_
