@@ -262,6 +262,7 @@ void Accumulate(const BconvShape& shape, const BconvRow& row) {
 
 }  // namespace
 
+extern const FloatKernel kNeonFloat;
 extern const Kernels kNeon;
 const Kernels kNeon = {
     "neon",
@@ -269,7 +270,7 @@ const Kernels kNeon = {
     {Handles, WeightBytes, ScratchBytes, Pack, Accumulate,
      TwoPassFloatRow<Accumulate, NeonStoreFloat>},
     {NeonPackFloat},
-    &kPortableFloat,
+    &kNeonFloat,
 };
 
 }  // namespace bireal

@@ -121,6 +121,7 @@ void Accumulate(const BconvShape& shape, const BconvRow& row) {
 
 }  // namespace
 
+extern const FloatKernel kNeonFloat;
 extern const Kernels kNeonLookup;
 const Kernels kNeonLookup = {
     "neon_lookup",
@@ -128,7 +129,7 @@ const Kernels kNeonLookup = {
     {LookupHandles, LookupWeightBytes, LookupScratchBytes, Pack, Accumulate,
      TwoPassFloatRow<Accumulate, NeonStoreFloat>},
     {NeonPackFloat},
-    &kPortableFloat,
+    &kNeonFloat,
 };
 
 }  // namespace bireal

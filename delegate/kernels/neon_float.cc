@@ -1,0 +1,45 @@
+// Float operators in the NEON of every 64-bit Arm.
+#if defined(__aarch64__)
+
+#include <arm_neon.h>
+
+#include "delegate/kernels/float_ops.h"
+
+#define BIREAL_TARGET
+#define BIREAL_VECTOR static inline __attribute__((always_inline))
+
+namespace bireal {
+namespace {
+
+struct Vector {
+  using Type = float32x4_t;
+  static constexpr int kLanes = 4;
+  // 24 sums, 4 vectors of weights and one of the input, in 32 registers.
+  static constexpr int kTileGroups = 6;
+  static constexpr int kMaxVectors = 4;
+
+  BIREAL_VECTOR Type Load(const float* in) { return vld1q_f32(in); }
+  BIREAL_VECTOR void Store(float* out, Type value) { vst1q_f32(out, value); }
+  BIREAL_VECTOR Type Broadcast(float value) { return vdupq_n_f32(value); }
+  BIREAL_VECTOR Type MultiplyAdd(Type a, Type b, Type c) { return vfmaq_f32(c, a, b); }
+  // Not vmaxq_f32, which is a NaN where either is.
+  BIREAL_VECTOR Type Max(Type a, Type b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+  BIREAL_VECTOR void Pin(Type& value) { asm("" : "+w"(value)); }
+};
+
+}  // namespace
+}  // namespace bireal
+
+#include "delegate/kernels/float_rows.h"
+
+namespace bireal {
+
+// Nobody has measured it on such a CPU yet: it runs where somebody asks for it.
+extern const FloatKernel kNeonFloat;
+const FloatKernel kNeonFloat = {false,      WeightFloats, Pack,          RowFloats,
+                                PrepareRow, ConvRow,      ScratchFloats, BlockCount,
+                                ConvPixels, MaxRow,       AverageRow,    Softmax};
+
+}  // namespace bireal
+
+#endif  // defined(__aarch64__)
