@@ -245,7 +245,10 @@ class _RealRunner:
 
 
 class _Call(NamedTuple):
-    """A call of a 1-bit layer; its place among all calls, of fake quantization, too."""
+    """A call of a 1-bit layer; its place among all calls, of fake quantization, too.
+
+    `inputs` have their channels last, whatever the layer's data format.
+    """
 
     layer: keras.layers.Layer
     inputs: np.ndarray
@@ -295,12 +298,15 @@ class _SignedModel:
 
         def intercept(layer: keras.layers.Layer, inputs: tf.Tensor) -> tf.Tensor:
             number = len(calls)
-            calls.append(_Call(layer, inputs.numpy(), len(calls) + len(quantizations)))
+            # The file packs the last axis, which is channels.
+            channels_last = np.moveaxis(inputs.numpy(), _channel_axis(layer), -1)
+            calls.append(_Call(layer, channels_last, len(calls) + len(quantizations)))
             if number not in told:
                 return inputs
             # The layer's quantizer leaves +-1 as they are.
             values = np.where(told[number], np.float32(-1), np.float32(1))
-            return tf.constant(values.reshape(inputs.shape), inputs.dtype)
+            values = np.moveaxis(values.reshape(channels_last.shape), -1, _channel_axis(layer))
+            return tf.constant(values, inputs.dtype)
 
         def quantize(values: np.ndarray, outputs: np.ndarray, step: float) -> np.ndarray:
             number, place = len(quantizations), len(calls) + len(quantizations)
@@ -315,6 +321,10 @@ class _SignedModel:
         ):
             outputs = self._signature.call(self._model, inputs)
         return _Run(outputs, calls, quantizations)
+
+
+def _channel_axis(layer: keras.layers.Layer) -> int:
+    return 1 if getattr(layer, "data_format", "") == "channels_first" else -1
 
 
 def _pair(

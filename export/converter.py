@@ -1,12 +1,9 @@
 """The conversion, from the Keras model to the checked file."""
 
-import contextlib
-import io
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +12,7 @@ from bireal_keras._keras import keras, tf
 from bireal_keras.export import (
     arguments,
     diagnosis,
+    from_keras,
     image_range,
     latency,
     probes,
@@ -24,6 +22,7 @@ from bireal_keras.export import (
     verification,
 )
 from bireal_keras.export import signature as signatures
+from bireal_keras.export.binarize import Layer, binarize
 from bireal_keras.export.layer_reports import layer_reports
 from bireal_keras.export.multiplications import multiplications
 from bireal_keras.export.real_layers import compact
@@ -33,6 +32,8 @@ from bireal_keras.export.signature import Signature
 from bireal_keras.tflite.metadata import Normalization
 from bireal_keras.tflite.metadata_writer import embed
 from bireal_keras.tflite.model import Graph
+
+CONVERTERS = ("bireal", "lce")
 
 # Samples on which values are looked at for signs.
 _LOOKED_AT = 4
@@ -50,16 +51,19 @@ def convert(
     samples: np.ndarray | Sequence[np.ndarray] | None = None,
     allow_float: bool = False,
     real_layers: str = "float32",
+    converter: str = "bireal",
 ) -> Report:
     """Converts a Keras model to a `.tflite` file with bit-packed convolutions.
 
-    Larq Compute Engine does the conversion. Where it finds no binary convolution it keeps
-    a float one without a word; here that is an error. So is a file that does not compute what
-    Keras computes. The file is written in one step and only when everything is
-    right: a file that was there before is replaced or stays as it was.
+    TensorFlow's converter makes a float file of the model, and
+    `bireal_keras.export.binarize.binarize` packs its 1-bit layers. One that stays float is an
+    error. So is a file that does not compute what Keras computes, on our runtime and, where it is
+    installed and can run the file, on Larq Compute Engine's (LCE's) reference kernel. The file is
+    written in one step and only when everything is right: a file that was there before is replaced
+    or stays as it was.
 
-    Filters of zeros, 1-bit dense layers, and layers that compute in another precision than
-    float32 are rewritten so that LCE packs them. `model` itself stays as it is.
+    Layers that compute in another precision than float32 are converted in float32. `model` itself
+    stays as it is.
 
     Args:
         model: a functional or sequential model of legacy Keras, or a subclassed one that has been
@@ -82,16 +86,22 @@ def convert(
         allow_float: whether to write the file though a 1-bit layer stayed float.
         real_layers: precision of the kernels of real-valued layers, "float32", "float16" or
             "int8": see `bireal_keras.export.real_layers`.
+        converter: "bireal", as described, or "lce": LCE's own, which packs less, and whose
+            reference kernel has to run the file.
 
     Returns:
         What became of the model, layer by layer.
 
     Raises:
         ValueError: an argument is out of its range; a 1-bit layer stayed float, with the
-            reason of each; LCE cannot convert the model, or the file does not agree with it.
-        ImportError: Larq Compute Engine is not installed.
+            reason of each; the model cannot be converted, or the file does not agree with it.
+        ImportError: LCE is asked for and not installed.
     """
     arguments.check_real_layers(real_layers)
+    if converter not in CONVERTERS:
+        raise ValueError(
+            f"`converter` must be one of {', '.join(CONVERTERS)}. Received: {converter!r}."
+        )
     path = arguments.output_path(path)
     _check_type(model)
     cast_layers = rewriting.with_other_precision(model)
@@ -106,13 +116,11 @@ def convert(
     looked_at = [values[: signature.batch or _LOOKED_AT] for values in inputs]
 
     _log.info("converting %s", model.name)
-    with rewriting.rewritten(model, signature) as rewritten:
-        found = diagnosis.diagnose(model, signature, looked_at)
-        _check_convertible(found)
-        converted = _to_flatbuffer(model, signature)
+    by = (_by_lce if converter == "lce" else _by_bireal)(model, signature, looked_at)
+    converted = by.content
     compacted = compact(converted, real_layers)
     operators = multiplications(converted, compacted)
-    layers = layer_reports(found, operators, rewritten, signature.batch or 1)
+    layers = layer_reports(by.found, operators, by.rewritten, by.layers, batch=signature.batch or 1)
     if not allow_float:
         _check_binary(layers)
     float32_file, file = converted, compacted
@@ -121,7 +129,8 @@ def convert(
         file = embed(compacted, metadata, name=model.name)
 
     _log.info("checking it against Keras on %d samples", len(inputs[0]))
-    agreement = verification.verify(model, float32_file, inputs, [probes.run_on_lce])
+    runners = [probes.run_on_lce] if converter == "lce" else None
+    agreement = verification.verify(model, float32_file, inputs, runners)
     graph = Graph(float32_file)
     order, _ = signature.tensors_of(graph)
     file_inputs = [inputs[order.index(index)] for index in graph.inputs]
@@ -147,6 +156,15 @@ def convert(
         float32_agreement=float32_agreement,
         latency_ms=times,
     )
+
+
+class _Converted(NamedTuple):
+    """A file, and what is known of its layers: in Keras, and where our own pass looked at them."""
+
+    content: bytes
+    found: list[diagnosis.Diagnosis]
+    rewritten: dict[str, str]
+    layers: tuple[Layer, ...]
 
 
 def _check_type(model: keras.Model) -> None:
@@ -198,30 +216,26 @@ def _samples(
     return arguments.checked_samples(given, shapes, size)
 
 
-def _to_flatbuffer(model: keras.Model, signature: Signature) -> bytes:
-    from bireal_keras.export._lce import lce  # Which not every platform has.
-
-    def serve(inputs: Any) -> Any:
-        # Without `training`, random layers would bring their random states, which LCE refuses.
-        return model(inputs, training=False)
-
-    # lce.convert_keras_model is not used: it tries the same, and when that fails, it keeps the
-    # reason to itself and tries something else.
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        _native_log.captured() as native_errors,
-        contextlib.redirect_stdout(io.StringIO()),
-    ):
+def _by_bireal(
+    model: keras.Model, signature: Signature, looked_at: Sequence[np.ndarray]
+) -> _Converted:
+    found = diagnosis.diagnose(model, signature, looked_at)
+    float_file = from_keras.float_file(model, signature)
+    with _native_log.captured():
         try:
-            archive = keras.export.ExportArchive()
-            archive.track(model)
-            archive.add_endpoint("serve", serve, [signature.structure])
-            archive.write_out(folder)
-            return lce.convert_saved_model(folder)
-        except Exception as error:
-            raise ValueError(
-                f"LCE cannot convert {model.name}: {error} {native_errors()}".rstrip()
-            ) from error
+            result = binarize(float_file)
+        except ValueError as error:
+            raise ValueError(f"{model.name} cannot be converted: {error}") from error
+    return _Converted(result.content, found, {}, result.layers)
+
+
+def _by_lce(
+    model: keras.Model, signature: Signature, looked_at: Sequence[np.ndarray]
+) -> _Converted:
+    with rewriting.rewritten(model, signature) as rewritten:
+        found = diagnosis.diagnose(model, signature, looked_at)
+        _check_convertible(found)
+        return _Converted(from_keras.lce_file(model, signature), found, rewritten, ())
 
 
 def _check_convertible(found: list[diagnosis.Diagnosis]) -> None:

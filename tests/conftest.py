@@ -118,7 +118,6 @@ def imagenet_jpegs(shared_tfds: Path) -> list[bytes]:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> SimpleNamespace:
     """A small Bi-Real Net: .model, .labels, the .report of its conversion and its .content."""
-    pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
     from export_helpers import CENTER_CROP, CLASSES, birealnet, build
 
     from bireal_keras.export import convert

@@ -99,6 +99,13 @@ _REAL_LAYERS = flags.DEFINE_enum(
 _ALLOW_FLOAT = flags.DEFINE_bool(
     "allow_float", False, "Write the file even if a layer that is meant to be 1-bit stays float."
 )
+_CONVERTER = flags.DEFINE_enum(
+    "converter",
+    "bireal",
+    ("bireal", "lce"),
+    "Of a Keras model: bireal takes TensorFlow's converter and packs what it writes, lce takes "
+    "Larq Compute Engine's.",
+)
 _ZEROS = ("refuse", "+1")
 _ZERO_SIGN = flags.DEFINE_enum(
     "zero_sign",
@@ -137,6 +144,8 @@ def main(argv: list[str]) -> None:
     npz_path = _cli.output_path("--npz", _NPZ.value)
     if is_float_file and npz_path is not None:
         raise app.UsageError("--npz needs a Keras model")
+    if is_float_file and _CONVERTER.value != _CONVERTER.default:
+        raise app.UsageError("--converter is for Keras models")
     if not is_float_file and (_ZERO_SIGN.value, _ZERO_WEIGHTS.value) != ("refuse", "refuse"):
         raise app.UsageError("--zero_sign and --zero_weights are for .tflite files")
     options: dict[str, Any] = {
@@ -151,6 +160,7 @@ def main(argv: list[str]) -> None:
         report = _export_float_file(model_path, options | {"center_crop": center_crop})
     else:
         options["center_crop"] = 1.0 if center_crop is None else center_crop
+        options["converter"] = _CONVERTER.value
         log.info("loading %s", model_path)
         report = _export_keras_model(model_path, options, npz_path)
     if json_path is not None:

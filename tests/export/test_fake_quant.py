@@ -61,15 +61,21 @@ def model_of(*places, quantize=quantized):
 
 
 @pytest.mark.parametrize(
-    "quantize", [quantized, lambda x: Quantize()(x)], ids=["function", "layer"]
+    ("converter", "quantize"),
+    [("lce", quantized), ("lce", lambda x: Quantize()(x)), ("bireal", lambda x: Quantize()(x))],
+    ids=["lce-function", "lce-layer", "bireal-layer"],
 )
 @pytest.mark.parametrize(
     "places", [("input",), ("stem",), ("input", "stem"), ("input", "stem", "blocks")], ids="-".join
 )
-def test_right_files(places, quantize, tmp_path):
+def test_right_files(places, converter, quantize, tmp_path):
     model = model_of(*places, quantize=quantize)
-    report = export.convert(model, tmp_path / "model.tflite")
+    report = export.convert(model, tmp_path / "model.tflite", converter=converter)
     assert report.binary_convolutions == 2
+    # The stem's kernel is a constant in the file, quantized before.
+    assert [layer.name for layer in report.layers if not layer.binary] == [
+        *("quantized_kernel", "dense")
+    ]
     content = (tmp_path / "model.tflite").read_bytes()
     count = len(places) + 3 * ("blocks" in places)
     assert len(fake_quant.rounded_tensors(Graph(content))) == count
@@ -88,7 +94,7 @@ def test_right_files(places, quantize, tmp_path):
 @pytest.mark.parametrize("shift", [0.1 * STEP, STEP])
 def test_an_error_of_a_part_of_a_step_is_found(shift, tmp_path):
     model = model_of("input", "stem")
-    export.convert(model, tmp_path / "model.tflite")
+    export.convert(model, tmp_path / "model.tflite", converter="lce")
 
     def change(data):
         data.view(np.float32)[3] += shift
@@ -151,7 +157,7 @@ def test_kernels_that_only_the_file_rounds(tmp_path):
     x = larq_conv(32, pad_values=1)(x)
     model = keras.Model(image, L.GlobalAveragePooling2D()(x))
     path = tmp_path / "model.tflite"
-    export.convert(model, path)
+    export.convert(model, path, converter="lce")
     graph = Graph(path.read_bytes())
     _, stem, *_ = fake_quant.rounded_tensors(graph)
     [kernel] = [t for t in graph.tensors if t.shape == (32, 3, 3, 3)]

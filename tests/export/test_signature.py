@@ -188,7 +188,7 @@ def test_a_wrong_output_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(lce, "convert_saved_model", with_an_error)
     with pytest.raises(ValueError, match=r"its result [01] differs by .* computed by .*head[01]"):
-        export.convert(model, tmp_path / "model.tflite")
+        export.convert(model, tmp_path / "model.tflite", converter="lce")
 
 
 @pytest.mark.parametrize("shape", [(12,), (12, 4), ()])
