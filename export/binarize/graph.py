@@ -114,6 +114,8 @@ class Graph:
         for tensor in self._tensors:
             self._check_tensor(tensor)
         self.size_bytes = len(content)
+        # By type and shape, as far as they were asked for; see `add_constant`.
+        self._constants: dict[tuple[int, tuple[int, ...]], dict[bytes, int]] = {}
         self.inputs = self._indices(table.inputs)
         self.outputs = self._indices(table.outputs)
         self.operators = [self._operator(operator) for operator in table.operators or []]
@@ -221,10 +223,25 @@ class Graph:
         return len(self._tensors) - 1
 
     def add_constant(self, name: str, value: np.ndarray) -> int:
-        """A new constant."""
-        index = self.add_tensor(name, value.shape, value.dtype)
-        self.store(index, value)
+        """A constant: one that is there, if it has the same values, or else a new one."""
+        kind = (_TYPES[np.dtype(value.dtype)], value.shape)
+        if kind not in self._constants:
+            self._constants[kind] = self._values_of(kind)
+        index = self._constants[kind].get(value.tobytes())
+        if index is None:
+            index = self.add_tensor(name, value.shape, value.dtype)
+            self.store(index, value)
+            self._constants[kind][value.tobytes()] = index
         return index
+
+    def _values_of(self, kind: tuple[int, tuple[int, ...]]) -> dict[bytes, int]:
+        """The constants of a type and a shape: by values, the index of the tensor."""
+        return {
+            value.tobytes(): index
+            for index, tensor in enumerate(self._tensors)
+            if (tensor.type, self.shape(index)) == kind
+            and (value := self.stored(index)) is not None
+        }
 
     def store(self, tensor: int, value: np.ndarray) -> None:
         """Makes a constant of a tensor that no operator is to write any more."""
