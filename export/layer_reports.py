@@ -51,7 +51,7 @@ def layer_reports(
             reason=reason,
             explanation=explanation,
             followed=one.followed,
-            left_reason=_left_reason(one),
+            left_reason=_left_reason(one, rewritten),
             rewritten=rewritten.get(one.layer.name, ""),
         )
         for one, match in zip(found, matches)
@@ -96,8 +96,9 @@ def _reason(
     return reason, reasons.explain(reason, one.detail)
 
 
-def _left_reason(one: Diagnosis) -> str:
+def _left_reason(one: Diagnosis, rewritten: dict[str, str]) -> str:
     """Why what follows a layer would not be part of it."""
-    if rewriting.costs_digits(one):
+    # Once it is rewritten, a factor comes before the activation.
+    if rewriting.costs_digits(one) or rewritten.get(one.layer.name) == rewriting.APART:
         return reasons.CLIP_APART
     return one.left_reason or reasons.LEFT_UNKNOWN

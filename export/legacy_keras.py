@@ -1,4 +1,4 @@
-"""The conversion, from the Keras model to the checked file."""
+"""From a model of legacy Keras to the checked file."""
 
 import logging
 import os
@@ -33,8 +33,6 @@ from bireal_keras.tflite.metadata import Normalization
 from bireal_keras.tflite.metadata_writer import embed
 from bireal_keras.tflite.model import Graph
 
-CONVERTERS = ("bireal", "lce")
-
 # Samples on which values are looked at for signs.
 _LOOKED_AT = 4
 
@@ -45,63 +43,16 @@ def convert(
     model: keras.Model,
     path: str | os.PathLike[str],
     *,
-    labels: Sequence[str] | None = None,
-    normalization: Normalization | None = None,
-    center_crop: float = 1.0,
-    samples: np.ndarray | Sequence[np.ndarray] | None = None,
-    allow_float: bool = False,
-    real_layers: str = "float32",
-    converter: str = "bireal",
+    labels: Sequence[str] | None,
+    normalization: Normalization | None,
+    center_crop: float,
+    samples: np.ndarray | Sequence[np.ndarray] | None,
+    allow_float: bool,
+    real_layers: str,
+    converter: str,
 ) -> Report:
-    """Converts a Keras model to a `.tflite` file with bit-packed convolutions.
-
-    TensorFlow's converter makes a float file of the model, and
-    `bireal_keras.export.binarize.binarize` packs its 1-bit layers. One that stays float is an
-    error. So is a file that does not compute what Keras computes, on our runtime and, where it is
-    installed and can run the file, on Larq Compute Engine's (LCE's) reference kernel. The file is
-    written in one step and only when everything is right: a file that was there before is replaced
-    or stays as it was.
-
-    Layers that compute in another precision than float32 are converted in float32. `model` itself
-    stays as it is.
-
-    Args:
-        model: a functional or sequential model of legacy Keras, or a subclassed one that has been
-            called. It takes one or several float32 tensors (batch, ...) of fixed sizes, as images
-            (batch, height, width, channels), and gives one or several tensors. If it fixes the
-            number of images, the file takes as many at a time, otherwise one.
-        path: the file to write; its folder exists.
-        labels: names of the classes, to travel inside the file: one for each value of its only
-            output.
-        normalization: what the model's images are made of pixels by; travels inside the file.
-            Default: what a first layer `Rescaling` or `Normalization` says, or else
-            `Normalization()`, images in [-1, 1], as training feeds them. Published weights take
-            `zoo.imagenet.NORMALIZATION`, unless `zoo.imagenet.standardize` is a part of the
-            model.
-        center_crop: how much of an image the model is to see, see `runtime.Metadata`; travels
-            inside the file. A recipe's `dataset.center_crop`.
-        samples: images to compare the file with Keras on, float32
-            (at least 8, height, width, channels), preprocessed as for training; for a model of
-            several inputs a list, one array for each. Default: 32 artificial ones.
-        allow_float: whether to write the file though a 1-bit layer stayed float.
-        real_layers: precision of the kernels of real-valued layers, "float32", "float16" or
-            "int8": see `bireal_keras.export.real_layers`.
-        converter: "bireal", as described, or "lce": LCE's own, which packs less, and whose
-            reference kernel has to run the file.
-
-    Returns:
-        What became of the model, layer by layer.
-
-    Raises:
-        ValueError: an argument is out of its range; a 1-bit layer stayed float, with the
-            reason of each; the model cannot be converted, or the file does not agree with it.
-        ImportError: LCE is asked for and not installed.
-    """
+    """Converts a model of legacy Keras; see `bireal_keras.export.convert`."""
     arguments.check_real_layers(real_layers)
-    if converter not in CONVERTERS:
-        raise ValueError(
-            f"`converter` must be one of {', '.join(CONVERTERS)}. Received: {converter!r}."
-        )
     path = arguments.output_path(path)
     _check_type(model)
     cast_layers = rewriting.with_other_precision(model)
@@ -177,12 +128,7 @@ def _check_type(model: keras.Model) -> None:
             f"the path {os.fspath(model)!r}. Load it with bireal_keras.load_model, or use "
             "bireal-export --model."
         )
-    elif any(base.__module__.startswith("keras.") for base in kind.__mro__):
-        received += (
-            " This is a model of Keras 3: import bireal_keras before tensorflow (or set "
-            "TF_USE_LEGACY_KERAS=1) and build it with tf.keras."
-        )
-    raise ValueError(f"`model` must be a model of legacy Keras, tf_keras. Received: {received}")
+    raise ValueError(f"`model` must be a Keras model. Received: {received}")
 
 
 def _check_signature(signature: Signature) -> None:

@@ -305,7 +305,7 @@ def test_wrong_file_of_ours_is_not_written(model, path, monkeypatch):
         changed = edit(result.content, "LceBconv2d", 3, change)
         return dataclasses.replace(result, content=changed)
 
-    monkeypatch.setattr("bireal_keras.export.converter.binarize", with_an_error)
+    monkeypatch.setattr("bireal_keras.export.legacy_keras.binarize", with_an_error)
     path.write_bytes(b"older file")
     with pytest.raises(ValueError, match=r"does not compute what .* of block2_conv differs"):
         export.convert(model, path)
@@ -398,9 +398,8 @@ def from_input(*args, **kwargs):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: "model.keras", r"legacy Keras.* the path 'model\.keras'\. Load it with .*load_"),
-        (lambda: 3, r"legacy Keras.* Received: builtins\.int\.$"),
-        (keras3_model, "Keras 3.*TF_USE_LEGACY_KERAS=1"),
+        (lambda: "model.keras", r"Keras model.* the path 'model\.keras'\. Load it with .*load_"),
+        (lambda: 3, r"a Keras model\. Received: builtins\.int\.$"),
         (lambda: keras.Sequential([keras.layers.ReLU()], name="s"), "keras.Input.* s, which is"),
         (subclassed_in_half_precision, "'float32'.* precision: .*'sub'.*cannot be copied"),
         (lambda: from_input((None, None, 3)), r"fixed size.*float32 \(None, None, None, 3\)"),
