@@ -27,8 +27,6 @@ from bireal_keras.export.real_layers import compact
 from bireal_keras.runtime import Metadata, Normalization, read_metadata
 from bireal_keras.tflite.labels import read_labels
 
-lce = pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
-
 
 @pytest.fixture(scope="module")
 def model():
@@ -100,7 +98,7 @@ def test_unfit_real_layers(model, path):
         export.convert(model, path, real_layers="int4")
 
 
-def test_file_gives_what_keras_gives(small):
+def test_file_gives_what_keras_gives(small, lce):
     """This is not the converter's own check: the images and the code are others."""
     images = np.random.default_rng(7).normal(size=(32, SIZE, SIZE, 3)).astype(np.float32)
     images *= np.linspace(0, 2, 32)[:, None, None, None]
@@ -261,7 +259,7 @@ def test_layers_that_stay_float_are_named_with_their_reasons(converter, padded, 
     assert "padded" in str(report)
 
 
-def test_layer_that_stays_float_for_no_known_reason(path, monkeypatch):
+def test_layer_that_stays_float_for_no_known_reason(path, lce, monkeypatch):
     """Should LCE change, the file still tells."""
     monkeypatch.setattr(
         "bireal_keras.export.diagnosis._keeps_in_float", lambda layer, origin: ("", "")
@@ -278,7 +276,7 @@ def test_larq_model_without_binary_layers(path):
     assert report.float_convolutions == 1
 
 
-def test_wrong_file_is_not_written(model, path, monkeypatch):
+def test_wrong_file_is_not_written(model, path, lce, monkeypatch):
     convert_saved_model = lce.convert_saved_model
 
     def with_an_error(folder):
@@ -326,28 +324,35 @@ def test_failing_write_leaves_nothing_behind(small, path, monkeypatch):
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_reason_of_lce_is_passed_on(path):
+@pytest.mark.parametrize("converter", ["bireal", "lce"])
+def test_operator_that_is_not_there(converter, path):
     def layers(x):
         return keras.layers.Lambda(lambda v: tf.math.bessel_i0e(v))(x)
 
-    with pytest.raises(ValueError, match=r"does not run on LCE's reference kernel.*BesselI0e"):
-        export.convert(build(layers), path, converter="lce")
-    with pytest.raises(ValueError, match=r"TensorFlow cannot convert small: .*BesselI0e"):
-        export.convert(build(layers), path)
+    messages = {
+        "bireal": r"TensorFlow cannot convert small: .*BesselI0e",
+        "lce": r"does not run on LCE's reference kernel.*BesselI0e",
+    }
+    with pytest.raises(ValueError, match=messages[converter]):
+        export.convert(build(layers), path, converter=converter)
     assert not path.exists()
 
 
-def test_reference_kernel_refuses_odd_channels(path):
-    """Zeros around them are ours alone: then LCE is no witness."""
+def test_reference_kernel_refuses_odd_channels(path, lce):
     model = build(lambda x: larq_conv(8, name="odd")(x), (8, 8, 15))
     with pytest.raises(ValueError, match="even number of input channels"):
         export.convert(model, path, converter="lce")
     assert not path.exists()
+
+
+def test_odd_channels(path):
+    """Zeros around them are ours alone, so LCE's kernel is not asked."""
+    model = build(lambda x: larq_conv(8, name="odd")(x), (8, 8, 15))
     report = export.convert(model, path)
     assert (report.binary_convolutions, report.close_samples) == (1, 32)
 
 
-def test_exception_of_the_converter_is_passed_on(model, path, monkeypatch):
+def test_exception_of_lce_is_passed_on(model, path, lce, monkeypatch):
     def fail(folder):
         os.write(2, b"loc(unknown): error: no such thing\nsome noise\n")
         raise Exception("it failed")
@@ -355,6 +360,14 @@ def test_exception_of_the_converter_is_passed_on(model, path, monkeypatch):
     monkeypatch.setattr(lce, "convert_saved_model", fail)
     with pytest.raises(ValueError, match=r"LCE cannot convert small: it failed loc.*no such thing"):
         export.convert(model, path, converter="lce")
+    assert not path.exists()
+
+
+def test_exception_of_the_converter_is_passed_on(model, path, monkeypatch):
+    def fail(folder):
+        os.write(2, b"loc(unknown): error: no such thing\nsome noise\n")
+        raise Exception("it failed")
+
     monkeypatch.setattr(tf.lite.TFLiteConverter, "from_saved_model", fail)
     with pytest.raises(
         ValueError, match=r"TensorFlow cannot convert small: it failed loc.*no such"

@@ -1,18 +1,17 @@
 """Fake-quantized models: Keras and the file agree in every int8 value, or the check says where."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 from export_helpers import edit, larq_conv
 
-from bireal_keras._keras import keras, tf
-from bireal_keras.tflite.model import Graph
-
-pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
-
 from bireal_keras import export
+from bireal_keras._keras import keras, tf
 from bireal_keras.export import comparison, fake_quant, probes
 from bireal_keras.export.samples import random_samples
 from bireal_keras.export.verification import verify
+from bireal_keras.tflite.model import Graph
 
 L = keras.layers
 SHAPE = (12, 12, 3)
@@ -42,6 +41,11 @@ class Quantize(L.Layer):
 
     def call(self, inputs):
         return tf.quantization.fake_quant_with_min_max_vars(inputs, self.low, self.high)
+
+
+def witnesses():
+    has_lce = importlib.util.find_spec("larq_compute_engine") is not None
+    return [probes.run_on_runtime, *([probes.run_on_lce] if has_lce else [])]
 
 
 def model_of(*places, quantize=quantized):
@@ -79,9 +83,7 @@ def test_right_files(places, converter, quantize, tmp_path):
     content = (tmp_path / "model.tflite").read_bytes()
     count = len(places) + 3 * ("blocks" in places)
     assert len(fake_quant.rounded_tensors(Graph(content))) == count
-    _, found = comparison.compare(
-        model, content, [random_samples(SHAPE)], [probes.run_on_lce, probes.run_on_runtime]
-    )
+    _, found = comparison.compare(model, content, [random_samples(SHAPE)], witnesses())
     for compared in found:
         assert compared.all_signs_told
         int8 = [layer for layer in compared.layers if layer.name.startswith("int8 tensor ")]
@@ -92,7 +94,7 @@ def test_right_files(places, converter, quantize, tmp_path):
 
 
 @pytest.mark.parametrize("shift", [0.1 * STEP, STEP])
-def test_an_error_of_a_part_of_a_step_is_found(shift, tmp_path):
+def test_an_error_of_a_part_of_a_step_is_found(shift, lce, tmp_path):
     model = model_of("input", "stem")
     export.convert(model, tmp_path / "model.tflite", converter="lce")
 
@@ -148,7 +150,7 @@ def test_int8_stands_for_real_numbers():
     np.testing.assert_array_equal(tensor.real(values), np.float32([-62.5, 0, 65]))
 
 
-def test_kernels_that_only_the_file_rounds(tmp_path):
+def test_kernels_that_only_the_file_rounds(lce, tmp_path):
     """Between int8 tensors LCE stores kernels in int8, though Keras has them real."""
     keras.utils.set_random_seed(0)
     image = keras.Input(SHAPE)
