@@ -69,7 +69,7 @@ def test_own_layers_that_stay_float_are_an_error(converter, sign, tmp_path):
 
 @pytest.mark.parametrize(
     ("converter", "sign"),
-    [("lce", constants), ("bireal", constants), ("bireal", where)],
+    [("lce", constants), ("bireal", constants), ("bireal", where), ("bireal", cast)],
 )
 def test_own_layers_that_are_packed(converter, sign, tmp_path):
     model = build(lambda x: L.BatchNormalization()(Own(sign, name="own")(x)), SHAPE)
