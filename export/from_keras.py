@@ -75,7 +75,9 @@ def _converted(
             archive = keras.export.ExportArchive()
             archive.track(model)
             archive.add_endpoint("serve", serve, [structure])
-            archive.write_out(folder)
+            # No converter asks for gradients, and tracing those of all signs takes a while.
+            options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+            archive.write_out(folder, options=options)
             return convert(folder)
         except Exception as error:
             raise ValueError(

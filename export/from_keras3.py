@@ -108,5 +108,7 @@ def _float_file(model: keras.Model) -> bytes:
             archive = keras.export.ExportArchive()
             archive.track(model)
             archive.add_endpoint("serve", serve, [structure])
-            archive.write_out(folder, verbose=False)
+            # The converter asks for no gradients, and tracing those of all signs takes a while.
+            options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+            archive.write_out(folder, options=options, verbose=False)
         return from_saved_model.float_file(folder, model.name)
