@@ -31,8 +31,8 @@ __all__ = ["__version__"]
 # Those of training were at the top once, and keep their names there.
 _TRAINING = ("ablation", "data", "preprocessing")
 _PARTS = (
-    *("batch_norm", "blocks", "capability", "cost", "export", "quantizers", "recipes", "runtime"),
-    *("training", "zoo"),
+    *("batch_norm", "blocks", "capability", "cost", "export", "keras3", "quantizers", "recipes"),
+    *("runtime", "training", "zoo"),
 )
 __getattr__, __dir__ = _lazy.attach(
     __name__,

@@ -209,7 +209,9 @@ class _Checker:
             )
         if name in ("__keras_tensor__", "DTypePolicy"):
             raise ValueError(
-                "it was saved by Keras 3, and Larq works with legacy Keras (tf-keras) only"
+                "it was saved by Keras 3, and Larq works with legacy Keras (tf-keras) only. To "
+                "export it, load it in Keras 3 and call bireal_keras.export.convert, or write a "
+                "SavedModel: model.export(folder)"
             )
         # An .h5 file's classes are found by the first name, a .keras file's by the second one,
         # and where that is not registered, by the first one in the module. All must be right.

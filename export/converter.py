@@ -1,47 +1,23 @@
-"""The conversion, from the Keras model to the checked file."""
+"""The conversion of a Keras model, whichever Keras it is of."""
 
-import contextlib
-import io
-import logging
 import os
-import tempfile
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bireal_keras import _files, _native_log
-from bireal_keras._keras import keras, tf
-from bireal_keras.export import (
-    arguments,
-    diagnosis,
-    image_range,
-    latency,
-    probes,
-    real_layers_check,
-    reasons,
-    rewriting,
-    verification,
-)
-from bireal_keras.export import signature as signatures
-from bireal_keras.export.layer_reports import layer_reports
-from bireal_keras.export.multiplications import multiplications
-from bireal_keras.export.real_layers import compact
-from bireal_keras.export.report import LayerReport, Report
-from bireal_keras.export.samples import artificial
-from bireal_keras.export.signature import Signature
+from bireal_keras.export.report import Report
 from bireal_keras.tflite.metadata import Normalization
-from bireal_keras.tflite.metadata_writer import embed
-from bireal_keras.tflite.model import Graph
 
-# Samples on which values are looked at for signs.
-_LOOKED_AT = 4
+if TYPE_CHECKING:
+    from bireal_keras._keras import keras
 
-_log = logging.getLogger(__name__)
+CONVERTERS = ("bireal", "lce")
 
 
 def convert(
-    model: keras.Model,
+    model: "keras.Model",
     path: str | os.PathLike[str],
     *,
     labels: Sequence[str] | None = None,
@@ -50,20 +26,27 @@ def convert(
     samples: np.ndarray | Sequence[np.ndarray] | None = None,
     allow_float: bool = False,
     real_layers: str = "float32",
+    converter: str = "bireal",
 ) -> Report:
     """Converts a Keras model to a `.tflite` file with bit-packed convolutions.
 
-    Larq Compute Engine does the conversion. Where it finds no binary convolution it keeps
-    a float one without a word; here that is an error. So is a file that does not compute what
-    Keras computes. The file is written in one step and only when everything is
-    right: a file that was there before is replaced or stays as it was.
+    TensorFlow's converter makes a float file of the model, and
+    `bireal_keras.export.binarize.binarize` packs its 1-bit layers. One that stays float is an
+    error. So is a file that does not compute what Keras computes, on our runtime and, where it is
+    installed and can run the file, on Larq Compute Engine's (LCE's) reference kernel. The file is
+    written in one step and only when everything is right: a file that was there before is replaced
+    or stays as it was.
 
-    Filters of zeros, 1-bit dense layers, and layers that compute in another precision than
-    float32 are rewritten so that LCE packs them. `model` itself stays as it is.
+    Layers that compute in another precision than float32 are converted in float32. `model` itself
+    stays as it is.
+
+    A model of Keras 3 is converted likewise, but its file is compared with the float file that
+    TensorFlow's converter wrote, as `convert_tflite` does, and layers go by that file's names.
 
     Args:
         model: a functional or sequential model of legacy Keras, or a subclassed one that has been
-            called. It takes one or several float32 tensors (batch, ...) of fixed sizes, as images
+            called; or a functional or sequential one of Keras 3, whose backend is TensorFlow. It
+            takes one or several float32 tensors (batch, ...) of fixed sizes, as images
             (batch, height, width, channels), and gives one or several tensors. If it fixes the
             number of images, the file takes as many at a time, otherwise one.
         path: the file to write; its folder exists.
@@ -82,164 +65,44 @@ def convert(
         allow_float: whether to write the file though a 1-bit layer stayed float.
         real_layers: precision of the kernels of real-valued layers, "float32", "float16" or
             "int8": see `bireal_keras.export.real_layers`.
+        converter: "bireal", as described, or "lce", for legacy Keras: LCE's own, which packs less,
+            and whose reference kernel has to run the file.
 
     Returns:
         What became of the model, layer by layer.
 
     Raises:
         ValueError: an argument is out of its range; a 1-bit layer stayed float, with the
-            reason of each; LCE cannot convert the model, or the file does not agree with it.
-        ImportError: Larq Compute Engine is not installed.
+            reason of each; the model cannot be converted, or the file does not agree with it.
+        ImportError: LCE is asked for and not installed.
     """
-    arguments.check_real_layers(real_layers)
-    path = arguments.output_path(path)
-    _check_type(model)
-    cast_layers = rewriting.with_other_precision(model)
-    model = rewriting.in_float32(model)
-    signature = signatures.of(model)
-    _check_signature(signature)
-    shapes = (signature.input_shapes, signature.outputs)
-    arguments.check_labels_of(labels, signature.outputs)
-    normalization, images = _normalization(model, signature, normalization)
-    metadata = arguments.metadata_of(*shapes, labels, normalization, center_crop)
-    inputs = _samples(samples, signature)
-    looked_at = [values[: signature.batch or _LOOKED_AT] for values in inputs]
-
-    _log.info("converting %s", model.name)
-    with rewriting.rewritten(model, signature) as rewritten:
-        found = diagnosis.diagnose(model, signature, looked_at)
-        _check_convertible(found)
-        converted = _to_flatbuffer(model, signature)
-    compacted = compact(converted, real_layers)
-    operators = multiplications(converted, compacted)
-    layers = layer_reports(found, operators, rewritten, signature.batch or 1)
-    if not allow_float:
-        _check_binary(layers)
-    float32_file, file = converted, compacted
-    if metadata is not None:
-        float32_file = embed(converted, metadata, name=model.name)
-        file = embed(compacted, metadata, name=model.name)
-
-    _log.info("checking it against Keras on %d samples", len(inputs[0]))
-    agreement = verification.verify(model, float32_file, inputs, [probes.run_on_lce])
-    graph = Graph(float32_file)
-    order, _ = signature.tensors_of(graph)
-    file_inputs = [inputs[order.index(index)] for index in graph.inputs]
-    float32_agreement = None
-    files = {"float32": float32_file}
-    if real_layers != "float32":
-        _log.info("checking its real layers in %s", real_layers)
-        float32_agreement = real_layers_check.check(float32_file, file, file_inputs)
-        files[real_layers] = file
-    times = latency.of_files(files, [values[: signature.batch or 1] for values in file_inputs])
-
-    _files.write(path, file)
-    return Report.of(
-        path,
-        file,
-        operators,
-        layers,
-        float_size_bytes=4 * model.count_params(),
-        cast_layers=tuple(cast_layers),
-        agreement=agreement,
-        real_layers=real_layers,
-        images=images,
-        float32_agreement=float32_agreement,
-        latency_ms=times,
-    )
-
-
-def _check_type(model: keras.Model) -> None:
-    if isinstance(model, keras.Model):
-        return
-    kind = type(model)
-    received = f"{kind.__module__}.{kind.__name__}."
-    if isinstance(model, (str, os.PathLike)):
-        received = (
-            f"the path {os.fspath(model)!r}. Load it with bireal_keras.load_model, or use "
-            "bireal-export --model."
-        )
-    elif any(base.__module__.startswith("keras.") for base in kind.__mro__):
-        received += (
-            " This is a model of Keras 3: import bireal_keras before tensorflow (or set "
-            "TF_USE_LEGACY_KERAS=1) and build it with tf.keras."
-        )
-    raise ValueError(f"`model` must be a model of legacy Keras, tf_keras. Received: {received}")
-
-
-def _check_signature(signature: Signature) -> None:
-    for spec in signature.inputs:
-        shape = tuple(spec.shape)
-        if not shape or None in shape[1:] or spec.dtype != tf.float32:
-            raise ValueError(
-                "`model` must take float32 tensors (batch, ...) of fixed sizes, as (batch, height, "
-                f"width, channels). Received: {spec.dtype.name} {shape}."
-            )
-
-
-def _normalization(
-    model: keras.Model, signature: Signature, given: Normalization | None
-) -> tuple[Normalization, str | None]:
-    """What goes into the file, and what the report says of it: None if it takes no images."""
-    arguments.check_normalization(given, signature.input_shapes)
-    if not arguments.takes_images(signature.input_shapes):
-        return Normalization(), None
-    normalization, source = (given, "as given") if given else image_range.find(model)
-    return normalization, f"{normalization}, {source}"
-
-
-def _samples(
-    given: np.ndarray | Sequence[np.ndarray] | None, signature: Signature
-) -> list[np.ndarray]:
-    """What each input of the model gets."""
-    shapes, size = signature.sample_shapes, signature.batch or 1
-    if given is None:
-        return artificial(shapes, size)
-    return arguments.checked_samples(given, shapes, size)
-
-
-def _to_flatbuffer(model: keras.Model, signature: Signature) -> bytes:
-    from bireal_keras.export._lce import lce  # Which not every platform has.
-
-    def serve(inputs: Any) -> Any:
-        # Without `training`, random layers would bring their random states, which LCE refuses.
-        return model(inputs, training=False)
-
-    # lce.convert_keras_model is not used: it tries the same, and when that fails, it keeps the
-    # reason to itself and tries something else.
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        _native_log.captured() as native_errors,
-        contextlib.redirect_stdout(io.StringIO()),
-    ):
-        try:
-            archive = keras.export.ExportArchive()
-            archive.track(model)
-            archive.add_endpoint("serve", serve, [signature.structure])
-            archive.write_out(folder)
-            return lce.convert_saved_model(folder)
-        except Exception as error:
-            raise ValueError(
-                f"LCE cannot convert {model.name}: {error} {native_errors()}".rstrip()
-            ) from error
-
-
-def _check_convertible(found: list[diagnosis.Diagnosis]) -> None:
-    for one in found:
-        if one.reason == reasons.TERNARY:
-            raise ValueError(
-                f"`model` cannot be converted: {one.layer.name}: {reasons.explain(one.reason)}"
-            )
-
-
-def _check_binary(layers: list[LayerReport]) -> None:
-    intended = [layer for layer in layers if layer.intended_binary]
-    stayed_float = [layer for layer in intended if not layer.binary]
-    if stayed_float:
-        names = " ".join(
-            f"{layer.name} ({layer.reason}): {layer.explanation}" for layer in stayed_float
-        )
+    if converter not in CONVERTERS:
         raise ValueError(
-            f"{len(stayed_float)} of {len(intended)} 1-bit layers stayed float in the converted "
-            f"file, which was not written. `allow_float` allows it. {names}"
+            f"`converter` must be one of {', '.join(CONVERTERS)}. Received: {converter!r}."
         )
+    options: dict[str, Any] = {
+        "labels": labels,
+        "normalization": normalization,
+        "center_crop": center_crop,
+        "samples": samples,
+        "allow_float": allow_float,
+        "real_layers": real_layers,
+    }
+    # Each front end imports its Keras: an environment may lack the other.
+    if not _is_of_keras3(model):
+        from bireal_keras.export import legacy_keras
+
+        return legacy_keras.convert(model, path, converter=converter, **options)
+    if converter != "bireal":
+        raise ValueError(
+            "`converter` must be 'bireal' for a model of Keras 3: LCE works with legacy Keras "
+            f"only. Received: converter={converter!r}."
+        )
+    from bireal_keras.export import from_keras3
+
+    return from_keras3.convert(model, path, **options)
+
+
+def _is_of_keras3(model: Any) -> bool:
+    keras3 = sys.modules.get("keras")
+    return keras3 is not None and isinstance(model, keras3.Model)

@@ -1,4 +1,6 @@
-"""Fake quantization in Keras, and the int8 tensors that LCE makes of it.
+"""Fake quantization in Keras, and the tensors of 8 bits that converters make of it.
+
+LCE's are int8, those of TensorFlow's converter uint8.
 
 Fake quantization rounds to one of 256 values: like a sign, a jump. Two correct programs may round a
 value halfway between two steps to different sides.
@@ -22,6 +24,7 @@ from bireal_keras.tflite.model import Graph, Operator, Tensor
 
 _FUNCTIONS = ("fake_quant_with_min_max_args", "fake_quant_with_min_max_vars")
 
+_TYPES = (schema.TensorType.INT8, schema.TensorType.UINT8)
 # These move int8 values and do not round.
 _EXACT = {
     "CONCATENATION",
@@ -42,7 +45,7 @@ _EXACT = {
 
 @dataclass(frozen=True)
 class Int8:
-    """An int8 tensor of a file: real numbers in steps.
+    """An int8 or uint8 tensor of a file: real numbers in steps.
 
     Attributes:
         index: number of the tensor.
@@ -61,20 +64,20 @@ class Int8:
 
     @classmethod
     def of(cls, index: int, tensor: Tensor) -> "Int8 | None":
-        """The tensor, if it is one of int8 with one scale."""
-        if tensor.type != schema.TensorType.INT8 or len(tensor.scales) != 1:
+        """The tensor, if it is one of 8 bits with one scale."""
+        if tensor.type not in _TYPES or len(tensor.scales) != 1:
             return None
         return cls(index, tensor.name, float(tensor.scales[0]), tensor.zero_point)
 
     def real(self, values: np.ndarray) -> np.ndarray:
-        """What int8 values stand for, float32."""
+        """What its values stand for, float32."""
         return np.float32(self.step) * (values.astype(np.int32) - self.zero_point).astype(
             np.float32
         )
 
 
 def rounded_tensors(graph: Graph) -> list[Int8]:
-    """The int8 tensors of a file whose values an operator has rounded, in their order."""
+    """The tensors of 8 bits of a file whose values an operator has rounded, in their order."""
     found = []
     for operator in graph.operators:
         for index in operator.outputs:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bireal_keras.export import matching, reasons, rewriting
+from bireal_keras.export.binarize import Layer
 from bireal_keras.export.diagnosis import Diagnosis
 from bireal_keras.export.multiplications import Multiplication
 from bireal_keras.export.report import LayerReport
@@ -15,6 +16,8 @@ def layer_reports(
     found: Sequence[Diagnosis],
     operators: Sequence[Multiplication],
     rewritten: dict[str, str],
+    packed: Sequence[Layer] = (),
+    *,
     batch: int = 1,
 ) -> list[LayerReport]:
     """One for each call of a layer, and for each operator that no layer accounts for.
@@ -23,8 +26,10 @@ def layer_reports(
         found: what `diagnosis.diagnose` says of the model.
         operators: what `multiplications` finds in the file.
         rewritten: what `rewriting.rewritten` says that it did.
+        packed: what `binarize` says of the layers of the file, if it made it.
         batch: how many images the file takes at a time.
     """
+    stayed_float = {layer.tensor: layer for layer in packed if not layer.binary}
     kernels = [
         matching.kernels_of(one.layer)
         if one.kernel is None
@@ -44,13 +49,13 @@ def layer_reports(
             kind=type(one.layer).__name__,
             intended_binary=one.intended_binary,
             reason=reason,
-            explanation=reasons.explain(reason, one.detail),
+            explanation=explanation,
             followed=one.followed,
             left_reason=_left_reason(one, rewritten),
             rewritten=rewritten.get(one.layer.name, ""),
         )
         for one, match in zip(found, matches)
-        for reason in [_reason(one.reason, _is_binary(match))]
+        for reason, explanation in [_reason(one, match, stayed_float)]
     ]
     matched = {id(operator) for match in matches for operator in match}
     reports += [
@@ -70,20 +75,30 @@ def layer_reports(
     return reports
 
 
-def _is_binary(operators: Sequence[Multiplication]) -> bool:
-    return bool(operators) and all(operator.is_binary for operator in operators)
-
-
-def _reason(reason: str, is_binary: bool) -> str:
-    """The diagnosis, as far as the file bears it out."""
-    is_warning = reason in reasons.WARNINGS
-    if is_binary:
-        return reason if is_warning else ""
-    return reasons.UNKNOWN if is_warning or not reason else reason
+def _reason(
+    one: Diagnosis, operators: Sequence[Multiplication], stayed_float: dict[int | None, Layer]
+) -> tuple[str, str]:
+    """The diagnosis, as far as the file bears it out, and its explanation."""
+    is_warning = one.reason in reasons.WARNINGS
+    if operators and all(operator.is_binary for operator in operators):
+        reason = one.reason if is_warning else ""
+    elif one.reason in reasons.NOT_MEANT:
+        reason = one.reason
+    else:
+        # The diagnosis is about what LCE packs. Where the pass sees no sign, values may tell more.
+        for operator in operators:
+            layer = stayed_float.get(operator.tensor)
+            if layer is None:
+                continue
+            if layer.code != reasons.UNKNOWN_SIGN or one.reason not in reasons.OF_VALUES:
+                return layer.code, layer.explanation
+        reason = reasons.UNKNOWN if is_warning or not one.reason else one.reason
+    return reason, reasons.explain(reason, one.detail)
 
 
 def _left_reason(one: Diagnosis, rewritten: dict[str, str]) -> str:
     """Why what follows a layer would not be part of it."""
-    if rewritten.get(one.layer.name) == rewriting.APART:
+    # Once it is rewritten, a factor comes before the activation.
+    if rewriting.costs_digits(one) or rewritten.get(one.layer.name) == rewriting.APART:
         return reasons.CLIP_APART
     return one.left_reason or reasons.LEFT_UNKNOWN

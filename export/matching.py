@@ -66,8 +66,10 @@ class Kernel:
     def _packed(self) -> np.ndarray | None:
         """The signs, packed as in a file; None where LCE has no such binary convolution."""
         filters = self._filters
-        if filters.ndim == 2:  # A dense layer is a convolution of one pixel.
-            filters = filters[:, None, None, :]
+        if filters.ndim in (2, 3):
+            # A dense layer is a convolution of one pixel, one along a line one of a single row.
+            ones = (1,) * (4 - filters.ndim)
+            filters = filters.reshape(len(filters), *ones, *filters.shape[1:])
         return pack_filters(filters < 0) if filters.ndim == 4 else None
 
     def _different_signs(self, packed: np.ndarray) -> int | None:

@@ -9,6 +9,7 @@ WEIGHTS_ONLY = "weights_only"
 INPUT_ONLY = "input_only"
 MORE_BITS = "more_bits"
 TERNARY = "ternary"
+NOT_MEANT = (REAL, WEIGHTS_ONLY, INPUT_ONLY, MORE_BITS, TERNARY)
 # Signs that Larq Compute Engine (LCE) does not see.
 TF_SIGN = "tf_sign"
 WHERE = "where"
@@ -16,6 +17,8 @@ CAST = "cast"
 ZERO_ONE = "zero_one"
 UNKNOWN_SIGN = "unknown_sign"
 HIDDEN_SIGN = "hidden_sign"
+# What is said of the values that a layer reads, whatever computes them.
+OF_VALUES = (ZERO_ONE, HIDDEN_SIGN)
 # Signs that something separates from the convolution.
 PAD_VALUES = "pad_values"
 PADDED = "padded"
@@ -82,7 +85,7 @@ EXPLANATIONS = {
     ),
     HIDDEN_SIGN: (
         "What it multiplies are +s and -s on all samples, input and kernel, but not by a sign that "
-        "LCE knows. Use QuantConv2D or QuantDense with ste_sign or ApproxSign."
+        "the converter knows. Use QuantConv2D or QuantDense with ste_sign or ApproxSign."
     ),
     PAD_VALUES: (
         "It pads with {detail}; LCE packs 0 and +1 only. Set pad_values to 0 or 1 and train again."
@@ -119,7 +122,8 @@ EXPLANATIONS = {
         "channels_last."
     ),
     UNKNOWN: (
-        "LCE kept it in float for a reason that is not known here. Please report it with the model."
+        "The converter kept it in float for a reason that is not known here. Please report it with "
+        "the model."
     ),
     NO_LAYER: "No convolution or dense layer of the Keras model has its kernel.",
     FAKE_QUANT: (

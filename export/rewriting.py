@@ -10,17 +10,12 @@ import numpy as np
 from bireal_keras import _keras_model, _layer_calls
 from bireal_keras._keras import keras, lq, tf
 from bireal_keras.export import diagnosis, reasons
+from bireal_keras.export.binarize.fuse import CANCELLING_DEPTH
 from bireal_keras.export.signature import Signature
 
 _REDUCED = ("float16", "bfloat16", "float64")
 DENSE = "computed as a 1x1 convolution"
 APART = "its activation is kept apart"
-
-# An activation that is a part of the convolution leaves LCE's multiplier and bias as large as the
-# sum of all bits, and what comes of them as small as the activation's range: float32 loses digits.
-# Measured on random networks, values are off by up to 4e-7 of their spread times the depth (height
-# x width x channels of a filter) over the range; at this depth by half of what passes for rounding.
-_CANCELLING_DEPTH = 250
 
 
 def with_other_precision(model: keras.Model) -> list[str]:
@@ -98,18 +93,25 @@ def _clipped(model: keras.Model, signature: Signature) -> set[str]:
         for layer in _layer_calls.layers_of(model)
         if isinstance(layer, lq.layers.QuantConv2D)
         and _keras_model.has_one_bit_kernel(layer)
-        and _depth(layer) > _CANCELLING_DEPTH
+        and _depth(layer) > CANCELLING_DEPTH
     ]
     if not deep:
         return set()
     return {
         one.layer.name
         for one in diagnosis.diagnose(model, signature)
-        if one.clip is not None
-        and any(one.layer is layer for layer in deep)
-        and one.left_reason != reasons.RELU_ON_ZEROS
-        and _depth(one.layer) > _CANCELLING_DEPTH * one.clip
+        if any(one.layer is layer for layer in deep) and costs_digits(one)
     }
+
+
+def costs_digits(one: diagnosis.Diagnosis) -> bool:
+    """Whether the activation after a 1-bit layer, fused with it, would cost digits."""
+    return (
+        one.clip is not None
+        and one.left_reason != reasons.RELU_ON_ZEROS
+        and hasattr(one.layer, "kernel")
+        and _depth(one.layer) > CANCELLING_DEPTH * one.clip
+    )
 
 
 def _depth(layer: keras.layers.Layer) -> int:

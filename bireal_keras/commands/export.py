@@ -11,7 +11,8 @@ How the model takes its images and the names of its classes travel inside the fi
 bireal-classify needs nothing else.
 
 MODEL is a Keras model, or a .tflite file that another converter made without quantization:
-TensorFlow's, Keras 3's, PyTorch's. Such a file takes neither TensorFlow nor Larq.
+TensorFlow's, Keras 3's, PyTorch's. Such a file takes neither TensorFlow nor Larq. A SavedModel that
+legacy Keras cannot load as a model, as Keras 3's model.export writes it, becomes such a file first.
 
 The file is checked against the model before it is written; one that does not agree is not
 written. What became of the model is printed, layer by layer: what is 1-bit, what is not and
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from bireal_keras.export import Report
 
 _SUFFIX = ".tflite"
+# Legacy Keras writes it into its SavedModels.
+_KERAS_METADATA = "keras_metadata.pb"
 
 _MODEL_DIR = _cli.define_path(
     "model_dir",
@@ -99,6 +102,13 @@ _REAL_LAYERS = flags.DEFINE_enum(
 _ALLOW_FLOAT = flags.DEFINE_bool(
     "allow_float", False, "Write the file even if a layer that is meant to be 1-bit stays float."
 )
+_CONVERTER = flags.DEFINE_enum(
+    "converter",
+    "bireal",
+    ("bireal", "lce"),
+    "Of a Keras model: bireal takes TensorFlow's converter and packs what it writes, lce takes "
+    "Larq Compute Engine's.",
+)
 _ZEROS = ("refuse", "+1")
 _ZERO_SIGN = flags.DEFINE_enum(
     "zero_sign",
@@ -132,13 +142,17 @@ def main(argv: list[str]) -> None:
     if argv:
         raise app.UsageError(f"Unexpected argument {argv[0]!r}")
     model_path, labels, center_crop = _inputs()
-    is_float_file = model_path.suffix == _SUFFIX
+    is_float_file = model_path.suffix == _SUFFIX or _is_plain_saved_model(model_path)
     json_path = _cli.output_path("--json", _JSON.value)
     npz_path = _cli.output_path("--npz", _NPZ.value)
     if is_float_file and npz_path is not None:
         raise app.UsageError("--npz needs a Keras model")
+    if is_float_file and _CONVERTER.value != _CONVERTER.default:
+        raise app.UsageError("--converter is for Keras models")
     if not is_float_file and (_ZERO_SIGN.value, _ZERO_WEIGHTS.value) != ("refuse", "refuse"):
-        raise app.UsageError("--zero_sign and --zero_weights are for .tflite files")
+        raise app.UsageError(
+            "--zero_sign and --zero_weights are for .tflite files and SavedModels of other programs"
+        )
     options: dict[str, Any] = {
         "labels": labels,
         "normalization": _NORMALIZATION.value,
@@ -151,6 +165,7 @@ def main(argv: list[str]) -> None:
         report = _export_float_file(model_path, options | {"center_crop": center_crop})
     else:
         options["center_crop"] = 1.0 if center_crop is None else center_crop
+        options["converter"] = _CONVERTER.value
         log.info("loading %s", model_path)
         report = _export_keras_model(model_path, options, npz_path)
     if json_path is not None:
@@ -158,9 +173,17 @@ def main(argv: list[str]) -> None:
     print(report)
 
 
-def _export_float_file(path: Path, options: dict[str, Any]) -> "Report":
-    from bireal_keras.export import convert_tflite
+def _is_plain_saved_model(path: Path) -> bool:
+    """Whether it is the folder of a SavedModel that legacy Keras has not written."""
+    return (path / "saved_model.pb").is_file() and not (path / _KERAS_METADATA).is_file()
 
+
+def _export_float_file(path: Path, options: dict[str, Any]) -> "Report":
+    from bireal_keras.export import convert_tflite, from_saved_model
+
+    if path.is_dir():
+        output = Path(_OUTPUT.value) if _OUTPUT.value else path.with_suffix(_SUFFIX)
+        return convert_tflite(from_saved_model.float_file(path, str(path)), output, **options)
     output = Path(_OUTPUT.value) if _OUTPUT.value else path.with_stem(f"{path.stem}_binary")
     if output.exists() and output.samefile(path):
         raise ValueError(f"--output must be another file than --model. Received: {output}.")

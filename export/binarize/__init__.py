@@ -11,7 +11,7 @@ imports no training framework.
 from dataclasses import dataclass
 from typing import Literal
 
-from bireal_keras.export.binarize import emit, fuse
+from bireal_keras.export.binarize import emit, fake_quant, fuse
 from bireal_keras.export.binarize.constants import Constants
 from bireal_keras.export.binarize.decide import decide
 from bireal_keras.export.binarize.graph import Graph, Operator
@@ -103,6 +103,7 @@ def binarize(
         if value not in ("refuse", "+1"):
             raise ValueError(f"`{name}` must be 'refuse' or '+1'. Received: {name}={value!r}.")
     graph = Graph(content)
+    fake_quant.fold(graph)
     constants = Constants(graph)
     matcher = Matcher(
         graph,
@@ -118,14 +119,16 @@ def binarize(
             matches[operator] = found
     plans = [found for found in matches.values() if isinstance(found, Plan)]
     readers = graph.readers()
-    outputs = [fuse.follow(graph, constants, readers, plan) for plan in plans]
-    decision = decide(graph, list(zip(plans, outputs)))
-    bits, results = emit.emit(graph, decision)
+    results = [
+        (plan, output) for plan in plans for output in fuse.follow(graph, constants, readers, plan)
+    ]
+    decision = decide(graph, results)
+    bits, written = emit.emit(graph, decision)
     binary, places = graph.write()
     layers = []
     for operator, found in matches.items():
         name = graph.name(operator.outputs[0])
-        tensor = places.get(results.get(operator, operator.outputs[0]))
+        tensor = places.get(written.get(operator, operator.outputs[0]))
         if isinstance(found, Plan):
             layer = Layer(name, operator.name, True, zero_weights=found.zero_weights, tensor=tensor)
         else:

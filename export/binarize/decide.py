@@ -1,5 +1,6 @@
 """Which results are packed, and which are needed as real numbers."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 from bireal_keras.export.binarize.fuse import Output
@@ -36,12 +37,18 @@ class Decision:
     real: set[int]
 
 
-def decide(graph: Graph, plans: list[tuple[Plan, Output]]) -> Decision:
+def decide(graph: Graph, results: list[tuple[Plan, Output]]) -> Decision:
     """Finds what is needed as bits alone.
 
     Goes from the last operator to the first, so that of each tensor all readers are known.
+
+    Args:
+        graph: to look at.
+        results: what each layer can compute, as `fuse.follow` says.
     """
-    by_result = {output.tensor: (plan, output) for plan, output in plans}
+    by_tensor: dict[int, list[tuple[Plan, Output]]] = defaultdict(list)
+    for plan, output in results:
+        by_tensor[output.tensor].append((plan, output))
     found = Decision({}, set(graph.outputs))
     # Tensors whose signs are read, and what reads them: dense layers (True) or convolutions.
     signed: dict[int, set[bool]] = {}
@@ -50,9 +57,9 @@ def decide(graph: Graph, plans: list[tuple[Plan, Output]]) -> Decision:
         needed = [result for result in outputs if result in found.real or result in signed]
         if not needed:
             continue
-        if outputs[0] in by_result:
-            _add_layer(found, signed, *by_result[outputs[0]])
-        elif found.real.isdisjoint(needed) and _pools_bits(operator, signed[needed[0]]):
+        if any(_add_layer(found, signed, *one) for one in by_tensor[outputs[0]]):
+            continue
+        if found.real.isdisjoint(needed) and _pools_bits(operator, signed[needed[0]]):
             signed.setdefault(operator.inputs[0], set()).add(False)
         else:
             found.real.update(outputs, operator.inputs)
@@ -64,7 +71,8 @@ def _pools_bits(operator: Operator, readers: set[bool]) -> bool:
     return is_max_pool(operator) and readers == {False}
 
 
-def _add_layer(found: Decision, signed: dict[int, set[bool]], plan: Plan, output: Output) -> None:
+def _add_layer(found: Decision, signed: dict[int, set[bool]], plan: Plan, output: Output) -> bool:
+    """Adds a layer; False if it is not to write this result, since it would not be bits."""
     result = output.tensor
     packs = (
         result not in found.real
@@ -73,15 +81,18 @@ def _add_layer(found: Decision, signed: dict[int, set[bool]], plan: Plan, output
         and not plan.is_cropped
         and plan.windows.padding.is_exact_on_bits
     )
+    if output.only_bits and not packs:
+        return False
     found.layers[plan.operator] = BinaryLayer(plan, output, packs)
     if not packs:
         found.real.add(result)
     source = plan.sign.source
     if plan.reads_bits:
         signed.setdefault(source.tensor, set()).add(plan.is_dense)
-        return
+        return True
     found.real.add(source.tensor)
     if source.threshold is not None:
         found.real.add(source.threshold)
     for move in source.moves:
         found.real.update(move.inputs[1:])
+    return True

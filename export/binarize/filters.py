@@ -27,6 +27,12 @@ class Filters(NamedTuple):
     magnitudes: np.ndarray
     zeros: int
 
+    @property
+    def sums(self) -> np.ndarray:
+        """(out,) float32: of all weights of each filter."""
+        signs = np.where(self.negative, -1, 1).sum(axis=(1, 2, 3))
+        return self.magnitudes * signs.astype(np.float32)
+
 
 def signs_of(kernel: np.ndarray, *, zero_is_one: bool) -> Filters | Reason:
     """The signs and magnitudes of a kernel, or why it is not 1-bit.

@@ -27,6 +27,8 @@ _DTYPES: dict[int, np.dtype[Any]] = {
     schema.TensorType.BOOL: np.dtype("?"),
 }
 _TYPES = {dtype: code for code, dtype in _DTYPES.items()}
+# The lowest and the highest number.
+_LIMITS = {schema.TensorType.INT8: (-128, 127), schema.TensorType.UINT8: (0, 255)}
 # Layers whose input 1 is a kernel, which must not be quantized.
 _WITH_KERNEL = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _QUANTIZED = (
@@ -112,6 +114,8 @@ class Graph:
         for tensor in self._tensors:
             self._check_tensor(tensor)
         self.size_bytes = len(content)
+        # By type and shape, as far as they were asked for; see `add_constant`.
+        self._constants: dict[tuple[int, tuple[int, ...]], dict[bytes, int]] = {}
         self.inputs = self._indices(table.inputs)
         self.outputs = self._indices(table.outputs)
         self.operators = [self._operator(operator) for operator in table.operators or []]
@@ -176,6 +180,27 @@ class Graph:
             )
         return data.view(dtype).reshape(self.shape(tensor))
 
+    def steps(self, tensor: int) -> tuple[np.ndarray, np.ndarray, int, int] | None:
+        """How a tensor of 8 bits stands for real numbers; None for another one.
+
+        Returns:
+            The size of a step and the zero point, float32, for all of the tensor or to be broadcast
+            along one of its axes, and the lowest and the highest number.
+        """
+        table, shape = self._tensors[tensor], self.shape(tensor)
+        limits = _LIMITS.get(table.type)
+        parameters = table.quantization
+        if limits is None or parameters is None or parameters.scale is None:
+            return None
+        axis, size = parameters.quantizedDimension, np.asarray(parameters.scale, np.float32)
+        zero_point = np.asarray(parameters.zeroPoint, np.float32)
+        lengths = [1] * len(shape)
+        if size.size > 1 and 0 <= axis < len(shape):
+            lengths[axis] = shape[axis]
+        if size.size != zero_point.size or size.size != prod(lengths) or not (size > 0).all():
+            return None
+        return (size.reshape(lengths), zero_point.reshape(lengths), *limits)
+
     def producers(self) -> dict[int, Operator]:
         """By tensor, the operator that writes it."""
         return {output: operator for operator in self.operators for output in operator.outputs}
@@ -198,13 +223,32 @@ class Graph:
         return len(self._tensors) - 1
 
     def add_constant(self, name: str, value: np.ndarray) -> int:
-        """A new constant."""
-        index = self.add_tensor(name, value.shape, value.dtype)
+        """A constant: one that is there, if it has the same values, or else a new one."""
+        kind = (_TYPES[np.dtype(value.dtype)], value.shape)
+        if kind not in self._constants:
+            self._constants[kind] = self._values_of(kind)
+        index = self._constants[kind].get(value.tobytes())
+        if index is None:
+            index = self.add_tensor(name, value.shape, value.dtype)
+            self.store(index, value)
+            self._constants[kind][value.tobytes()] = index
+        return index
+
+    def _values_of(self, kind: tuple[int, tuple[int, ...]]) -> dict[bytes, int]:
+        """The constants of a type and a shape: by values, the index of the tensor."""
+        return {
+            value.tobytes(): index
+            for index, tensor in enumerate(self._tensors)
+            if (tensor.type, self.shape(index)) == kind
+            and (value := self.stored(index)) is not None
+        }
+
+    def store(self, tensor: int, value: np.ndarray) -> None:
+        """Makes a constant of a tensor that no operator is to write any more."""
         buffer = schema.BufferT()
         buffer.data = np.frombuffer(value.tobytes(), np.uint8)
         self._model.buffers.append(buffer)
-        self._tensors[index].buffer = len(self._model.buffers) - 1
-        return index
+        self._tensors[tensor].buffer = len(self._model.buffers) - 1
 
     def new_builtin(
         self, name: str, inputs: Sequence[int], output: int, options: Any = None

@@ -288,9 +288,11 @@ class Matcher:
             if before < 0:
                 return reasons.BATCH_SPACE
             axes.append(axis._replace(before=before))
-            seen |= {float(np.float32(value) / sign.amplitude) for value in values}
+            seen |= {float((np.float32(value) - sign.middle) / sign.amplitude) for value in values}
         odd = seen - {0.0, 1.0}
         if odd or len(seen) > 1:
+            if odd and sign.middle:
+                return reasons.padded_values(*sign.values)
             return reasons.pad_values(min(odd)) if odd else reasons.PADS_BOTH
         found = padding.solve(axes[0], axes[1], ones=seen == {1.0})
         if isinstance(found, Reason):
@@ -312,7 +314,7 @@ class Matcher:
             negative=filters.negative if sign.amplitude > 0 else ~filters.negative,
             zero_weights=filters.zeros,
             multiplier=filters.magnitudes * np.abs(sign.amplitude),
-            bias=bias,
+            bias=bias + sign.middle * filters.sums,
             activation=operator.activation,
             windows=windows,
             flattens=self._graph.shape(sign.tensor)[-1] != filters.negative.shape[-1],

@@ -79,6 +79,16 @@ def values(table: list[float]) -> Reason:
     )
 
 
+def padded_values(low: float, high: float) -> Reason:
+    """Its input takes these two values, and is padded with another than `high`."""
+    code = "zero_one" if {low, high} == {0.0, 1.0} else "more_bits"
+    return Reason(
+        code,
+        f"Its input takes the values {low:g}, {high:g}, and not -a and +a, and it pads with "
+        f"something else than {high:g}. {_SPELLINGS}, and train again.",
+    )
+
+
 def moved(operator: str) -> Reason:
     """This operator lies between a sign and the layer."""
     return Reason(

@@ -100,13 +100,14 @@ class Form:
 
 @dataclass(frozen=True)
 class Sign:
-    """A tensor that is -a or +a.
+    """A tensor that is c - a or c + a, for one number c, which is mostly 0.
 
     Attributes:
         tensor: its index.
         source: what it is the sign of.
         strict: whether it is on the lower side at the threshold: `x > 0`, not `x >= 0`.
-        amplitude: a, negative where it is +a below the threshold.
+        amplitude: a, negative where it is c + a below the threshold.
+        middle: c: 1/2 for values of 0 and 1.
         zero_is_guessed: whether it is 0 in the file, and counts as +1, at the threshold.
     """
 
@@ -114,7 +115,13 @@ class Sign:
     source: Source
     strict: bool
     amplitude: np.float32
+    middle: np.float32
     zero_is_guessed: bool
+
+    @property
+    def values(self) -> tuple[float, float]:
+        """Below and above the threshold."""
+        return float(self.middle - self.amplitude), float(self.middle + self.amplitude)
 
     @property
     def is_compared(self) -> bool:
@@ -151,15 +158,17 @@ class Signs:
         if form is None or form.source is None or not self._graph.is_float(tensor):
             return None
         below, at, above = (float(value) for value in form.values)
-        if not (below == -above and above != 0 and at in (below, above, 0)):
+        is_guessed = at == 0 and below == -above
+        if below == above or not (at in (below, above) or is_guessed):
             return reasons.values([below, at, above])
-        if at == 0:
+        if is_guessed:
             reason = self._reason_against_zero(form.source)
             if reason is not None:
                 return reason
             if not zero_is_one:
                 return reasons.TF_SIGN
-        sign = Sign(tensor, form.source, at == below, np.float32(above), zero_is_guessed=at == 0)
+        amplitude, middle = np.float32((above - below) / 2), np.float32((above + below) / 2)
+        sign = Sign(tensor, form.source, at == below, amplitude, middle, is_guessed)
         pools = [is_max_pool(move) for move in sign.source.moves]
         # There is no pool of the BOOLs that a comparison makes, only one of bits, which comes last.
         if sign.is_compared and pools != sorted(pools):

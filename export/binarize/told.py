@@ -24,6 +24,7 @@ from bireal_keras.export.binarize import Layer, PackedSign, Result
 from bireal_keras.export.binarize.constants import Constants
 from bireal_keras.export.binarize.graph import Graph
 from bireal_keras.export.binarize.match import LAYERS
+from bireal_keras.export.binarize.signs import Sign
 
 # What passes for rounding, as a share of a tensor's standard deviation, and of its largest value.
 TOLERANCE = 2e-4
@@ -211,7 +212,7 @@ class _Told:
     def inputs(self, bits: Sequence[np.ndarray]) -> list[np.ndarray]:
         """What the file's additional inputs get, of the bits of each sign."""
         return [
-            np.where(bits[index], -1, 1).astype(np.float32) * self._signs[index].sign.amplitude
+            _values(self._signs[index].sign, bits[index]).astype(np.float32)
             for index in self._first.values()
         ]
 
@@ -270,8 +271,9 @@ class _Tally:
         sign = packed.sign
         below = before <= 0 if sign.strict else before < 0
         unclear = (before == 0) & sign.zero_is_guessed
-        expected = np.where(below, -sign.amplitude, sign.amplitude)
-        is_odd = ~(np.abs(own - expected) <= _AMPLITUDE * np.abs(sign.amplitude)) & ~unclear
+        is_odd = (
+            ~(np.abs(own - _values(sign, below)) <= _AMPLITUDE * np.abs(sign.amplitude)) & ~unclear
+        )
         flipped = negative != below
         differences = np.where(flipped, np.abs(before), 0)
         if real is not None:
@@ -296,6 +298,11 @@ class _Tally:
             self._zeros,
             self._odd_signs,
         )
+
+
+def _values(sign: Sign, negative: np.ndarray) -> np.ndarray:
+    """What a sign gives, by whether it is below its threshold."""
+    return np.where(negative, *sign.values)
 
 
 def _unpacked(words: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -101,7 +101,9 @@ def test_saved_model_output_and_labels(tmp_path):
 def test_json_and_allow_float(tmp_path):
     path, json_path = tmp_path / "model.keras", tmp_path / "report.json"
     build(lambda x: larq_conv(8, name="padded", pad_values=-1.0)(x), (6, 6, 4)).save(path)
-    fails(1, "1 of 1 1-bit layers .*padded .pad_values.: It pads with -1; .*", f"--model={path}")
+    message = "1 of 1 1-bit layers .*padded .pad_values.: It pads with -1{} .*"
+    fails(1, message.format(";"), f"--model={path}", "--converter=lce")
+    fails(1, message.format(" times the magnitude of its input;"), f"--model={path}")
     assert not (tmp_path / "model.tflite").exists()
 
     nowhere = tmp_path / "nowhere/report.json"
@@ -171,6 +173,7 @@ def test_help_needs_no_tensorflow(tmp_path):
     )
     assert result.returncode == 0
     flags = ("--model_dir", "--model", "--output", "--labels", "--normalization", "--center_crop")
+    flags += ("--converter", "--zero_sign", "--zero_weights")
     for flag in (*flags, "--real_layers", "--[no]allow_float", "--json", "--npz"):
         assert f"  {flag}: " in result.stdout
 

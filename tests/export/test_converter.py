@@ -1,5 +1,6 @@
 """From a Keras model to a checked file, and every reason not to write one."""
 
+import dataclasses
 import json
 import os
 import sys
@@ -21,11 +22,10 @@ from export_helpers import (
 
 from bireal_keras import export, zoo
 from bireal_keras._keras import keras, tf
+from bireal_keras.export.binarize import binarize
 from bireal_keras.export.real_layers import compact
 from bireal_keras.runtime import Metadata, Normalization, read_metadata
 from bireal_keras.tflite.labels import read_labels
-
-lce = pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_unfit_real_layers(model, path):
         export.convert(model, path, real_layers="int4")
 
 
-def test_file_gives_what_keras_gives(small):
+def test_file_gives_what_keras_gives(small, lce):
     """This is not the converter's own check: the images and the code are others."""
     images = np.random.default_rng(7).normal(size=(32, SIZE, SIZE, 3)).astype(np.float32)
     images *= np.linspace(0, 2, 32)[:, None, None, None]
@@ -234,31 +234,38 @@ def two_floats(x):
     return larq_conv(8, name="half", input_quantizer="ste_heaviside")(x)
 
 
-def test_layers_that_stay_float_are_named_with_their_reasons(path):
+@pytest.mark.parametrize(
+    ("converter", "padded", "half"),
+    [
+        ("bireal", "It pads with -1 times the magnitude", "Its input is the sign of what is never"),
+        ("lce", "It pads with -1; ", "Its input is 0 or 1, "),
+    ],
+)
+def test_layers_that_stay_float_are_named_with_their_reasons(converter, padded, half, path):
     path.write_bytes(b"older file")
     message = (
         r"2 of 3 1-bit layers stayed float .* not written\. `allow_float` allows it\. "
-        r"padded \(pad_values\): It pads with -1; .* half \(zero_one\): Its input is 0 or 1, .*"
+        rf"padded \(pad_values\): {padded}.* half \(zero_one\): {half}.*"
     )
     model = build(two_floats, (8, 8, 4))
     with pytest.raises(ValueError, match=message):
-        export.convert(model, path)
+        export.convert(model, path, converter=converter)
     assert path.read_bytes() == b"older file"
     assert os.listdir(path.parent) == [path.name]
 
-    report = export.convert(model, path, allow_float=True)
+    report = export.convert(model, path, allow_float=True, converter=converter)
     assert path.stat().st_size == report.size_bytes
     assert (report.binary_convolutions, report.intended_binary_convolutions) == (1, 3)
     assert "padded" in str(report)
 
 
-def test_layer_that_stays_float_for_no_known_reason(path, monkeypatch):
+def test_layer_that_stays_float_for_no_known_reason(path, lce, monkeypatch):
     """Should LCE change, the file still tells."""
     monkeypatch.setattr(
         "bireal_keras.export.diagnosis._keeps_in_float", lambda layer, origin: ("", "")
     )
     with pytest.raises(ValueError, match=r"2 of 3 .* padded \(unknown\): .* half \(unknown\)"):
-        export.convert(build(two_floats, (8, 8, 4)), path)
+        export.convert(build(two_floats, (8, 8, 4)), path, converter="lce")
 
 
 def test_larq_model_without_binary_layers(path):
@@ -269,7 +276,7 @@ def test_larq_model_without_binary_layers(path):
     assert report.float_convolutions == 1
 
 
-def test_wrong_file_is_not_written(model, path, monkeypatch):
+def test_wrong_file_is_not_written(model, path, lce, monkeypatch):
     convert_saved_model = lce.convert_saved_model
 
     def with_an_error(folder):
@@ -280,6 +287,23 @@ def test_wrong_file_is_not_written(model, path, monkeypatch):
         return edit(convert_saved_model(folder), "LceBconv2d", 3, change)
 
     monkeypatch.setattr(lce, "convert_saved_model", with_an_error)
+    path.write_bytes(b"older file")
+    with pytest.raises(ValueError, match=r"does not compute what .* of block2_conv differs"):
+        export.convert(model, path, converter="lce")
+    assert path.read_bytes() == b"older file"
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_wrong_file_of_ours_is_not_written(model, path, monkeypatch):
+    def with_an_error(content):
+        def change(data):
+            data.view(np.float32)[:] += 0.1
+
+        result = binarize(content)
+        changed = edit(result.content, "LceBconv2d", 3, change)
+        return dataclasses.replace(result, content=changed)
+
+    monkeypatch.setattr("bireal_keras.export.legacy_keras.binarize", with_an_error)
     path.write_bytes(b"older file")
     with pytest.raises(ValueError, match=r"does not compute what .* of block2_conv differs"):
         export.convert(model, path)
@@ -300,19 +324,42 @@ def test_failing_write_leaves_nothing_behind(small, path, monkeypatch):
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_reason_of_lce_is_passed_on(path):
+@pytest.mark.parametrize("converter", ["bireal", "lce"])
+def test_operator_that_is_not_there(converter, path):
     def layers(x):
         return keras.layers.Lambda(lambda v: tf.math.bessel_i0e(v))(x)
 
-    with pytest.raises(ValueError, match=r"does not run on LCE's reference kernel.*BesselI0e"):
-        export.convert(build(layers), path)
+    messages = {
+        "bireal": r"TensorFlow cannot convert small: .*BesselI0e",
+        "lce": r"does not run on LCE's reference kernel.*BesselI0e",
+    }
+    with pytest.raises(ValueError, match=messages[converter]):
+        export.convert(build(layers), path, converter=converter)
     assert not path.exists()
 
 
-def test_reference_kernel_refuses_odd_channels(path):
+def test_reference_kernel_refuses_odd_channels(path, lce):
     model = build(lambda x: larq_conv(8, name="odd")(x), (8, 8, 15))
     with pytest.raises(ValueError, match="even number of input channels"):
-        export.convert(model, path)
+        export.convert(model, path, converter="lce")
+    assert not path.exists()
+
+
+def test_odd_channels(path):
+    """Zeros around them are ours alone, so LCE's kernel is not asked."""
+    model = build(lambda x: larq_conv(8, name="odd")(x), (8, 8, 15))
+    report = export.convert(model, path)
+    assert (report.binary_convolutions, report.close_samples) == (1, 32)
+
+
+def test_exception_of_lce_is_passed_on(model, path, lce, monkeypatch):
+    def fail(folder):
+        os.write(2, b"loc(unknown): error: no such thing\nsome noise\n")
+        raise Exception("it failed")
+
+    monkeypatch.setattr(lce, "convert_saved_model", fail)
+    with pytest.raises(ValueError, match=r"LCE cannot convert small: it failed loc.*no such thing"):
+        export.convert(model, path, converter="lce")
     assert not path.exists()
 
 
@@ -321,10 +368,17 @@ def test_exception_of_the_converter_is_passed_on(model, path, monkeypatch):
         os.write(2, b"loc(unknown): error: no such thing\nsome noise\n")
         raise Exception("it failed")
 
-    monkeypatch.setattr(lce, "convert_saved_model", fail)
-    with pytest.raises(ValueError, match=r"LCE cannot convert small: it failed loc.*no such thing"):
+    monkeypatch.setattr(tf.lite.TFLiteConverter, "from_saved_model", fail)
+    with pytest.raises(
+        ValueError, match=r"TensorFlow cannot convert small: it failed loc.*no such"
+    ):
         export.convert(model, path)
     assert not path.exists()
+
+
+def test_unfit_converter(model, path):
+    with pytest.raises(ValueError, match=r"`converter` must be one of bireal, lce.*'onnx'"):
+        export.convert(model, path, converter="onnx")
 
 
 def test_console_stays_clean(model, path, capfd):
@@ -357,9 +411,8 @@ def from_input(*args, **kwargs):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: "model.keras", r"legacy Keras.* the path 'model\.keras'\. Load it with .*load_"),
-        (lambda: 3, r"legacy Keras.* Received: builtins\.int\.$"),
-        (keras3_model, "Keras 3.*TF_USE_LEGACY_KERAS=1"),
+        (lambda: "model.keras", r"Keras model.* the path 'model\.keras'\. Load it with .*load_"),
+        (lambda: 3, r"a Keras model\. Received: builtins\.int\.$"),
         (lambda: keras.Sequential([keras.layers.ReLU()], name="s"), "keras.Input.* s, which is"),
         (subclassed_in_half_precision, "'float32'.* precision: .*'sub'.*cannot be copied"),
         (lambda: from_input((None, None, 3)), r"fixed size.*float32 \(None, None, None, 3\)"),
@@ -409,6 +462,15 @@ def test_missing_lce(monkeypatch):
     monkeypatch.delitem(sys.modules, "bireal_keras.export._lce", raising=False)
     with pytest.raises(ImportError, match=r"is not installed: .*no wheel for Linux on Arm"):
         import bireal_keras.export._lce  # noqa: F401
+
+
+def test_lce_is_needed_only_where_it_is_asked_for(small, path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "larq_compute_engine", None)
+    monkeypatch.delitem(sys.modules, "bireal_keras.export._lce", raising=False)
+    with pytest.raises(ImportError, match="is not installed"):
+        export.convert(small.model, path, converter="lce")
+    export.convert(small.model, path, labels=small.labels, center_crop=CENTER_CROP)
+    assert path.read_bytes() == small.content
 
 
 def test_names_of_the_package():

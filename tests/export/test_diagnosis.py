@@ -223,8 +223,8 @@ class Smooth(lq.quantizers.Quantizer):
 
 
 @pytest.fixture(scope="module")
-def converted(tmp_path_factory):
-    """All patterns as branches of one model: its path and its report."""
+def both(tmp_path_factory):
+    """All patterns as branches of one model: path and report of LCE's file and of ours."""
 
     def layers(x):
         branches = [make(name, x) for name, (make, *_) in ALL.items()]
@@ -232,8 +232,26 @@ def converted(tmp_path_factory):
             L.Concatenate()([L.GlobalAveragePooling2D()(branch) for branch in branches])
         )
 
-    path = tmp_path_factory.mktemp("diagnosis") / "patterns.tflite"
-    return path, export.convert(build(layers, SHAPE), path, allow_float=True)
+    folder = tmp_path_factory.mktemp("diagnosis")
+    model = build(layers, SHAPE)
+
+    def convert(converter):
+        path = folder / f"{converter}.tflite"
+        return path, export.convert(model, path, allow_float=True, converter=converter)
+
+    return convert("lce"), convert("bireal")
+
+
+@pytest.fixture(scope="module")
+def converted(both):
+    """What LCE makes of it."""
+    return both[0]
+
+
+@pytest.fixture(scope="module")
+def ours(both):
+    """What our own converter says of each layer."""
+    return {layer.name: layer for layer in both[1][1].layers}
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +303,58 @@ def test_every_layer_is_there_once(converted):
     assert report.binary_convolutions == len(BINARY)
 
 
+# What LCE keeps in float and our own converter packs.
+PACKED = {
+    "where_ones_like",
+    "cast",
+    "half",
+    "pad",
+    "reshaped",
+    "permuted",
+    "shuffle",
+    "pool",
+    "conv1d",
+    "dense_behind_sign",
+    "first",
+}
+
+
+@pytest.mark.parametrize("name", FLOAT)
+def test_what_our_converter_packs_and_why_not(name, ours):
+    layer = ours[name]
+    assert layer.intended_binary
+    assert layer.binary == (name in PACKED)
+    if layer.binary:
+        assert (layer.reason, layer.left_behind) == ("", ())
+        # Its 8 input channels take a word as 32 do.
+        channels = 8 if name == "first" else 32
+        assert layer.kernel_bytes == 4 * layer.weights // channels
+    else:
+        assert layer.reason == FLOAT[name][1]
+        assert layer.explanation
+        assert layer.kernel_bytes == 4 * layer.weights
+
+
+@pytest.mark.parametrize("name", [*NOT_MEANT, *BINARY])
+def test_our_converter_makes_of_the_others_what_lce_makes_of_them(name, ours, report):
+    our, their = ours[name], report[name]
+    assert our.binary == their.binary
+    assert (our.reason, our.explanation) == (their.reason, their.explanation)
+    assert (our.left_behind, our.left_reason) == (their.left_behind, their.left_reason)
+    assert our.fused == their.fused
+    assert (our.kernel_bytes, our.macs) == (their.kernel_bytes, their.macs)
+
+
+def test_our_file_gives_what_keras_gives(both):
+    """The report's own check has found the same sum of all branches; here the files are run."""
+    (lce_path, _), (path, report) = both
+    assert report.binary_convolutions == len(BINARY) + len(PACKED)
+    assert sorted(layer.name for layer in report.layers) == sorted([*ALL, "head"])
+    images = random_samples(SHAPE, 4)
+    expected = runtime.Interpreter(lce_path).predict(images)
+    np.testing.assert_allclose(runtime.Interpreter(path).predict(images), expected, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("name", "macs"),
     [
@@ -314,8 +384,14 @@ def test_runtime_takes_what_lce_refuses(converted):
 def test_ternary_input_is_refused(tmp_path):
     """LCE would take its two signs for one, and write a wrong file."""
     model = build(lambda x: signed("tern", x, input_quantizer="ste_tern"), SHAPE)
+    path = tmp_path / "model.tflite"
     with pytest.raises(ValueError, match=r"cannot be converted: tern: .* three values"):
-        export.convert(model, tmp_path / "model.tflite", allow_float=True)
+        export.convert(model, path, allow_float=True, converter="lce")
+    # Ours does not, and keeps the layer in float.
+    report = export.convert(model, path)
+    [layer] = report.layers
+    assert (layer.intended_binary, layer.binary, layer.reason) == (False, False, "ternary")
+    assert "three values" in layer.explanation
 
 
 def test_layers_inside_models_and_layers_called_twice():
@@ -349,5 +425,9 @@ def test_magnitudes_may_differ_by_as_much_as_lce_lets_them(share, reason, tmp_pa
     assert (found.intended_binary, found.reason) == (True, reason)
     names = [name for name, _ in operators(lce.convert_keras_model(model))]
     assert ("LceBconv2d" in names) == (reason == "")
+    path = tmp_path / "model.tflite"
     with pytest.raises(ValueError, match=r"kernel_values" if reason else "does not compute what"):
-        export.convert(model, tmp_path / "model.tflite")
+        export.convert(model, path, converter="lce")
+    # Ours takes them for one magnitude up to 0.1 %, and says so where it does not.
+    with pytest.raises(ValueError, match=r"conv \(kernel_values\): The magnitudes of filter 0"):
+        export.convert(model, path)

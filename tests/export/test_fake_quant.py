@@ -1,18 +1,17 @@
 """Fake-quantized models: Keras and the file agree in every int8 value, or the check says where."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 from export_helpers import edit, larq_conv
 
-from bireal_keras._keras import keras, tf
-from bireal_keras.tflite.model import Graph
-
-pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
-
 from bireal_keras import export
+from bireal_keras._keras import keras, tf
 from bireal_keras.export import comparison, fake_quant, probes
 from bireal_keras.export.samples import random_samples
 from bireal_keras.export.verification import verify
+from bireal_keras.tflite.model import Graph
 
 L = keras.layers
 SHAPE = (12, 12, 3)
@@ -44,6 +43,11 @@ class Quantize(L.Layer):
         return tf.quantization.fake_quant_with_min_max_vars(inputs, self.low, self.high)
 
 
+def witnesses():
+    has_lce = importlib.util.find_spec("larq_compute_engine") is not None
+    return [probes.run_on_runtime, *([probes.run_on_lce] if has_lce else [])]
+
+
 def model_of(*places, quantize=quantized):
     keras.utils.set_random_seed(0)
     image = keras.Input(SHAPE)
@@ -61,21 +65,25 @@ def model_of(*places, quantize=quantized):
 
 
 @pytest.mark.parametrize(
-    "quantize", [quantized, lambda x: Quantize()(x)], ids=["function", "layer"]
+    ("converter", "quantize"),
+    [("lce", quantized), ("lce", lambda x: Quantize()(x)), ("bireal", lambda x: Quantize()(x))],
+    ids=["lce-function", "lce-layer", "bireal-layer"],
 )
 @pytest.mark.parametrize(
     "places", [("input",), ("stem",), ("input", "stem"), ("input", "stem", "blocks")], ids="-".join
 )
-def test_right_files(places, quantize, tmp_path):
+def test_right_files(places, converter, quantize, tmp_path):
     model = model_of(*places, quantize=quantize)
-    report = export.convert(model, tmp_path / "model.tflite")
+    report = export.convert(model, tmp_path / "model.tflite", converter=converter)
     assert report.binary_convolutions == 2
+    # The stem's kernel is a constant in the file, quantized before.
+    assert [layer.name for layer in report.layers if not layer.binary] == [
+        *("quantized_kernel", "dense")
+    ]
     content = (tmp_path / "model.tflite").read_bytes()
     count = len(places) + 3 * ("blocks" in places)
     assert len(fake_quant.rounded_tensors(Graph(content))) == count
-    _, found = comparison.compare(
-        model, content, [random_samples(SHAPE)], [probes.run_on_lce, probes.run_on_runtime]
-    )
+    _, found = comparison.compare(model, content, [random_samples(SHAPE)], witnesses())
     for compared in found:
         assert compared.all_signs_told
         int8 = [layer for layer in compared.layers if layer.name.startswith("int8 tensor ")]
@@ -86,9 +94,9 @@ def test_right_files(places, quantize, tmp_path):
 
 
 @pytest.mark.parametrize("shift", [0.1 * STEP, STEP])
-def test_an_error_of_a_part_of_a_step_is_found(shift, tmp_path):
+def test_an_error_of_a_part_of_a_step_is_found(shift, lce, tmp_path):
     model = model_of("input", "stem")
-    export.convert(model, tmp_path / "model.tflite")
+    export.convert(model, tmp_path / "model.tflite", converter="lce")
 
     def change(data):
         data.view(np.float32)[3] += shift
@@ -142,7 +150,7 @@ def test_int8_stands_for_real_numbers():
     np.testing.assert_array_equal(tensor.real(values), np.float32([-62.5, 0, 65]))
 
 
-def test_kernels_that_only_the_file_rounds(tmp_path):
+def test_kernels_that_only_the_file_rounds(lce, tmp_path):
     """Between int8 tensors LCE stores kernels in int8, though Keras has them real."""
     keras.utils.set_random_seed(0)
     image = keras.Input(SHAPE)
@@ -151,7 +159,7 @@ def test_kernels_that_only_the_file_rounds(tmp_path):
     x = larq_conv(32, pad_values=1)(x)
     model = keras.Model(image, L.GlobalAveragePooling2D()(x))
     path = tmp_path / "model.tflite"
-    export.convert(model, path)
+    export.convert(model, path, converter="lce")
     graph = Graph(path.read_bytes())
     _, stem, *_ = fake_quant.rounded_tensors(graph)
     [kernel] = [t for t in graph.tensors if t.shape == (32, 3, 3, 3)]

@@ -4,11 +4,8 @@ import numpy as np
 import pytest
 from export_helpers import build, larq_conv
 
-from bireal_keras._keras import keras, tf
-
-pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
-
 from bireal_keras import export
+from bireal_keras._keras import keras, tf
 
 L = keras.layers
 SHAPE = (8, 8, 4)
@@ -48,31 +45,48 @@ class Own(L.Layer):
         return tf.nn.conv2d(self.sign(x), 0.5 * self.sign(self.kernel_), 1, "VALID")
 
 
-@pytest.mark.parametrize("sign", [where, cast, rounded, quotient])
-def test_own_layers_that_stay_float_are_an_error(sign, tmp_path):
+@pytest.mark.parametrize(
+    ("converter", "sign"),
+    [
+        *(("lce", sign) for sign in (where, cast, rounded, quotient)),
+        *(("bireal", sign) for sign in (rounded, quotient)),
+    ],
+)
+def test_own_layers_that_stay_float_are_an_error(converter, sign, tmp_path):
     path = tmp_path / "model.tflite"
     model = build(lambda x: L.BatchNormalization()(Own(sign, name="own")(x)), SHAPE)
     with pytest.raises(
         ValueError, match=r"1 of 1 1-bit layers stayed float .* own \(hidden_sign\)"
     ):
-        export.convert(model, path)
+        export.convert(model, path, converter=converter)
     assert not path.exists()
-    report = export.convert(model, path, allow_float=True)
+    report = export.convert(model, path, allow_float=True, converter=converter)
     [layer] = report.layers
     assert (layer.name, layer.kind, layer.binary) == ("own", "Own", False)
     assert (layer.intended_binary, layer.weights) == (True, 9 * 4 * 8)
     assert report.intended_binary_convolutions == 1
 
 
-def test_own_layer_that_lce_packs(tmp_path):
-    model = build(lambda x: L.BatchNormalization()(Own(constants, name="own")(x)), SHAPE)
-    [layer] = export.convert(model, tmp_path / "model.tflite").layers
+@pytest.mark.parametrize(
+    ("converter", "sign"),
+    [("lce", constants), ("bireal", constants), ("bireal", where), ("bireal", cast)],
+)
+def test_own_layers_that_are_packed(converter, sign, tmp_path):
+    model = build(lambda x: L.BatchNormalization()(Own(sign, name="own")(x)), SHAPE)
+    [layer] = export.convert(model, tmp_path / "model.tflite", converter=converter).layers
     assert (layer.name, layer.binary, layer.intended_binary, layer.reason) == (
         "own",
         True,
         True,
         "",
     )
+
+
+def test_what_the_pass_says_of_a_sign_comes_first(tmp_path):
+    """On the samples tf.sign gives -1 and +1 alone; the pass knows that it can give 0."""
+    model = build(lambda x: Own(tf.sign, name="own")(x), SHAPE)
+    with pytest.raises(ValueError, match=r"own \(tf_sign\): Its input's sign gives 0 for 0"):
+        export.convert(model, tmp_path / "model.tflite")
 
 
 @pytest.mark.parametrize("sign", [rounded, quotient])

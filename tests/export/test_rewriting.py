@@ -52,7 +52,7 @@ def dead(tmp_path_factory):
     set_magnitude(model.get_layer("packed"), 0)
     before = [weights.copy() for weights in model.get_weights()]
     path = tmp_path_factory.mktemp("dead") / "model.tflite"
-    report = export.convert(model, path)
+    report = export.convert(model, path, converter="lce")
     for old, new in zip(before, model.get_weights()):
         np.testing.assert_array_equal(old, new)
     return model, path, report
@@ -65,6 +65,17 @@ def test_dead_filters_leave_their_layers_binary(dead):
     assert set(rewritten) == {"none", "tiny", "packed"}
     assert "dead filters (1 of 8)" in rewritten["none"]
     assert "CONV_2D" not in [name for name, _ in operators(path.read_bytes())]
+
+
+def test_our_converter_rewrites_no_dead_filter(dead, tmp_path):
+    """The pass over the float file packs them as they are, to the same results."""
+    model, lce_path, _ = dead
+    path = tmp_path / "model.tflite"
+    report = export.convert(model, path)
+    assert [(layer.binary, layer.rewritten) for layer in report.layers] == 4 * [(True, "")]
+    assert sorted(operators(path.read_bytes())) == sorted(operators(lce_path.read_bytes()))
+    images = random_samples(SHAPE, 8)
+    np.testing.assert_allclose(run(path, images), run(lce_path, images), rtol=1e-5, atol=1e-5)
 
 
 def test_dead_filter_gives_what_batch_norm_makes_of_zero(dead):
@@ -106,7 +117,8 @@ def test_model_without_defects_stays_untouched():
     assert rewriting.in_float32(model) is model
 
 
-def test_binary_dense_layers(tmp_path):
+@pytest.mark.parametrize("converter", ["bireal", "lce"])
+def test_binary_dense_layers(converter, tmp_path):
     """After a flatten and on maps; with bias, activation and a dead filter."""
 
     def dense(units, name, **kwargs):
@@ -125,16 +137,19 @@ def test_binary_dense_layers(tmp_path):
     model = build(layers, (4, 4, 31))
     set_magnitude(model.get_layer("last"), 0)
     path = tmp_path / "model.tflite"
-    report = export.convert(model, path)
+    report = export.convert(model, path, converter=converter)
     assert [(layer.name, layer.binary) for layer in report.layers] == [
         ("on_maps", True),
         ("flat", True),
         ("last", True),
         ("head", False),
     ]
-    for layer in report.layers[:3]:
-        assert "computed as a 1x1 convolution" in layer.rewritten
-    assert "dead filters (1 of 8)" in report.layers[2].rewritten
+    if converter == "lce":
+        for layer in report.layers[:3]:
+            assert "computed as a 1x1 convolution" in layer.rewritten
+        assert "dead filters (1 of 8)" in report.layers[2].rewritten
+    else:
+        assert not any(layer.rewritten for layer in report.layers)
     # The first runs on 16 positions, the others on one.
     weights = [31 * 40, 4 * 4 * 40 * 16, 16 * 8, 8 * 5]
     assert [layer.weights for layer in report.layers] == weights

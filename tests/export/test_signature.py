@@ -2,17 +2,13 @@
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from export_helpers import build, larq_conv
 
-from bireal_keras._keras import keras, tf
-from bireal_keras.tflite.model import Graph
-
-pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
-
-from ai_edge_litert.interpreter import Interpreter
-
 from bireal_keras import export, runtime
+from bireal_keras._keras import keras, tf
 from bireal_keras.export import rewriting, signature
+from bireal_keras.tflite.model import Graph
 
 L = keras.layers
 SHAPE = (8, 8, 4)
@@ -168,10 +164,8 @@ def test_more_outputs_than_fingers(tmp_path):
     assert report.close_samples == 32
 
 
-def test_a_wrong_output_is_named(tmp_path, monkeypatch):
+def test_a_wrong_output_is_named(tmp_path, lce, monkeypatch):
     from export_helpers import edit
-
-    from bireal_keras.export._lce import lce
 
     def layers(x):
         x = features(x)
@@ -188,7 +182,7 @@ def test_a_wrong_output_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(lce, "convert_saved_model", with_an_error)
     with pytest.raises(ValueError, match=r"its result [01] differs by .* computed by .*head[01]"):
-        export.convert(model, tmp_path / "model.tflite")
+        export.convert(model, tmp_path / "model.tflite", converter="lce")
 
 
 @pytest.mark.parametrize("shape", [(12,), (12, 4), ()])

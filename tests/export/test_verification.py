@@ -6,10 +6,6 @@ from export_helpers import CLASSES, SIZE, build, edit, larq_conv, operators
 
 from bireal_keras import zoo
 from bireal_keras._keras import keras, tf
-
-pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
-
-from bireal_keras.export._lce import lce
 from bireal_keras.export.converter import convert
 from bireal_keras.export.samples import random_samples
 from bireal_keras.export.verification import verify
@@ -192,7 +188,7 @@ def test_signs_without_a_value_before_them(packed_model, samples):
 
 
 @pytest.mark.slow
-def test_untrained_net_without_shortcuts():
+def test_untrained_net_without_shortcuts(lce):
     """Fresh BatchNorms leave sums of signs around exactly zero: flips by the thousand."""
     model = zoo.BinaryPlainNet18(input_shape=(16, 16, 3), num_classes=10, width=4, stem="cifar")
     content = lce.convert_keras_model(model)

@@ -107,15 +107,6 @@ FOLLOWING = {
         1,
         RELU6,
     ),
-    # With a depth of 360, the multiplication after the clip would round to 2e-5 of its range.
-    "clip_of_deep_sums": (
-        lambda f, y: f.op("MUL", y, GAMMA),
-        lambda y: relu(y, -1, 1) * GAMMA,
-        [*CONV, "RELU_N1_TO_1", "MUL"],
-        np.ones(OUT),
-        1,
-        RELU_N1_TO_1,
-    ),
     "two_activations": (
         lambda f, y: f.op("RELU6", y),
         lambda y: relu(y, 0, 6),
@@ -152,6 +143,38 @@ def test_following(name):
     np.testing.assert_allclose(run(content, x)[0], expected, atol=1e-3)
     np.testing.assert_allclose(run(result.content, x, delegate=True)[0], expected, atol=1e-3)
     assert all(check.is_right for check in told.check(content, result, [[x]]))
+
+
+@pytest.mark.parametrize("reader", ["output", "sign", "sign_on_zeros", "both"])
+@pytest.mark.parametrize(("channels", "is_deep"), [(55, False), (56, True)])
+def test_clip_of_deep_sums(reader, channels, is_deep):
+    """It stays an operator where digits would be lost: not where the sums become bits.
+
+    A filter has 495 or 504 values for a range of 2; at 500 they are too many.
+    """
+    rng = np.random.default_rng(1)
+    kernel = binary_kernel(rng, (OUT, 3, 3, channels), np.ones(OUT))
+    second = binary_kernel(rng, (9, 3, 3, OUT))
+    file = FloatFile()
+    y = file.pad(file.larq_sign(file.input((1, 6, 6, channels))), SIDES, 1.0)
+    y = file.conv(y, kernel, padding=VALID, activation=RELU_N1_TO_1)
+    y = file.op("MUL", y, GAMMA)
+    outputs = [y] if reader in ("output", "both") else []
+    if reader != "output":
+        sign = file.larq_sign(y)
+        padded = sign if reader == "sign_on_zeros" else file.pad(sign, SIDES, 1.0)
+        outputs.append(file.conv(padded, second, padding=SAME if sign == padded else VALID))
+    content = file.build(*outputs)
+    result = binarize(content)
+    kinds = [kind for kind, _ in operators(result.content)]
+    is_apart = is_deep and reader in ("output", "both")
+    assert ("RELU_N1_TO_1" in kinds, "MUL" in kinds) == (is_apart, is_apart)
+    is_packed = ("LceBconv2d", "INT32") in operators(result.content)
+    assert is_packed == (reader not in ("output", "both"))
+    x = np.random.default_rng(0).choice([-1.0, 1.0], (1, 6, 6, channels)).astype(np.float32)
+    assert all(check.is_right for check in told.check(content, result, [[x]]))
+    for actual, expected in zip(run(result.content, x, delegate=True), run(content, x)):
+        np.testing.assert_allclose(actual, expected, atol=1e-3)
 
 
 def test_what_several_read_is_not_followed():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from export_helpers import operators
-from float_file import SAME, FloatFile, binary_kernel, convolve, run, same_sides
+from float_file import SAME, VALID, FloatFile, binary_kernel, convolve, run, same_sides
 
 from bireal_keras.export.binarize import binarize, told
 
@@ -318,6 +318,35 @@ def test_no_sign(name, zero_sign, x):
     assert (layer.binary, layer.code) == (False, code)
     assert pytest.approx(run(content, x)[0]) == run(result.content, x)[0]
     assert text.replace("\\", "") in layer.explanation
+
+
+@pytest.mark.parametrize("ones", [False, True])
+@pytest.mark.parametrize(
+    ("low", "high", "spell"),
+    [
+        (0, 1, lambda f, x: f.op("CAST", f.op("GREATER_EQUAL", x, 0.0, dtype=np.bool_))),
+        (1, 0, lambda f, x: f.op("CAST", f.op("LESS", x, 0.0, dtype=np.bool_))),
+        (0, 1, lambda f, x: f.op("RELU", f.larq_sign(x))),
+        (-0.5, 1.5, lambda f, x: f.op("ADD", f.larq_sign(x), 0.5)),
+    ],
+    ids=["cast", "inverted", "relu", "shifted"],
+)
+def test_two_other_values(low, high, spell, ones, x):
+    """Where no zeros are padded, their mean goes into the bias: so TensorFlow leaves 2 * x - 1."""
+    rng = np.random.default_rng(1)
+    kernel, bias = binary_kernel(rng, (40, 3, 3, SHAPE[-1])), rng.normal(size=40)
+    file = FloatFile()
+    y = spell(file, file.input(SHAPE))
+    # Padding with the value above the threshold is padding with +1.
+    y = file.pad(y, SIDES, float(high)) if ones else y
+    content = file.build(file.conv(y, kernel, bias, padding=VALID))
+    result = binarize(content)
+    assert [kind for kind, _ in operators(result.content)] == ["LceQuantize", "LceBconv2d"]
+    sides = SIDES if ones else [(0, 0), (0, 0)]
+    expected = convolve(np.where(x >= 0, high, low), kernel, sides=sides, value=float(high)) + bias
+    np.testing.assert_allclose(run(content, x)[0], expected, atol=1e-3)
+    np.testing.assert_allclose(run(result.content, x, delegate=True)[0], expected, atol=1e-3)
+    assert all(check.is_right for check in told.check(content, result, [[x]]))
 
 
 def test_zero_that_counts_as_one_is_looked_for(x):

@@ -18,6 +18,7 @@ from lce_layers import (
 from bireal_keras import runtime, zoo
 from bireal_keras.export.binarize import binarize, told
 from bireal_keras.export.binarize.graph import Graph
+from bireal_keras.tflite.model import Graph as TfliteGraph
 
 lce = pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
 
@@ -56,6 +57,17 @@ def converted(request):
         negative=negative,
         packed=packed,
     )
+
+
+def test_constants_are_stored_once(converted):
+    """As LCE does: filters, factors, biases and thresholds take the same bytes in all."""
+    ours, theirs = stored_bytes(converted.result.content), stored_bytes(converted.lce_file)
+    assert ours == theirs
+
+
+def stored_bytes(content):
+    tensors = TfliteGraph(content).tensors
+    return sum({one.buffer: one.data.size for one in tensors if one.data is not None}.values())
 
 
 def images(count):
