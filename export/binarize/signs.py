@@ -251,8 +251,24 @@ class Signs:
             is_max_pool(operator) and form.values.dtype != bool and _is_rising(form.values)
         ):
             return None
-        source = replace(form.source, moves=(*form.source.moves, operator))
+        moves = form.source.moves
+        # litert-torch compares with the channels last, and selects with the channels first.
+        undone = bool(moves) and self._is_undone(moves[-1], operator)
+        source = replace(form.source, moves=moves[:-1] if undone else (*moves, operator))
         return Form(form.constant, {source: form.values})
+
+    def _is_undone(self, first: Operator, second: Operator) -> bool:
+        """Whether these are two TRANSPOSEs, and values are where they were after both."""
+        if not first.name == second.name == "TRANSPOSE":
+            return False
+        first.require(2)
+        second.require(2)
+        orders = [self._constants.get(operator.inputs[1]) for operator in (first, second)]
+        there, back = (None if order is None else order.tolist() for order in orders)
+        axes = list(range(len(self._graph.shape(first.inputs[0]))))
+        if there is None or back is None or not sorted(there) == sorted(back) == axes:
+            return False
+        return [there[axis] for axis in back] == axes
 
     def _mapped(self, operator: Operator, forms: list[Form]) -> Form | None:
         """Of finite forms of one source: value by value."""
