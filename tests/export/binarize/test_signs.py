@@ -186,25 +186,30 @@ def pooled_in_numpy(x):
 
 
 @pytest.mark.parametrize("back", [[0, 2, 3, 1], [0, 3, 2, 1]])
-def test_transpositions_of_a_sign_that_undo_each_other(back, x):
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
+@pytest.mark.parametrize("turns_first", [False, True])
+def test_transpositions_that_undo_each_other(turns_first, threshold, back, x):
     """As of torch.where, which litert-torch computes with the channels before height and width."""
     file = FloatFile()
-    batch, height, width, channels = SHAPE
-    first, second = (file.constant(order, np.int32) for order in ([0, 3, 1, 2], back))
-    condition = file.op("GREATER_EQUAL", file.input(SHAPE), 0.0, dtype=np.bool_)
-    turned = (batch, channels, height, width)
-    condition = file.op("TRANSPOSE", condition, first, shape=turned, dtype=np.bool_)
-    sign = file.op("SELECT_V2", condition, 1.0, -1.0, shape=turned)
+    turned = tuple(SHAPE[axis] for axis in (0, 3, 1, 2))
     shape = tuple(turned[axis] for axis in back)
-    kernel = binary_kernel(np.random.default_rng(1), (8, 3, 3, channels))
+    first, second = (file.constant(order, np.int32) for order in ([0, 3, 1, 2], back))
+    value = file.input(SHAPE)
+    if turns_first:
+        value = file.op("TRANSPOSE", value, first, shape=turned)
+    value = file.op("GREATER_EQUAL", value, threshold, dtype=np.bool_)
+    if not turns_first:
+        value = file.op("TRANSPOSE", value, first, shape=turned, dtype=np.bool_)
+    sign = file.op("SELECT_V2", value, 1.0, -1.0, shape=turned)
+    kernel = binary_kernel(np.random.default_rng(1), (8, 3, 3, shape[-1]))
     content = file.build(file.conv(file.op("TRANSPOSE", sign, second, shape=shape), kernel))
     result = binarize(content)
     assert result.layers[0].binary
     transpositions = [name for name, _ in operators(result.content) if name == "TRANSPOSE"]
     assert len(transpositions) == (0 if shape == SHAPE else 2)
     assert all(check.is_right for check in told.check(content, result, [[x]]))
-    expected = plus(x).transpose(0, 3, 1, 2).transpose(back)
-    expected = convolve(expected, kernel, sides=[same_sides(size, 3) for size in shape[1:3]])
+    signs = np.where(x >= threshold, 1, -1).transpose(0, 3, 1, 2).transpose(back)
+    expected = convolve(signs, kernel, sides=[same_sides(size, 3) for size in shape[1:3]])
     np.testing.assert_allclose(run(result.content, x, delegate=True)[0], expected, atol=1e-3)
 
 
