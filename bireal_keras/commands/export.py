@@ -6,18 +6,21 @@ Usage: bireal-export --model_dir=FOLDER [flags]
     bireal-export --model_dir=runs/br18
     bireal-export --model=birealnet18.h5 --output=birealnet18.tflite --labels=labels.txt
     bireal-export --model=float.tflite --output=binary.tflite
+    bireal-export --model=program.pt2 --zero_sign=+1
 
 How the model takes its images and the names of its classes travel inside the file, so that
 bireal-classify needs nothing else.
 
 MODEL is a Keras model, or a .tflite file that another converter made without quantization:
-TensorFlow's, Keras 3's, PyTorch's. Such a file takes neither TensorFlow nor Larq.
+TensorFlow's, Keras 3's, PyTorch's. Such a file takes neither TensorFlow nor Larq. Or it is a
+.pt2 file, a program that PyTorch's torch.export.save wrote; that takes bireal-keras[torch], see
+docs/pytorch.md.
 
 The file is checked against the model before it is written; one that does not agree is not
 written. What became of the model is printed, layer by layer: what is 1-bit, what is not and
 why. See docs/export.md.
 
-Load models of people you trust. Python code inside .keras and .h5 files is refused, but a
+Load models of people you trust. Python code inside .keras, .h5 and .pt2 files is refused, but a
 SavedModel is a program by design.
 """
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from bireal_keras.export import Report
 
 _SUFFIX = ".tflite"
+_PROGRAM = ".pt2"
 
 _MODEL_DIR = _cli.define_path(
     "model_dir",
@@ -47,7 +51,8 @@ _MODEL_DIR = _cli.define_path(
 _MODEL = _cli.define_path(
     "model",
     None,
-    "Instead of --model_dir: a .keras or .h5 file, a SavedModel folder or a float .tflite file.",
+    "Instead of --model_dir: a .keras or .h5 file, a SavedModel folder, a float .tflite file or a "
+    "program of PyTorch, .pt2.",
 )
 _OUTPUT = _cli.define_path(
     "output",
@@ -104,15 +109,15 @@ _ZERO_SIGN = flags.DEFINE_enum(
     "zero_sign",
     "refuse",
     _ZEROS,
-    "Of a .tflite file: what a sign is worth that is 0 for 0, torch.sign and tf.sign. +1: as 1, if "
-    "the samples show no 0.",
+    "Of a .tflite or .pt2 file: what a sign is worth that is 0 for 0, torch.sign and tf.sign. +1: "
+    "as 1, if the samples show no 0.",
 )
 _ZERO_WEIGHTS = flags.DEFINE_enum(
     "zero_weights",
     "refuse",
     _ZEROS,
-    "Of a .tflite file: what 1-bit weights are worth that are exactly 0. +1: as 1, if they are "
-    "few.",
+    "Of a .tflite or .pt2 file: what 1-bit weights are worth that are exactly 0. +1: as 1, if they "
+    "are few.",
 )
 _JSON = _cli.define_path("json", None, "File to write the report to, too, for programs.")
 _NPZ = _cli.define_path(
@@ -132,13 +137,13 @@ def main(argv: list[str]) -> None:
     if argv:
         raise app.UsageError(f"Unexpected argument {argv[0]!r}")
     model_path, labels, center_crop = _inputs()
-    is_float_file = model_path.suffix == _SUFFIX
+    is_keras_model = model_path.suffix not in (_SUFFIX, _PROGRAM)
     json_path = _cli.output_path("--json", _JSON.value)
     npz_path = _cli.output_path("--npz", _NPZ.value)
-    if is_float_file and npz_path is not None:
+    if npz_path is not None and not is_keras_model:
         raise app.UsageError("--npz needs a Keras model")
-    if not is_float_file and (_ZERO_SIGN.value, _ZERO_WEIGHTS.value) != ("refuse", "refuse"):
-        raise app.UsageError("--zero_sign and --zero_weights are for .tflite files")
+    if is_keras_model and (_ZERO_SIGN.value, _ZERO_WEIGHTS.value) != ("refuse", "refuse"):
+        raise app.UsageError("--zero_sign and --zero_weights are for .tflite and .pt2 files")
     options: dict[str, Any] = {
         "labels": labels,
         "normalization": _NORMALIZATION.value,
@@ -146,16 +151,22 @@ def main(argv: list[str]) -> None:
         "real_layers": _REAL_LAYERS.value,
     }
     log = _cli.show_log("bireal_keras.export")
-    if is_float_file:
-        options |= {"zero_sign": _ZERO_SIGN.value, "zero_weights": _ZERO_WEIGHTS.value}
-        report = _export_float_file(model_path, options | {"center_crop": center_crop})
+    if model_path.suffix == _SUFFIX:
+        report = _export_float_file(model_path, options | _zeros() | {"center_crop": center_crop})
     else:
         options["center_crop"] = 1.0 if center_crop is None else center_crop
         log.info("loading %s", model_path)
-        report = _export_keras_model(model_path, options, npz_path)
+        if is_keras_model:
+            report = _export_keras_model(model_path, options, npz_path)
+        else:
+            report = _export_program(model_path, options | _zeros())
     if json_path is not None:
         _files.write(json_path, json.dumps(report.as_dict(), indent=2) + "\n")
     print(report)
+
+
+def _zeros() -> dict[str, Any]:
+    return {"zero_sign": _ZERO_SIGN.value, "zero_weights": _ZERO_WEIGHTS.value}
 
 
 def _export_float_file(path: Path, options: dict[str, Any]) -> "Report":
@@ -165,6 +176,13 @@ def _export_float_file(path: Path, options: dict[str, Any]) -> "Report":
     if output.exists() and output.samefile(path):
         raise ValueError(f"--output must be another file than --model. Received: {output}.")
     return convert_tflite(path, output, **options)
+
+
+def _export_program(path: Path, options: dict[str, Any]) -> "Report":
+    from bireal_keras.export import convert_torch
+
+    output = Path(_OUTPUT.value) if _OUTPUT.value else path.with_suffix(_SUFFIX)
+    return convert_torch(path, output, **options)
 
 
 def _export_keras_model(path: Path, options: dict[str, Any], npz_path: Path | None) -> "Report":
