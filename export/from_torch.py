@@ -97,7 +97,8 @@ def convert_torch(
     arrays = _samples(samples, inputs)
 
     _log.info("converting %s with litert-torch", name)
-    content = torch_file.tidied(torch_program.float_file(module, inputs, name))
+    content, names = torch_program.float_file(module, inputs, name)
+    content = torch_file.tidied(content, names)
     _log.info("checking the float file against PyTorch on %d samples", len(arrays[0]))
     agreement = _agreement(module, content, arrays, len(inputs[0]))
     report = convert_tflite(
@@ -159,7 +160,7 @@ def _samples(
     if given is not None:
         return arguments.checked_samples(given, shapes, size)
     # They are made as images, so that they look like some.
-    made = artificial([np.moveaxis(np.empty(shape), 0, -1).shape for shape in shapes], size)
+    made = artificial([(*shape[1:], *shape[:1]) for shape in shapes], size)
     return [np.moveaxis(values, -1, 1) for values in made]
 
 

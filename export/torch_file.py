@@ -6,6 +6,7 @@ operators, becomes LiteRT's PRELU, and what is transposed to and fro is not. The
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -22,21 +23,22 @@ _ENDS = re.compile(r"serving_default_(arg|output)s?_(\d+)")
 _RELU = "RELU"
 
 
-def tidied(content: bytes) -> bytes:
+def tidied(content: bytes, names: Mapping[str, str] | None = None) -> bytes:
     """The same file, for the same values, with other names and fewer operators.
 
     Args:
         content: of a file that litert-torch made of a module of torch.export.unflatten.
+        names: of modules, by those that the file has for them, where these are not the whole names.
     """
     graph = Graph(content)
-    _name(graph)
+    _name(graph, names or {})
     constants = Constants(graph)
     _join_prelus(graph, constants)
     _skip_transpositions(graph, constants)
     return graph.write()[0]
 
 
-def _name(graph: Graph) -> None:
+def _name(graph: Graph, names: Mapping[str, str]) -> None:
     """Names tensors by their modules, layers first; what else a module computes gets numbers."""
     layers = [one for one in graph.operators if one.name in LAYERS]
     others = [one for one in graph.operators if one.name not in LAYERS]
@@ -44,8 +46,8 @@ def _name(graph: Graph) -> None:
     for tensor in (*graph.inputs, *(tensor for one in layers + others for tensor in one.outputs)):
         old = graph.name(tensor)
         end = _ENDS.match(old)
-        modules = _MODULE.findall(old.rpartition(";;")[2])
-        name = f"{end[1]}_{end[2]}" if end else ".".join(modules) or "module"
+        module = ".".join(_MODULE.findall(old.rpartition(";;")[2]))
+        name = f"{end[1]}_{end[2]}" if end else names.get(module, module) or "module"
         seen[name] += 1
         graph.rename(tensor, name if seen[name] == 1 else f"{name}:{seen[name]}")
 

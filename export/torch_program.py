@@ -5,9 +5,11 @@ The one door to PyTorch and litert-torch, the optional dependency `[torch]`.
 
 import contextlib
 import copy
+import functools
 import io
 import os
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ _INSTALL = "pip install 'bireal-keras[torch]'"
 IMAGE_AXES = 4
 
 
+@functools.cache
 def libraries() -> tuple[Any, Any]:
     """torch and litert_torch.
 
@@ -92,13 +95,18 @@ def run(module: "torch.nn.Module", inputs: "Sequence[torch.Tensor]") -> "list[to
     return results
 
 
-def float_file(module: "torch.nn.Module", inputs: "tuple[torch.Tensor, ...]", name: str) -> bytes:
+def float_file(
+    module: "torch.nn.Module", inputs: "tuple[torch.Tensor, ...]", name: str
+) -> tuple[bytes, dict[str, str]]:
     """What litert-torch makes of a module; images have their channels last in it.
 
     Args:
         module: in evaluation mode.
         inputs: that it takes.
         name: what it is called in errors.
+
+    Returns:
+        The file, and the names of modules, see `torch_file.tidied`.
 
     Raises:
         ValueError: it cannot be converted.
@@ -110,8 +118,9 @@ def float_file(module: "torch.nn.Module", inputs: "tuple[torch.Tensor, ...]", na
             program = torch.export.export(module, inputs)
             _check_mode(program)
             _broadcast_implicitly(program)
+            unflattened = torch.export.unflatten(program)
             wrapped = litert_torch.to_channel_last_io(
-                torch.export.unflatten(program),
+                unflattened,
                 args=[index for index, one in enumerate(inputs) if one.ndim == IMAGE_AXES],
                 outputs=[index for index, one in enumerate(outputs) if one.ndim == IMAGE_AXES],
             )
@@ -121,10 +130,11 @@ def float_file(module: "torch.nn.Module", inputs: "tuple[torch.Tensor, ...]", na
                 one.permute(0, 2, 3, 1).contiguous() if one.ndim == IMAGE_AXES else one
                 for one in inputs
             )
-            return bytes(litert_torch.convert(wrapped, moved).model_content())
+            content = bytes(litert_torch.convert(wrapped, moved).model_content())
         except Exception as error:  # PyTorch and litert-torch raise nearly anything.
             message = f"{name} cannot be converted: {first_line(error)} {native_errors()}"
             raise ValueError(message.rstrip()) from error
+    return content, _names(unflattened)
 
 
 def first_line(error: Exception) -> str:
@@ -143,6 +153,25 @@ def _silence() -> Iterator[Any]:
     ):
         warnings.simplefilter("ignore")
         yield errors
+
+
+def _names(unflattened: "torch.nn.Module") -> dict[str, str]:
+    """The names of modules by those that litert-torch gives them, if those are of one module only.
+
+    It leaves out what is never called: of "layers.0.conv" in a ModuleList it keeps "0.conv".
+    """
+    found: dict[str, set[str]] = defaultdict(set)
+
+    def visit(module: Any, name: str, short: str) -> None:
+        graph = getattr(module, "graph", None)
+        for node in [] if graph is None else graph.find_nodes(op="call_module"):
+            inner = f"{name}{node.target}"
+            inner_short = short + node.target.rpartition(".")[2]
+            found[inner_short].add(inner)
+            visit(module.get_submodule(node.target), f"{inner}.", f"{inner_short}.")
+
+    visit(unflattened, "", "")
+    return {short: names.pop() for short, names in found.items() if len(names) == 1}
 
 
 def _check_mode(program: "torch.export.ExportedProgram") -> None:

@@ -55,7 +55,8 @@ def main(folder: Path) -> None:
     results = {}
     for name in BLOCKS:
         module = build(name)
-        (folder / f"{name}.tflite").write_bytes(torch_program.float_file(module, example, name))
+        content, _ = torch_program.float_file(module, example, name)
+        (folder / f"{name}.tflite").write_bytes(content)
         if name == "zero_weights":
             set_a_weight(module, 1e-30)
         results[name] = module(values).detach().numpy()

@@ -89,36 +89,48 @@ def photos(repository):
 
 @pytest.fixture(scope="module")
 def trained(photos):
-    """Bi-Real-18 in the authors' code's manner, with the statistics of some of the images."""
+    """Bi-Real-18 in the authors' code's manner, and its results.
+
+    Its statistics are those of some of the images. A classifier of random weights would be of two
+    minds about most of them, so it has one that tells which of the images is the nearest: the
+    results are |f|^2 / 2 - |f - f_i|^2 / 2, for the features f of an image and f_i of image i.
+    """
     torch.manual_seed(0)
     module = nets.birealnet18()
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.momentum = 1.0
+    classifier, module.fc = module.fc, nn.Identity()
     with torch.no_grad():
         module.train()(photos[::16])
-    return module.eval()
+        features = torch.cat([module.eval()(part) for part in photos.split(8)])
+        classifier.weight.zero_()[: len(features)] = features
+        norms = features.square().sum(dim=1) / 2
+        classifier.bias.fill_(-2 * norms.max())[: len(features)] = -norms
+        module.fc = classifier
+        return module, classifier(features).numpy()
 
 
 @pytest.fixture(scope="module")
 def page(repository, trained, photos, tmp_path_factory):
     """The folder in which the page's code ran, with what it printed and what it should have."""
     folder = tmp_path_factory.mktemp("page")
-    state = {f"module.{name}": values for name, values in trained.state_dict().items()}
+    module, _ = trained
+    state = {f"module.{name}": values for name, values in module.state_dict().items()}
     torch.save({"epoch": 256, "state_dict": state}, folder / "model_best.pth.tar")
     (folder / "labels.txt").write_text("".join(f"class {index}\n" for index in range(1000)))
     pixels = ((photos[0].numpy().transpose(1, 2, 0) + 1) * 127.5).astype(np.uint8)
     Image.fromarray(pixels).save(folder / "photo.jpg")
     examples = PAGE.findall((repository / "docs/pytorch.md").read_text("utf-8"))
     printed, namespace = [], {}
-    sys.modules["birealnet"] = nets
-    with contextlib.chdir(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setitem(sys.modules, "birealnet", nets)
         for code, expected in examples:
             output = io.StringIO()
             with contextlib.redirect_stdout(output):
                 exec(compile(code, "docs/pytorch.md", "exec"), namespace)
             printed.append((output.getvalue(), expected))
-    del sys.modules["birealnet"]
     return folder, printed
 
 
@@ -131,18 +143,15 @@ def test_page_prints_what_it_says(page):
 
 
 def test_page_s_file_finds_pytorch_s_classes(page, trained, photos):
-    """On 256 images; a sign within rounding of 0 may change one of them."""
+    """On 256 images; with a sign within rounding of 0 the others of a result change a little."""
     folder, _ = page
-    with torch.no_grad():
-        expected = torch.cat([trained(part) for part in photos.split(8)]).numpy()
-    classes = expected.argmax(axis=1)
-    assert len(set(classes.tolist())) > 8
+    _, expected = trained
+    assert expected.argmax(axis=1).tolist() == list(range(256))
     with runtime.Interpreter(folder / "birealnet18.tflite", num_threads=2) as interpreter:
         actual = interpreter.predict(channels_last(photos))
-    print(f"top-1 agrees on {(actual.argmax(axis=1) == classes).sum()} of {len(classes)} images")
-    assert (actual.argmax(axis=1) == classes).sum() >= 254
-    close = np.abs(actual - expected).max(axis=1) < 1e-3 * expected.std()
-    assert close.mean() > 0.9
+    assert actual.argmax(axis=1).tolist() == list(range(256))
+    close = np.abs(actual - expected).max(axis=1) < 1e-4 * np.abs(expected).max()
+    assert close.mean() > 1 / 8
 
 
 def test_page_s_command_makes_the_same_file(page):
@@ -159,10 +168,7 @@ def test_page_s_command_makes_the_same_file(page):
     assert done.returncode == 0, done.stderr
     assert "16 bit-packed" in done.stdout
     assert "the float file against PyTorch, 32 samples: " in done.stdout
-    # The names of kernels differ, which do not matter.
-    one, other = (Graph(path.read_bytes()) for path in (folder / "birealnet18.tflite", output))
-    assert [each.name for each in one.operators] == [each.name for each in other.operators]
-    assert runtime.read_metadata(output) == runtime.read_metadata(folder / "birealnet18.tflite")
+    assert output.read_bytes() == (folder / "birealnet18.tflite").read_bytes()
     done = command("classify", output, folder / "photo.jpg", "--top_k=1")
     assert done.returncode == 0, done.stderr
     [guess] = runtime.classify(folder / "photo.jpg", folder / "birealnet18.tflite", top_k=1)
@@ -222,6 +228,29 @@ def test_the_module_stays_as_it_is(tmp_path):
     convert_torch(module, tmp_path / "net.tflite", EXAMPLE, zero_sign="+1")
     assert module.training
     assert all(torch.equal(values, before[name]) for name, values in module.state_dict().items())
+
+
+class Listed(nn.Module):
+    """A list of layers, which itself is never called, and one layer that is called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Conv2d(3, 32, 1), nets.HardBinaryConv(32, 32, 1)])
+        self.shared = nets.HardBinaryConv(32, 32, 1)
+
+    def forward(self, x):
+        x = self.layers[1](SIGNS["arithmetic"](self.layers[0](x)))
+        for _ in range(2):
+            x = x + self.shared(SIGNS["arithmetic"](x - 0.1))
+        return x.mean((2, 3))
+
+
+def test_layers_have_the_names_of_modules(tmp_path):
+    module = nets.randomized(Listed())
+    report = convert_torch(module, tmp_path / "net.tflite", EXAMPLE)
+    names = [layer.name for layer in report.layers]
+    assert names == ["layers.0", "layers.1", "shared", "shared:2"]
+    agree(module, tmp_path / "net.tflite", images())
 
 
 class TwoOfEach(nn.Module):
@@ -305,10 +334,8 @@ def hostile(path, made, target):
     return path.with_name("hostile.pt2")
 
 
-@pytest.mark.parametrize(
-    ("target", "runs"), [("example inputs", True), ("guards", False), ("sizes", True)]
-)
-def test_a_hostile_program_runs_no_code(target, runs, program, tmp_path):
+@pytest.mark.parametrize("target", ["example inputs", "guards", "sizes"])
+def test_a_hostile_program_runs_no_code(target, program, tmp_path):
     made = tmp_path / "made"
     path = hostile(program[0], made, target)
     with contextlib.suppress(ValueError):
@@ -316,8 +343,8 @@ def test_a_hostile_program_runs_no_code(target, runs, program, tmp_path):
     assert not made.exists()
     # So it would have been.
     with contextlib.suppress(Exception):
-        torch.export.load(path).module()
-    assert made.exists() == runs
+        torch.export.load(path).module()(EXAMPLE)
+    assert made.exists()
 
 
 # Errors.
