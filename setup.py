@@ -50,6 +50,9 @@ TENSORFLOW = [
 ]
 # Serves the page of bireal-live: one package without dependencies of its own, for every Python.
 LIVE = ["websockets>=14"]
+# To convert models of PyTorch. Beside TensorFlow, too: of JAX, which litert-torch brings, pip then
+# takes 0.7, the last for NumPy 1.
+TORCH = ["torch>=2.13", "litert-torch>=0.10"]
 DEV = [
     *LIVE,
     # Reads the videos of the tests. It is the last one that takes NumPy 1.
@@ -122,7 +125,12 @@ setup(
         "bireal_keras.zoo": ["imagenet_classes.txt", "weights/*.h5"],
     },
     install_requires=RUNTIME,
-    extras_require={"tensorflow": TENSORFLOW, "live": LIVE, "dev": TENSORFLOW + DEV},
+    extras_require={
+        "tensorflow": TENSORFLOW,
+        "torch": TORCH,
+        "live": LIVE,
+        "dev": TENSORFLOW + DEV,
+    },
     # One module for each command, under the command's name.
     entry_points={
         "console_scripts": [

@@ -18,14 +18,14 @@ from bireal_keras.export.binarize.graph import Graph
 from bireal_keras.export.multiplications import Multiplication, multiplications
 from bireal_keras.export.real_layers import compact
 from bireal_keras.export.report import FLOAT_FILE, Agreement, LayerReport, Report
-from bireal_keras.export.results import logits, top1_agreement
+from bireal_keras.export.results import Results
 from bireal_keras.export.samples import artificial
 from bireal_keras.tflite.metadata import Normalization, read_metadata
 from bireal_keras.tflite.metadata_writer import embed, without_metadata
 
 # Where there are signs that the float file cannot be told, this share of the runs has to agree: an
 # error in the file shows on every one, a flipped sign does not.
-_MIN_SHARE = 1 / 8
+MIN_SHARE = 1 / 8
 # They make a jump of a small difference, as LCE's signs do, which alone are told.
 _JUMPS = {"SIGN", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "ROUND", "FLOOR", "CEIL"}
 
@@ -259,29 +259,21 @@ def _agreement(
             f"The packed file does not compute what the float file does: {_describe(wrong)}"
         )
     has_rows = all(shape[:1] == (signature.batch,) for shape in signature.outputs)
-    count = len(runs) * (signature.batch if has_rows else 1)
-    close, largest = np.ones(count, bool), 0.0
+    join = np.concatenate if has_rows else _without_rows
     expected, actual = (
-        [np.stack(values) for values in zip(*map(run, runs))]
+        [join(values) for values in zip(*map(run, runs))]
         for run in (told.run_on_litert(content), told.run_on_runtime(result.content))
     )
-    for wanted, given in zip(expected, actual):
-        wanted, given = (logits(values.reshape(count, -1)) for values in (wanted, given))
-        differences = np.abs(given - wanted).max(axis=1, initial=0)
-        spread = float(wanted.std(axis=0).mean())
-        tolerance = max(told.TOLERANCE * spread, told.ROUNDING * np.abs(wanted).max(initial=0))
-        close &= differences <= tolerance
-        largest = max(largest, float(differences.max()))
-    classes = [len(shape) == 2 for shape in signature.outputs] == [True]
-    rows = [[values.reshape(count, -1) for values in one] for one in (expected, actual)]
     return Agreement(
-        samples=count,
+        **vars(Results.of(expected, actual)),
         signs=sum(check.signs for check in checks),
         flips=sum(check.flips for check in checks),
-        close_samples=int(close.sum()),
-        max_abs_difference=largest,
-        top1_agreement=top1_agreement(*rows) if has_rows and classes else None,
     )
+
+
+def _without_rows(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Results that have no row for each image, one for each run."""
+    return np.stack(values)[:, None]
 
 
 def _agrees_mostly(content: bytes, result: Result, runs: Sequence[Sequence[np.ndarray]]) -> bool:
@@ -289,7 +281,7 @@ def _agrees_mostly(content: bytes, result: Result, runs: Sequence[Sequence[np.nd
     if _JUMPS.isdisjoint(operator.name for operator in Graph(result.content).operators):
         return False
     right = sum(all(check.is_right for check in told.check(content, result, [run])) for run in runs)
-    return right >= _MIN_SHARE * len(runs)
+    return right >= MIN_SHARE * len(runs)
 
 
 def _describe(check: told.Check) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from bireal_keras.export import reasons
 from bireal_keras.export.multiplications import DENSE, Multiplication
+from bireal_keras.export.results import Results
 
 _WIDTH = 100
 # The widths of the columns; with two spaces between them they are at most `_WIDTH`.
@@ -132,27 +133,17 @@ class Total:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Agreement(Results):
     """How far a file agrees with Keras, or with the float file it was made of, on some samples.
 
     Attributes:
-        samples: images on which they were compared.
         signs: how many signs of activations were compared on them.
         flips: how many of these differ, because rounding took a value across zero, when Keras
             is given the file's signs before. Any other difference is an error.
-        close_samples: how many of them gave the same result up to rounding.
-        max_abs_difference: the largest difference on any of them, of the logits (the
-            logarithms of the probabilities, where the model ends in softmax).
-        top1_agreement: share of the samples on which both find the same class, 0 to 1;
-            None for a model whose output is not (batch, classes).
     """
 
-    samples: int
     signs: int
     flips: int
-    close_samples: int
-    max_abs_difference: float
-    top1_agreement: float | None
 
 
 @dataclass(frozen=True)
@@ -183,6 +174,8 @@ class Report:
         latency_ms: the shortest of a few runs on our runtime, one image, one thread of this
             machine, by precision: of the file, and of the one with float32.
         source: what was converted, in words: "Keras" or "the float file".
+        pytorch: how far the float file agrees with the PyTorch module that it was made of; None
+            for what was made of something else.
     """
 
     path: str
@@ -201,6 +194,7 @@ class Report:
     float32_agreement: float | None
     latency_ms: dict[str, float]
     source: str = KERAS
+    pytorch: Results | None = None
 
     @classmethod
     def of(
@@ -336,7 +330,6 @@ def _notes(report: Report, width: int | None = _WIDTH) -> list[str]:
 
 
 def _totals(report: Report) -> list[str]:
-    top1 = "" if report.top1_agreement is None else f", top-1 agrees on {report.top1_agreement:.1%}"
     kernels = report.binary_total.kernel_bytes + report.real_total.kernel_bytes
     latency = ", ".join(f"{name} {time:.2f} ms" for name, time in report.latency_ms.items())
     others = report.binary_total.other_bytes + report.real_total.other_bytes
@@ -354,12 +347,26 @@ def _totals(report: Report) -> list[str]:
         f"the rest of the file: {report.size_bytes - kernels - others:,} bytes",
         f"against {report.source}, given the same signs before: {report.flips:,} of "
         f"{report.signs:,} signs differ, by rounding",
-        f"on its own, {report.samples} samples: {report.close_samples} equal up to rounding"
-        f"{top1}, off by at most {report.max_abs_difference:.2g}",
+        f"on its own, {_results(report.agreement)}",
+        *([] if report.pytorch is None else [_against_pytorch(report.pytorch)]),
         *([] if report.images is None else [f"images: {report.images}"]),
         *_compact(report),
         f"latency here, one thread: {latency}",
     ]
+
+
+def _results(results: Results) -> str:
+    top1 = (
+        "" if results.top1_agreement is None else f", top-1 agrees on {results.top1_agreement:.1%}"
+    )
+    return (
+        f"{results.samples} samples: {results.close_samples} equal up to rounding{top1}, "
+        f"off by at most {results.max_abs_difference:.2g}"
+    )
+
+
+def _against_pytorch(results: Results) -> str:
+    return f"the float file against PyTorch, {_results(results)}"
 
 
 def _compact(report: Report) -> list[str]:

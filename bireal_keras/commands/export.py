@@ -6,6 +6,7 @@ Usage: bireal-export --model_dir=FOLDER [flags]
     bireal-export --model_dir=runs/br18
     bireal-export --model=birealnet18.h5 --output=birealnet18.tflite --labels=labels.txt
     bireal-export --model=float.tflite --output=binary.tflite
+    bireal-export --model=program.pt2 --zero_sign=+1
 
 How the model takes its images and the names of its classes travel inside the file, so that
 bireal-classify needs nothing else.
@@ -13,12 +14,14 @@ bireal-classify needs nothing else.
 MODEL is a Keras model, or a .tflite file that another converter made without quantization:
 TensorFlow's, Keras 3's, PyTorch's. Such a file takes neither TensorFlow nor Larq. A SavedModel that
 legacy Keras cannot load as a model, as Keras 3's model.export writes it, becomes such a file first.
+Or it is a .pt2 file, a program that PyTorch's torch.export.save wrote; that takes
+bireal-keras[torch], see docs/pytorch.md.
 
 The file is checked against the model before it is written; one that does not agree is not
 written. What became of the model is printed, layer by layer: what is 1-bit, what is not and
 why. See docs/export.md.
 
-Load models of people you trust. Python code inside .keras and .h5 files is refused, but a
+Load models of people you trust. Python code inside .keras, .h5 and .pt2 files is refused, but a
 SavedModel is a program by design.
 """
 
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 _SUFFIX = ".tflite"
 # Legacy Keras writes it into its SavedModels.
 _KERAS_METADATA = "keras_metadata.pb"
+_PROGRAM = ".pt2"
 
 _MODEL_DIR = _cli.define_path(
     "model_dir",
@@ -50,7 +54,8 @@ _MODEL_DIR = _cli.define_path(
 _MODEL = _cli.define_path(
     "model",
     None,
-    "Instead of --model_dir: a .keras or .h5 file, a SavedModel folder or a float .tflite file.",
+    "Instead of --model_dir: a .keras or .h5 file, a SavedModel folder, a float .tflite file or a "
+    "program of PyTorch, .pt2.",
 )
 _OUTPUT = _cli.define_path(
     "output",
@@ -114,15 +119,15 @@ _ZERO_SIGN = flags.DEFINE_enum(
     "zero_sign",
     "refuse",
     _ZEROS,
-    "Of a .tflite file: what a sign is worth that is 0 for 0, torch.sign and tf.sign. +1: as 1, if "
-    "the samples show no 0.",
+    "Of a .tflite or .pt2 file: what a sign is worth that is 0 for 0, torch.sign and tf.sign. +1: "
+    "as 1, if the samples show no 0.",
 )
 _ZERO_WEIGHTS = flags.DEFINE_enum(
     "zero_weights",
     "refuse",
     _ZEROS,
-    "Of a .tflite file: what 1-bit weights are worth that are exactly 0. +1: as 1, if they are "
-    "few.",
+    "Of a .tflite or .pt2 file: what 1-bit weights are worth that are exactly 0. +1: as 1, if they "
+    "are few.",
 )
 _JSON = _cli.define_path("json", None, "File to write the report to, too, for programs.")
 _NPZ = _cli.define_path(
@@ -143,15 +148,17 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unexpected argument {argv[0]!r}")
     model_path, labels, center_crop = _inputs()
     is_float_file = model_path.suffix == _SUFFIX or _is_plain_saved_model(model_path)
+    is_keras_model = not is_float_file and model_path.suffix != _PROGRAM
     json_path = _cli.output_path("--json", _JSON.value)
     npz_path = _cli.output_path("--npz", _NPZ.value)
-    if is_float_file and npz_path is not None:
+    if npz_path is not None and not is_keras_model:
         raise app.UsageError("--npz needs a Keras model")
-    if is_float_file and _CONVERTER.value != _CONVERTER.default:
+    if not is_keras_model and _CONVERTER.value != _CONVERTER.default:
         raise app.UsageError("--converter is for Keras models")
-    if not is_float_file and (_ZERO_SIGN.value, _ZERO_WEIGHTS.value) != ("refuse", "refuse"):
+    if is_keras_model and (_ZERO_SIGN.value, _ZERO_WEIGHTS.value) != ("refuse", "refuse"):
         raise app.UsageError(
-            "--zero_sign and --zero_weights are for .tflite files and SavedModels of other programs"
+            "--zero_sign and --zero_weights are for .tflite and .pt2 files and for SavedModels of "
+            "other programs"
         )
     options: dict[str, Any] = {
         "labels": labels,
@@ -161,13 +168,15 @@ def main(argv: list[str]) -> None:
     }
     log = _cli.show_log("bireal_keras.export")
     if is_float_file:
-        options |= {"zero_sign": _ZERO_SIGN.value, "zero_weights": _ZERO_WEIGHTS.value}
-        report = _export_float_file(model_path, options | {"center_crop": center_crop})
+        report = _export_float_file(model_path, options | _zeros() | {"center_crop": center_crop})
     else:
         options["center_crop"] = 1.0 if center_crop is None else center_crop
-        options["converter"] = _CONVERTER.value
         log.info("loading %s", model_path)
-        report = _export_keras_model(model_path, options, npz_path)
+        if is_keras_model:
+            options["converter"] = _CONVERTER.value
+            report = _export_keras_model(model_path, options, npz_path)
+        else:
+            report = _export_program(model_path, options | _zeros())
     if json_path is not None:
         _files.write(json_path, json.dumps(report.as_dict(), indent=2) + "\n")
     print(report)
@@ -176,6 +185,10 @@ def main(argv: list[str]) -> None:
 def _is_plain_saved_model(path: Path) -> bool:
     """Whether it is the folder of a SavedModel that legacy Keras has not written."""
     return (path / "saved_model.pb").is_file() and not (path / _KERAS_METADATA).is_file()
+
+
+def _zeros() -> dict[str, Any]:
+    return {"zero_sign": _ZERO_SIGN.value, "zero_weights": _ZERO_WEIGHTS.value}
 
 
 def _export_float_file(path: Path, options: dict[str, Any]) -> "Report":
@@ -188,6 +201,13 @@ def _export_float_file(path: Path, options: dict[str, Any]) -> "Report":
     if output.exists() and output.samefile(path):
         raise ValueError(f"--output must be another file than --model. Received: {output}.")
     return convert_tflite(path, output, **options)
+
+
+def _export_program(path: Path, options: dict[str, Any]) -> "Report":
+    from bireal_keras.export import convert_torch
+
+    output = Path(_OUTPUT.value) if _OUTPUT.value else path.with_suffix(_SUFFIX)
+    return convert_torch(path, output, **options)
 
 
 def _export_keras_model(path: Path, options: dict[str, Any], npz_path: Path | None) -> "Report":

@@ -158,6 +158,10 @@ class Graph:
     def name(self, tensor: int) -> str:
         return (self._tensors[tensor].name or b"").decode("utf-8", "replace")
 
+    def rename(self, tensor: int, name: str) -> None:
+        """Gives a tensor another name."""
+        self._tensors[tensor].name = name.encode()
+
     def is_stored(self, tensor: int) -> bool:
         """Whether it is a constant of the file."""
         data = self._model.buffers[self._tensors[tensor].buffer].data

@@ -260,8 +260,43 @@ class Signs:
             is_max_pool(operator) and form.values.dtype != bool and _is_rising(form.values)
         ):
             return None
-        source = replace(form.source, moves=(*form.source.moves, operator))
+        source = self._turned_back(form.source, operator)
+        if source is None:
+            source = replace(form.source, moves=(*form.source.moves, operator))
         return Form(form.constant, {source: form.values})
+
+    def _turned_back(self, source: Source, operator: Operator) -> Source | None:
+        """What is left of a source if the operator undoes a TRANSPOSE, or None.
+
+        litert-torch selects with the channels first what was compared with the channels last, or
+        compares so, too.
+        """
+        if source.moves:
+            undone = self._is_undone(source.moves[-1], operator)
+            return replace(source, moves=source.moves[:-1]) if undone else None
+        producer = self._producers.get(source.tensor)
+        is_one_number = source.threshold is None or self._graph.size(source.threshold) == 1
+        if producer is None or not is_one_number or not self._is_undone(producer, operator):
+            return None
+        return replace(source, tensor=producer.inputs[0])
+
+    def _is_undone(self, first: Operator, second: Operator) -> bool:
+        """Whether these are two TRANSPOSEs, and values are where they were after both."""
+        if not first.name == second.name == "TRANSPOSE":
+            return False
+        there, back = self._order(first), self._order(second)
+        if there is None or back is None or len(there) != len(back):
+            return False
+        return [there[axis] for axis in back] == list(range(len(back)))
+
+    def _order(self, operator: Operator) -> list[int] | None:
+        """The order in which a TRANSPOSE puts the axes; None if it is computed, or damaged."""
+        operator.require(2)
+        order = self._constants.get(operator.inputs[1])
+        if order is None or order.dtype.kind != "i":
+            return None
+        axes: list[int] = order.ravel().tolist()
+        return axes if sorted(axes) == list(range(len(axes))) else None
 
     def _mapped(self, operator: Operator, forms: list[Form]) -> Form | None:
         """Of finite forms of one source: value by value."""

@@ -185,6 +185,34 @@ def pooled_in_numpy(x):
     return np.max(windows, axis=0)
 
 
+@pytest.mark.parametrize("back", [[0, 2, 3, 1], [0, 3, 2, 1]])
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
+@pytest.mark.parametrize("turns_first", [False, True])
+def test_transpositions_that_undo_each_other(turns_first, threshold, back, x):
+    """As of torch.where, which litert-torch computes with the channels before height and width."""
+    file = FloatFile()
+    turned = tuple(SHAPE[axis] for axis in (0, 3, 1, 2))
+    shape = tuple(turned[axis] for axis in back)
+    first, second = (file.constant(order, np.int32) for order in ([0, 3, 1, 2], back))
+    value = file.input(SHAPE)
+    if turns_first:
+        value = file.op("TRANSPOSE", value, first, shape=turned)
+    value = file.op("GREATER_EQUAL", value, threshold, dtype=np.bool_)
+    if not turns_first:
+        value = file.op("TRANSPOSE", value, first, shape=turned, dtype=np.bool_)
+    sign = file.op("SELECT_V2", value, 1.0, -1.0, shape=turned)
+    kernel = binary_kernel(np.random.default_rng(1), (8, 3, 3, shape[-1]))
+    content = file.build(file.conv(file.op("TRANSPOSE", sign, second, shape=shape), kernel))
+    result = binarize(content)
+    assert result.layers[0].binary
+    transpositions = [name for name, _ in operators(result.content) if name == "TRANSPOSE"]
+    assert len(transpositions) == (0 if shape == SHAPE else 2)
+    assert all(check.is_right for check in told.check(content, result, [[x]]))
+    signs = np.where(x >= threshold, 1, -1).transpose(0, 3, 1, 2).transpose(back)
+    expected = convolve(signs, kernel, sides=[same_sides(size, 3) for size in shape[1:3]])
+    np.testing.assert_allclose(run(result.content, x, delegate=True)[0], expected, atol=1e-3)
+
+
 # What moves values between the sign and the layer.
 MOVES = {
     "transposed": ([transposed], lambda x: x.transpose(0, 2, 1, 3)),
