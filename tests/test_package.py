@@ -131,7 +131,8 @@ DEVICE_MODULES = sorted(
     [
         *(f"runtime.{path.stem}" for path in Path(runtime.__file__).parent.glob("*.py")),
         *(f"tflite.{path.stem}" for path in Path(tflite.__file__).parent.glob("*.py")),
-        *(f"commands.{name}" for name in ("bench", "classify", "cost")),
+        *(f"commands.{name}" for name in ("bench", "classify", "cost", "evaluate")),
+        *("evaluation", "pictures", "training.image_folder", "training.run_folder"),
     ]
 )
 
@@ -353,6 +354,7 @@ class TestCommands:
             "bireal-ablate",
             "bireal-export",
             "bireal-verify",
+            "bireal-evaluate",
             "bireal-classify",
             "bireal-bench",
             "bireal-cost",
