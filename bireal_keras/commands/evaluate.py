@@ -292,6 +292,9 @@ def _evaluate(model: _Model, dataset: _Dataset) -> tuple["Evaluation", list[floa
     examples = iter(_complaining(dataset.examples, unread))
     while batch := list(itertools.islice(examples, model.batch_size)):
         values = np.stack([example.values for example in batch])
+        if not times:
+            # Not measured: Keras builds a graph for its first batch.
+            model.predict(values)
         start = time.perf_counter()
         scores = np.asarray(model.predict(values))
         times.append((time.perf_counter() - start) * 1e3 / len(batch))
@@ -300,8 +303,7 @@ def _evaluate(model: _Model, dataset: _Dataset) -> tuple["Evaluation", list[floa
             ranked = [guess.index for guess in guesses]
             label = positions[example.label]
             evaluation.add(example.name, label, ranked, guesses[0].probability, example.picture)
-    # The first one of a Keras model builds a graph.
-    return evaluation, times[1:] or times, unread
+    return evaluation, times, unread
 
 
 def _complaining(

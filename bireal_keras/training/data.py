@@ -292,8 +292,9 @@ def class_weights(split: Split) -> list[float]:
     """
     if split.class_sizes is None:
         raise ValueError(
-            "The recipe's `balance` must be False for a dataset of TensorFlow Datasets or a fake: "
-            "how many images a class has is known of a folder and of mnist_5k only."
+            "The recipe's `balance` must be False (--noconfig.balance) for a dataset of TensorFlow "
+            "Datasets or a fake: how many images a class has is known of a folder and of mnist_5k "
+            "only."
         )
     return [split.size / (len(split.class_sizes) * size) for size in split.class_sizes]
 
