@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags, logging
-from curve import draw_curve
 from report import machine, print_table
 
 from bireal_keras import export, runtime, zoo
 from bireal_keras.commands import _cli
 from bireal_keras.runtime.latency import measure
 from bireal_keras.training import data
+from bireal_keras.training.curve import draw_curve
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TensorFlow datasets.")
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Download CIFAR-10 if it is not there.")

@@ -18,7 +18,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from absl import flags, logging
-from curve import draw_curve
 from report import machine, print_table
 
 from bireal_keras import _native_log
@@ -30,6 +29,7 @@ with _native_log.quiet():  # TensorFlow greets.
     from bireal_keras import runtime, zoo
     from bireal_keras._keras import keras, tf
     from bireal_keras.training import data
+    from bireal_keras.training.curve import draw_curve
 
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", "runs/demo", "Folder for everything the demo makes; what is there is replaced."

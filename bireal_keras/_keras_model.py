@@ -1,6 +1,6 @@
 """What can be done with a Keras model: copying it with changes, carrying its weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -90,24 +90,53 @@ def clone(
     return copy
 
 
-def carry_weights(source: keras.Model, target: keras.Model) -> None:
+def with_frozen(model: keras.Model, names: Collection[str]) -> keras.Model:
+    """A copy of a model in which the layers of these names do not train, nor take statistics.
+
+    Without any names it is `model` itself.
+    """
+    if not names:
+        return model
+    return clone(model, lambda layer: {"trainable": False} if layer.name in names else {})
+
+
+def head(model: keras.Model) -> keras.layers.Layer:
+    """The last layer with weights: of a classifier, the one that knows its classes."""
+    return next(layer for layer in reversed(model.layers) if layer.weights)
+
+
+def new_head(source: keras.Model, target: keras.Model) -> frozenset[str]:
+    """The name of `target`'s head if that cannot have the weights of `source`'s, or nothing."""
+    layer = head(target)
+    fits = any(one.name == layer.name and _shapes(one) == _shapes(layer) for one in source.layers)
+    return frozenset() if fits else frozenset({layer.name})
+
+
+def carry_weights(
+    source: keras.Model, target: keras.Model, *, but: Collection[str] = frozenset()
+) -> None:
     """Gives each layer of `target` the weights of the layer of that name in `source`.
 
-    BatchNorm's statistics are weights like the others.
+    BatchNorm's statistics are weights like the others. Layers whose names are in `but` keep
+    their own.
 
     Raises:
         ValueError: a layer has no counterpart or one with other shapes; nothing was carried.
     """
-    check_fits(source, target)
+    check_fits(source, target, but=but)
     for layer in target.layers:
-        if layer.weights:
+        if layer.weights and layer.name not in but:
             layer.set_weights(source.get_layer(layer.name).get_weights())
 
 
-def check_fits(source: keras.Model, target: keras.Model) -> None:
+def check_fits(
+    source: keras.Model, target: keras.Model, *, but: Collection[str] = frozenset()
+) -> None:
     """Raises `carry_weights`'s ValueErrors without carrying anything."""
     shapes = {layer.name: _shapes(layer) for layer in source.layers if layer.weights}
     for layer in target.layers:
+        if layer.name in but:
+            continue
         if layer.weights and shapes.get(layer.name) != _shapes(layer):
             raise ValueError(
                 f"{target.name} cannot start from the weights of {source.name}: its layer "

@@ -54,6 +54,20 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_carried(other, message
             np.testing.assert_array_equal(weight, expected)
 
 
+def test_the_head_is_new_for_other_classes_and_stays_for_as_many():
+    source = zoo.BiRealNet18(**SMALL)
+    randomize(source)
+    before = weights_of(source)
+    same, more = (zoo.BiRealNet18(**{**SMALL, "num_classes": classes}) for classes in (3, 5))
+    assert _keras_model.new_head(source, same) == set()
+    assert _keras_model.new_head(source, more) == {"head_fc"}
+    own = more.get_layer("head_fc").get_weights()
+    _keras_model.carry_weights(source, more, but={"head_fc"})
+    for name, weights in weights_of(more).items():
+        for expected, weight in zip(own if name == "head_fc" else before[name], weights):
+            np.testing.assert_array_equal(weight, expected)
+
+
 def test_a_layer_that_the_other_lacks_is_named():
     target = zoo.ReActBiRealNet18(**SMALL)
     with pytest.raises(ValueError, match=r"'stage1_block1_conv_shift' .* does not exist"):

@@ -134,7 +134,11 @@ DEVICE_MODULES = sorted(
         *(f"runtime.{path.stem}" for path in Path(runtime.__file__).parent.glob("*.py")),
         *(f"runtime.live.{path.stem}" for path in Path(live.__file__).parent.glob("*.py")),
         *(f"tflite.{path.stem}" for path in Path(tflite.__file__).parent.glob("*.py")),
-        *(f"commands.{name}" for name in ("__main__", "bench", "classify", "cost", "live")),
+        *(
+            f"commands.{name}"
+            for name in ("__main__", "bench", "classify", "cost", "evaluate", "live")
+        ),
+        *("evaluation", "pictures", "training.image_folder", "training.run_folder"),
     ]
 )
 
@@ -360,6 +364,7 @@ class TestCommands:
             "bireal-ablate",
             "bireal-export",
             "bireal-verify",
+            "bireal-evaluate",
             "bireal-classify",
             "bireal-bench",
             "bireal-cost",

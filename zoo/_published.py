@@ -84,6 +84,21 @@ BIREALNET18 = {
 }
 
 
+def whole(
+    published: Mapping[tuple[str, bool], Published], arguments: Mapping[str, Any]
+) -> Published | None:
+    """The weights of the network with its head, where those without it have no file of their own.
+
+    Args:
+        published, arguments: as of `resolve`. None is the answer to arguments that ask for the
+            network with its head.
+    """
+    name = str(arguments.get("weights"))
+    if arguments.get("include_top", True) or (name, False) in published:
+        return None
+    return published.get((name, True))
+
+
 def resolve(
     published: Mapping[tuple[str, bool], Published], arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -100,16 +115,13 @@ def resolve(
         OSError: the file cannot be downloaded.
     """
     weights, include_top = arguments.get("weights"), bool(arguments.get("include_top", True))
-    record = published.get((str(weights), include_top))
+    record = published.get((str(weights), include_top)) or whole(published, arguments)
     if record is None:
-        if (str(weights), not include_top) in published:
-            raise ValueError(
-                f"`weights`={weights!r} are published for include_top={not include_top}. "
-                f"Received: include_top={include_top}."
-            )
         return dict(arguments)
     others = [
-        name for name, value in record.arguments.items() if arguments.get(name, value) != value
+        name
+        for name, value in record.arguments.items()
+        if arguments.get(name, value) != value and (include_top or name != "num_classes")
     ]
     if others:
         wanted, received = (

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import ParamSpec
 
+from bireal_keras import _keras_model
 from bireal_keras._keras import keras
 from bireal_keras.zoo import _published
 from bireal_keras.zoo._published import Published
@@ -61,7 +62,14 @@ def register(
     def decorate(function: Callable[_Arguments, keras.Model]) -> Callable[_Arguments, keras.Model]:
         @functools.wraps(function)
         def model(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> keras.Model:
-            return function(*args, **_published.resolve(published, kwargs))
+            arguments = _published.resolve(published, kwargs)
+            whole = _published.whole(published, kwargs)
+            if whole is None:
+                return function(*args, **arguments)
+            features = function(*args, **{**arguments, "weights": None})
+            trained = function(*args, **{**whole.arguments, "weights": arguments["weights"]})
+            _keras_model.carry_weights(trained, features)
+            return features
 
         MODELS[function.__name__] = Entry(model, family, depth, is_real, is_listed, published)
         return model

@@ -79,7 +79,8 @@ def BiRealNet18(
             defaults of all arguments, and takes images as
             `bireal_keras.zoo.imagenet.standardize` makes them. "cifar10": what we trained
             (docs/cifar10; 84.25 % top-1). It comes with the package, has width=32,
-            stem="cifar" and num_classes=10, and takes images in [-1, 1].
+            stem="cifar" and num_classes=10, and takes images in [-1, 1]. Both are there without
+            the classifier, too.
         include_top: whether to end in global average pooling, a real fully connected
             layer and softmax. Without, the output is the last block's feature map.
         num_classes: size of the output.

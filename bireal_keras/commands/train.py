@@ -4,7 +4,8 @@ Usage: bireal-train --config=RECIPE --dataset=DATASET --output_dir=FOLDER [flags
 
     bireal-train --config=mnist_5k --dataset=mnist_5k --output_dir=runs/digits
     bireal-train --config=cifar10 --dataset=cifar10 --download --output_dir=runs/cifar10
-    bireal-train --config=my_recipe.py --dataset=photos/ --output_dir=runs/photos
+    bireal-train --config=finetune --dataset=photos/ --output_dir=runs/photos
+    bireal-train --config=my_recipe.py --dataset=photos/ --output_dir=runs/mine
 
 A recipe is a Python file with a function get_config(). These come with the package:
 
@@ -16,10 +17,14 @@ too:
     --config.epochs=20 --config.optimizer.learning_rate=0.01 --config.model.width=32
     --config.dataset.center_crop=0.875 --config.stages[0].epochs=30
 
+Training starts from weights that are there with --config.start: BiRealNet18:cifar10 (a model of the
+zoo and weights that are published for it), the folder of a run, or the file of a Keras model. If
+that had another number of classes, the head is new and all else is carried; the first line says so.
+
 The output folder receives config.json, labels.txt, log.csv, tensorboard/, checkpoints/,
-model.keras and metrics.json. A run that was stopped, or killed at any time, continues with
-the same command and --resume. On Ctrl-C and on SIGTERM it saves where it is, and exits with status
-130 and 143. A second Ctrl-C stops at once.
+model.keras, metrics.json, curve.png and confusion.png. A run that was stopped, or killed at any
+time, continues with the same command and --resume. On Ctrl-C and on SIGTERM it saves where it is,
+and exits with status 130 and 143. A second Ctrl-C stops at once.
 
 With --pipeline_only the input pipeline runs alone, for ten seconds: it is the bottleneck where it
 delivers fewer images a second than training takes.

@@ -78,8 +78,8 @@ def load_delegate(
         kernel: forces the kernels for one instruction set, by name; None takes what the
             environment variable BIREAL_KERNEL says, or the best ones for this CPU.
         float_ops: who runs the float operators that the delegate can run as well, a network's
-            stem, shortcuts and head: "fastest", the delegate where it has kernels that are faster than LiteRT;
-            "delegate", which gives the same bytes on every CPU; or "litert".
+            stem, shortcuts and head: "fastest", the delegate where it has kernels that are faster
+            than LiteRT; "delegate", which gives the same bytes on every CPU; or "litert".
         verbose: prints on stderr what the delegate takes over.
         profile: a CSV file to write: when, in `time.monotonic_ns`, each of the delegate's
             steps is done. `bireal_keras.runtime.profile` makes use of it.

@@ -38,7 +38,7 @@ AXES: dict[str, tuple[str, ...]] = {
 
 _MODEL = "BiRealNet18"
 # Fields of a recipe that would make one run another experiment than the next.
-_UNWANTED = ("stages", "start", "binary_weights", "distillation", "reestimate_epochs")
+_UNWANTED = ("stages", "start", "freeze", "binary_weights", "distillation", "reestimate_epochs")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -165,6 +166,31 @@ class KeepBest(keras.callbacks.Callback):
         self._best.offer(self.model, epoch, logs["val_accuracy"])
 
 
+class StopEarly(keras.callbacks.Callback):
+    """Ends training when `patience` epochs have passed since the best one.
+
+    Args:
+        best: has been offered each epoch's weights.
+        patience: at least 1.
+        print_it: whether to say so.
+    """
+
+    def __init__(self, best: checkpoints.BestEpoch, patience: int, *, print_it: bool):
+        super().__init__()
+        self._best, self._patience, self._print_it = best, patience, print_it
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        if self._best.waited(epoch + 1) < self._patience:
+            return
+        self.model.stop_training = True
+        if self._print_it:
+            print(
+                f"stopped after epoch {epoch + 1}: none of the last {self._patience} had a higher "
+                "validation accuracy",
+                flush=True,
+            )
+
+
 class SaveCheckpoints(keras.callbacks.Callback):
     """Saves after each epoch, in between where asked to, and when the process shall end.
 
@@ -244,6 +270,8 @@ def create(
     stage: tuple[int, str] | None = None,
     interactive: bool = False,
     best: checkpoints.BestEpoch | None = None,
+    patience: int = 0,
+    others: Sequence[keras.callbacks.Callback] = (),
     every_seconds: float | None,
     every_steps: int | None,
     writes: bool,
@@ -256,6 +284,8 @@ def create(
         run_dir: where log.csv and tensorboard/ go.
         interactive: whether Keras's progress bar prints the figures.
         best: keeps the weights of the best epoch, if any are to be kept.
+        patience: see `StopEarly`, which needs `best`; 0 for never.
+        others: a user's own.
         saved, start, steps, epochs, stage, every_seconds, every_steps, writes, request, alone:
             see `EpochFigures` and `SaveCheckpoints`.
     """
@@ -271,6 +301,8 @@ def create(
         figures,
         *(logs if writes else []),
         *([] if best is None else [KeepBest(best)]),
+        *([StopEarly(best, patience, print_it=writes)] if best is not None and patience else []),
+        *others,
         # Last: an epoch that has a checkpoint is complete in every log.
         SaveCheckpoints(
             saved,

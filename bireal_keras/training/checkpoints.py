@@ -118,11 +118,12 @@ class Checkpoints:
 class BestEpoch:
     """The weights of a stage's best epoch, that with the highest validation accuracy.
 
-    They are in memory, and in the file `best.npz` for a run that is resumed.
+    They are in memory, and in a file for a run that is resumed: `best.npz`, of the second stage
+    `best-2.npz`, and so on.
 
     Args:
         folder: where that is.
-        stage: the stage, from 0; what the file holds of another one does not count.
+        stage: the stage, from 0.
         writes: whether this process writes the file. Across machines all of them read it.
 
     Attributes:
@@ -132,7 +133,8 @@ class BestEpoch:
     """
 
     def __init__(self, folder: str | os.PathLike[str], stage: int, *, writes: bool):
-        self._path = Path(folder) / "best.npz"
+        # Each stage's own: a run that is resumed may be at the end of the stage before.
+        self._path = Path(folder) / ("best.npz" if stage == 0 else f"best-{stage + 1}.npz")
         self._stage, self._writes = stage, writes
         self.epoch: int | None = None
         self.accuracy = -np.inf
@@ -150,6 +152,10 @@ class BestEpoch:
         if position.stage == self._stage:
             self.epoch, self.accuracy = position.epoch, accuracy
             self.weights = [arrays[name] for name in sorted(arrays)]
+
+    def waited(self, epochs: int) -> int:
+        """How many of the run's first `epochs` came after the best one."""
+        return 0 if self.epoch is None else epochs - 1 - self.epoch
 
     def offer(self, model: keras.Model, epoch: int, accuracy: float) -> None:
         """Takes an epoch's weights if it is better than those before. All machines call it."""

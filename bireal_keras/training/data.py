@@ -13,35 +13,25 @@ import difflib
 import math
 import os
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from bireal_keras import image_file
 from bireal_keras._keras import tf
-from bireal_keras.training import preprocessing
+from bireal_keras.training import image_folder, preprocessing
 
 MNIST_5K = "mnist_5k"
 FAKE = "fake"
 
-_VALIDATION_FOLDERS = ("validation", "val")
 _VALIDATION_SPLITS = ("validation", "test")
-
-# What is held out never depends on the run's seed, so that runs can be compared.
-_HOLD_OUT_FRACTION = 0.1
-_HOLD_OUT_SEED = 0
 
 # A TFDS split up to this size is kept in memory after its first epoch: decoded, if all its
 # images have one size and that is enough for them, or else encoded.
 _CACHE_BYTES = 2**30
 # This many encoded images of a larger one are held to shuffle: about 1 GB of ImageNet.
 _SHUFFLE_BUFFER = 8192
-
-# A message names this many of the files that it is about.
-_MAX_NAMED = 20
 
 _FAKE_TRAIN = 1024
 _FAKE_VALIDATION = 128
@@ -58,28 +48,32 @@ class Split:
         read: TensorFlow function from a source to an image as `preprocessing` takes it:
             uint8 (height, width, 3), or encoded.
         shuffle_buffer: how many sources to hold while shuffling.
+        class_sizes: how many images each class has; None where only reading them all would tell.
     """
 
     examples: tf.data.Dataset
     size: int
     read: Callable[[tf.Tensor], tf.Tensor]
     shuffle_buffer: int
+    class_sizes: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageDataset:
-    """A dataset for image classification; label i is `class_names[i]`.
-
-    Attributes:
-        class_sizes: how many images each class has, in both splits together; None where only
-            reading them all would tell.
-    """
+    """A dataset for image classification; label i is `class_names[i]`."""
 
     name: str
     class_names: tuple[str, ...]
     train: Split
     validation: Split
-    class_sizes: tuple[int, ...] | None = None
+
+    @property
+    def class_sizes(self) -> tuple[int, ...] | None:
+        """How many images each class has, in both splits together; None where nobody knows."""
+        train, validation = self.train.class_sizes, self.validation.class_sizes
+        if train is None or validation is None:
+            return None
+        return tuple(map(sum, zip(train, validation)))
 
 
 class BrokenImages(ValueError):
@@ -128,8 +122,7 @@ def load(
     # With a data_dir, `cifar10` is TFDS's, whatever lies in the current folder.
     if os.path.isdir(name) and data_dir is None:
         return _load_folder(Path(os.path.abspath(name)))
-    if name.startswith((".", "/")) or name.endswith("/"):
-        raise ValueError(f"`dataset` names a folder that does not exist: {name!r}.")
+    image_folder.check_exists(name)
     return _load_tfds(name, data_dir, download)
 
 
@@ -145,15 +138,16 @@ def _load_mnist_5k() -> ImageDataset:
     pixels, labels = mnist_data()
     images = np.repeat(pixels.astype(np.uint8).reshape(-1, 28, 28, 1), 3, axis=-1)
 
-    def split(indices: np.ndarray) -> Split:
-        examples = tf.data.Dataset.from_tensor_slices(
-            (images[indices], labels[indices].astype(np.int64))
-        )
-        return Split(examples, len(indices), tf.identity, len(indices))
+    names = tuple("0123456789")
 
-    train, validation = _hold_out(labels)
-    sizes = tuple(np.bincount(labels).tolist())
-    return ImageDataset(MNIST_5K, tuple("0123456789"), split(train), split(validation), sizes)
+    def split(indices: np.ndarray) -> Split:
+        digits = labels[indices].astype(np.int64)
+        examples = tf.data.Dataset.from_tensor_slices((images[indices], digits))
+        sizes = _class_sizes(digits, names)
+        return Split(examples, len(indices), tf.identity, len(indices), sizes)
+
+    train, validation = image_folder.hold_out(labels)
+    return ImageDataset(MNIST_5K, names, split(train), split(validation))
 
 
 def _load_fake(name: str) -> ImageDataset:
@@ -176,81 +170,24 @@ def _load_fake(name: str) -> ImageDataset:
     return ImageDataset(name, class_names, split(_FAKE_TRAIN), split(_FAKE_VALIDATION))
 
 
-def _load_folder(folder: Path) -> ImageDataset:
-    if (folder / "train").is_dir():
-        held_out = [folder / name for name in _VALIDATION_FOLDERS if (folder / name).is_dir()]
-        if not held_out:
-            raise ValueError(f"`dataset` has a folder train but no folder validation: {folder}.")
-        class_names, paths, labels = _list_images(folder / "train")
-        other_names, other_paths, other_labels = _list_images(held_out[0])
-        if class_names != other_names:
-            only = sorted(set(class_names) ^ set(other_names))
-            raise ValueError(
-                f"{folder / 'train'} and {held_out[0]} must hold the same classes; "
-                f"in one of the two only: {', '.join(only)}."
-            )
-        train = np.arange(len(paths))
-        validation = len(paths) + np.arange(len(other_paths))
-        paths = np.concatenate([paths, other_paths])
-        labels = np.concatenate([labels, other_labels])
-    else:
-        class_names, paths, labels = _list_images(folder)
-        lonely = np.flatnonzero(np.bincount(labels) < 2)
-        if len(lonely):
-            raise ValueError(
-                f"{folder / class_names[lonely[0]]} holds one image: two are needed, one to "
-                "train and one to validate."
-            )
-        train, validation = _hold_out(labels)
+def _load_folder(path: Path) -> ImageDataset:
+    folder = image_folder.read(path)
+    paths = np.array([os.fsencode(path) for path in folder.paths], dtype=object)
     _check_readable(paths)
 
     def split(indices: np.ndarray) -> Split:
-        examples = tf.data.Dataset.from_tensor_slices((paths[indices], labels[indices]))
-        return Split(examples, len(indices), tf.io.read_file, len(indices))
+        labels = folder.labels[indices]
+        examples = tf.data.Dataset.from_tensor_slices((paths[indices], labels))
+        sizes = _class_sizes(labels, folder.class_names)
+        return Split(examples, len(indices), tf.io.read_file, len(indices), sizes)
 
-    sizes = tuple(np.bincount(labels).tolist())
-    return ImageDataset(str(folder), class_names, split(train), split(validation), sizes)
-
-
-def _list_images(folder: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """Class names, paths (bytes) and int64 labels of folder/<class>/<image>, sorted."""
-    class_names: list[str] = []
-    paths: list[bytes] = []
-    labels: list[int] = []
-    left_out: list[Path] = []
-    for class_folder in (path for path in _visible(folder) if path.is_dir()):
-        entries = _visible(class_folder)
-        images = [path for path in entries if image_file.is_named_like_one(path)]
-        left_out += sorted(set(entries) - set(images))
-        if not images:
-            raise ValueError(f"No image ({', '.join(image_file.SUFFIXES)}) in {class_folder}.")
-        paths += [os.fsencode(path) for path in images]
-        labels += [len(class_names)] * len(images)
-        class_names.append(class_folder.name)
-    if not class_names:
-        raise ValueError(
-            f"{folder} must hold one folder of images per class, or the folders train and "
-            "validation. It holds no folder."
-        )
-    if left_out:
-        names = [str(path.relative_to(folder)) for path in left_out]
-        warnings.warn(
-            f"{folder}: left out what is not an image file ({', '.join(image_file.SUFFIXES)}): "
-            f"{', '.join(_first(names))}.",
-            stacklevel=2,
-        )
-    return tuple(class_names), np.array(paths, dtype=object), np.array(labels, dtype=np.int64)
+    return ImageDataset(
+        str(path), folder.class_names, split(folder.train), split(folder.validation)
+    )
 
 
-def _visible(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted, without other programs' notes (.DS_Store, ._photo.jpg)."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _first(texts: Sequence[str]) -> list[str]:
-    """The first ones, and how many more there are."""
-    more = len(texts) - _MAX_NAMED
-    return [*texts[:_MAX_NAMED], *([f"and {more:,} more"] if more > 0 else [])]
+def _class_sizes(labels: np.ndarray, class_names: Sequence[str]) -> tuple[int, ...]:
+    return tuple(np.bincount(labels, minlength=len(class_names)).tolist())
 
 
 def _check_readable(paths: np.ndarray) -> None:
@@ -261,7 +198,7 @@ def _check_readable(paths: np.ndarray) -> None:
         raise ValueError(f"Cannot decode the image {faults[0]}.")
     if faults:
         message = f"Cannot decode {len(faults):,} images of {len(paths):,}:"
-        raise BrokenImages(message, _first(faults))
+        raise BrokenImages(message, image_folder.first(faults))
 
 
 def _fault(path: str) -> str | None:
@@ -333,18 +270,6 @@ def _load_tfds(name: str, data_dir: str | os.PathLike[str] | None, download: boo
     )
 
 
-def _hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices to train with and to validate with: a tenth of each class, at least one."""
-    rng = np.random.default_rng(_HOLD_OUT_SEED)
-    train, validation = [], []
-    for label in np.unique(labels):
-        indices = rng.permutation(np.flatnonzero(labels == label))
-        count = max(1, round(_HOLD_OUT_FRACTION * len(indices)))
-        validation.append(indices[:count])
-        train.append(indices[count:])
-    return rng.permutation(np.concatenate(train)), rng.permutation(np.concatenate(validation))
-
-
 def steps_per_epoch(split: Split, batch_size: int) -> int:
     """How many full batches an epoch has; what is left of its shuffle is dropped.
 
@@ -359,6 +284,21 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
     return split.size // batch_size
 
 
+def class_weights(split: Split) -> list[float]:
+    """What an image of each class has to weigh for all classes to count the same: mean 1.
+
+    Raises:
+        ValueError: it is not known how many images the classes have.
+    """
+    if split.class_sizes is None:
+        raise ValueError(
+            "The recipe's `balance` must be False (--noconfig.balance) for a dataset of TensorFlow "
+            "Datasets or a fake: how many images a class has is known of a folder and of mnist_5k "
+            "only."
+        )
+    return [split.size / (len(split.class_sizes) * size) for size in split.class_sizes]
+
+
 def train_batches(
     split: Split,
     *,
@@ -369,6 +309,8 @@ def train_batches(
     epochs: int,
     initial_epoch: int = 0,
     initial_step: int = 0,
+    mixup: float = 0.0,
+    class_weights: Sequence[float] | None = None,
     input_context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of the epochs `initial_epoch` to `epochs`, in one row.
@@ -382,17 +324,22 @@ def train_batches(
         epochs: where to end.
         initial_epoch: where to start, counting from 0.
         initial_step: how many of that epoch's batches to leave out.
+        mixup: see `preprocessing.mixup`; 0.0 mixes nothing.
+        class_weights: what an image of each class weighs in the loss; see `class_weights`.
         input_context: which part of each batch is this machine's, and on how many devices
             it trains; see `tf.distribute.Strategy.distribute_datasets_from_function`.
 
     Returns:
         tf.data.Dataset of (images, labels): float32 (batch_size, height, width, 3) in
-        [-1, 1], and one-hot float32 (batch_size, num_classes).
+        [-1, 1], and one-hot float32 (batch_size, num_classes), mixed with `mixup`. With
+        `class_weights` of (images, labels, weights), float32 (batch_size,).
 
     Raises:
         ValueError: the split does not fill one batch.
     """
-    images_per_epoch = steps_per_epoch(split, batch_size) * batch_size
+    steps = steps_per_epoch(split, batch_size)
+    images_per_epoch = steps * batch_size
+    first_batch = initial_epoch * steps + initial_step
 
     def examples_of(epoch: tf.Tensor) -> tf.data.Dataset:
         shuffled = _shuffle(split, seed, epoch)
@@ -413,11 +360,21 @@ def train_batches(
             input_context.num_input_pipelines, input_context.input_pipeline_id
         )
         batch_size = input_context.get_per_replica_batch_size(batch_size)
-    return (
-        examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
+    batches = examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).batch(
+        batch_size, drop_remainder=True
     )
+    if mixup:
+        batches = batches.enumerate(start=first_batch).map(
+            lambda number, batch: preprocessing.mixup(
+                batch[0], batch[1], tf.stack([seed, number]), mixup
+            )
+        )
+    if class_weights is not None:
+        weights = tf.constant(class_weights, tf.float32)
+        batches = batches.map(
+            lambda images, labels: (images, labels, tf.linalg.matvec(labels, weights))
+        )
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def _shuffle(split: Split, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:

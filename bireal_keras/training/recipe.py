@@ -2,8 +2,8 @@
 
 A recipe defines `get_config()`, which returns an `ml_collections.ConfigDict` of:
 
-    model           name: a name that `zoo.create_model` knows; num_classes and whatever
-                    else that model takes, but for input_shape
+    model           name: a name that `zoo.create_model` knows, and whatever else that model
+                    takes, but for input_shape. num_classes is the dataset's where it is left out
     dataset         image_size: height and width in pixels
                     augmentation: name, a key of `preprocessing.AUGMENTATIONS`, and
                     whatever that augmentation takes
@@ -25,15 +25,26 @@ and of these, which a recipe may leave out. `load` gives it those with their def
                     own `weight_decay` subtracts learning_rate * weight_decay * w instead.)
     binary_weights  False leaves the kernels of 1-bit convolutions real and unclipped; True
     start           where the weights come from: "scratch", "previous" (the stage before),
-                    the name of an earlier stage, or the path of a Keras model. None is
-                    "scratch", and in a stage that is not the first one "previous"
+                    the name of an earlier stage, published weights by the names of a model and
+                    theirs ("BiRealNet18:cifar10"), or the path of a run's folder or of a Keras
+                    model. One of another number of classes gives all but the head. Of a run of
+                    several stages it is the first one's; the others have "previous" where they
+                    do not say. None is "scratch"
+    freeze          what keeps the weights that it starts with, BatchNorm's statistics
+                    included: "nothing", the "stem", the "body", all but the head, or
+                    "batch_norm", all BatchNorms; "nothing"
+    balance         whether every class counts the same in the loss, however many images it has:
+                    each image weighs images / (classes * images of its class); False
+    mixup           alpha of mixup: each image and its label become a mixture with another one of
+                    the batch, see `preprocessing.mixup`; 0.0, which mixes none
     precision       what training computes in: "float32" or "mixed_bfloat16", which is faster where
                     the hardware has it. Weights and the trained model are float32; "float32"
-    distillation    teacher: the name of an earlier stage or the path of a Keras model, from
-                    images in [-1, 1] to class probabilities; None
+    distillation    teacher: as `start`, from images in [-1, 1] to class probabilities; None
                     weight: share of the teacher's probabilities in the labels, in (0, 1]; 1.0
     keep            which weights training ends with: the "last" epoch's, or the "best"
                     epoch's, that with the highest validation accuracy; "last"
+    patience        how many epochs may pass without a higher validation accuracy until the
+                    stage ends early; 0, which never ends it
     reestimate_epochs
                     epochs of images to take BatchNorm's statistics from after training, with
                     1-bit weights fixed at +-1; 0. See `batch_norm.reestimate`
@@ -188,6 +199,7 @@ def _string(value: Any) -> bool:
 # Keras's "mixed_float16" needs a scaled loss, which these have the exponents to do without.
 _PRECISIONS = ("float32", "mixed_bfloat16")
 _KEEP = ("last", "best")
+_FREEZE = ("nothing", "stem", "body", "batch_norm")
 _REQUIRED = object()
 
 
@@ -210,7 +222,7 @@ class _Field(NamedTuple):
 
 _FIELDS = {
     "model.name": _Field(str, _string, "a string"),
-    "model.num_classes": _Field(int, _int_from(1), "a positive int"),
+    "model.num_classes": _Field(int, _int_from(1), "a positive int", None),
     "dataset.image_size": _Field(int, _int_from(1), "a positive int"),
     "dataset.augmentation.name": _Field(str, _string, "a string"),
     "dataset.center_crop": _Field(float, is_share, "a number in (0, 1]", 1.0),
@@ -233,14 +245,25 @@ _FIELDS = {
     ),
     "binary_weights": _Field(bool, lambda value: isinstance(value, bool), "True or False", True),
     "start": _Field(
-        str, _string, "'scratch', 'previous', the name of an earlier stage or a path", None
+        str,
+        _string,
+        "'scratch', 'previous', the name of an earlier stage, of a model with weights or a path",
+        None,
+    ),
+    "freeze": _Field(str, lambda value: value in _FREEZE, f"one of {_FREEZE}", "nothing"),
+    "balance": _Field(bool, lambda value: isinstance(value, bool), "True or False", False),
+    "mixup": _Field(
+        float, lambda value: _number(value) and 0 <= value < float("inf"), "a number from 0", 0.0
     ),
     "precision": _Field(
         str, lambda value: value in _PRECISIONS, f"one of {_PRECISIONS}", "float32"
     ),
-    "distillation.teacher": _Field(str, _string, "the name of an earlier stage or a path", None),
+    "distillation.teacher": _Field(
+        str, _string, "the name of an earlier stage, of a model with weights or a path", None
+    ),
     "distillation.weight": _Field(float, is_share, "a number in (0, 1]", 1.0),
     "keep": _Field(str, lambda value: value in _KEEP, f"one of {_KEEP}", "last"),
+    "patience": _Field(int, _int_from(0), "an int from 0", 0),
     "reestimate_epochs": _Field(int, _int_from(0), "an int from 0", 0),
 }
 # Of the fields that a recipe may leave out.
@@ -340,7 +363,8 @@ def stages(config: ConfigDict) -> list[ConfigDict]:
     """The stages of a checked recipe, each with every field that it trains with.
 
     Their `epochs` are scaled to the recipe's own, where it says how many. `start`,
-    `binary_weights` and `name` are always there. A recipe without stages is one stage.
+    `binary_weights` and `name` are always there. A recipe without stages is one stage. The
+    recipe's own `start` is that of the first one.
     """
     said = {key: value for key, value in config.items() if value is not None}
     common = {key: value for key, value in said.items() if key not in ("stages", "epochs")}
@@ -351,10 +375,10 @@ def stages(config: ConfigDict) -> list[ConfigDict]:
         epochs = _shares(config.epochs, epochs)
     result = []
     for index, stage in enumerate(config.stages):
-        start = "previous" if index else "scratch"
+        start = "previous" if index else common.get("start", "scratch")
         own = {key: value for key, value in stage.items() if value is not None}
         fields = {**own, "epochs": epochs[index]}
-        result.append(_merged({"binary_weights": True, "start": start, **common}, fields))
+        result.append(_merged({"binary_weights": True, **common, "start": start}, fields))
     return result
 
 

@@ -3,16 +3,19 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ml_collections
+import numpy as np
 
-from bireal_keras import _files, _keras_model, _safe_load, batch_norm
+from bireal_keras import _files, _keras_model, _safe_load, batch_norm, pictures
 from bireal_keras._keras import keras, tf
 from bireal_keras.training import (
     callbacks,
     checkpoints,
+    curve,
     data,
     distribution,
     optimizers,
@@ -20,11 +23,11 @@ from bireal_keras.training import (
     provenance,
     recipe,
     run_folder,
+    stages,
     step,
 )
 from bireal_keras.training.callbacks import Terminated
 from bireal_keras.training.checkpoints import Position
-from bireal_keras.training.stages import create_model
 
 __all__ = ["Terminated", "train_and_evaluate"]
 
@@ -44,6 +47,7 @@ def train_and_evaluate(
     deterministic: bool = False,
     checkpoint_minutes: float | None = 10.0,
     checkpoint_steps: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, Any] | None:
     """Trains a recipe's model on a dataset and evaluates it on the validation split.
 
@@ -60,6 +64,9 @@ def train_and_evaluate(
         stages/        in a run of several stages, the model that each but the last ended with
         model.keras    the trained model: float32 images in [-1, 1] to probabilities
         metrics.json   what this function returns
+        curve.png      accuracy over epochs
+        confusion.png  which class of the validation split was taken for which, see
+                       `bireal-evaluate`
 
     Args:
         config: a recipe's config; see `bireal_keras.recipes`.
@@ -76,6 +83,9 @@ def train_and_evaluate(
             for never. Several machines, whose clocks differ, only save after epochs and
             `checkpoint_steps`.
         checkpoint_steps: save one after each multiple of this many steps of an epoch, too.
+        callbacks: Keras callbacks of your own, which every stage's `fit` gets. They are called
+            once an epoch's figures are complete and before its checkpoint is saved. One that
+            sets `model.stop_training` ends the stage.
 
     Returns:
         {"train": {"loss", "accuracy"}, "validation": {"loss", "accuracy"}, "epochs",
@@ -109,6 +119,7 @@ def train_and_evaluate(
         saved=checkpoints.Checkpoints(run_dir / "checkpoints"),
         checkpoint_minutes=checkpoint_minutes,
         checkpoint_steps=checkpoint_steps,
+        own_callbacks=callbacks,
     )
     description = {
         "recipe": recipe.to_dict(config),
@@ -130,7 +141,7 @@ def train_and_evaluate(
         _files.write(run_dir / "config.json", run_folder.to_json(description))
         _files.write(run_dir / "labels.txt", "\n".join(images.class_names) + "\n")
         run_folder.keep_epochs(run_dir / "log.csv", position.epoch)
-        print(_describe(images, run.models[-1]), flush=True)
+        print(_describe(images, run.models[-1]) + run.describe_start(), flush=True)
     for index in range(position.stage, len(run.stages)):
         run.train(index, position, arrays)
         arrays, position = None, Position(index + 1, run.end_of(index))
@@ -141,10 +152,12 @@ def train_and_evaluate(
     if config.get("reestimate_epochs"):
         run.reestimate_batch_norm(config.reestimate_epochs)
     rows = run_folder.read_log(run_dir / "log.csv")
+    validation, confusion = run.evaluate()
     metrics = {
         "train": {name: float(rows[-1][name]) for name in ("loss", "accuracy")} if rows else None,
-        "validation": run.evaluate(),
-        "epochs": run.epochs,
+        "validation": validation,
+        # Fewer than the recipe's where a stage ended early.
+        "epochs": len(rows) or run.epochs,
         "seconds": sum(float(row["seconds"]) for row in rows),
         "seed": config.seed,
         "versions": provenance.versions(),
@@ -152,6 +165,11 @@ def train_and_evaluate(
     }
     _save(model, run_dir / "model.keras")
     _files.write(run_dir / "metrics.json", run_folder.to_json(metrics))
+    if rows:
+        title = f"{model.name} on {Path(images.name).name}"
+        curve.draw_curve(run_dir / "log.csv", run_dir / "curve.png", title)
+    with _files.replacing(run_dir / "confusion.png") as partial:
+        pictures.confusion_matrix(confusion, images.class_names).save(partial)
     return metrics
 
 
@@ -166,10 +184,11 @@ class _Run:
     saved: checkpoints.Checkpoints
     checkpoint_minutes: float | None
     checkpoint_steps: int | None
+    own_callbacks: Sequence[keras.callbacks.Callback]
 
     def __post_init__(self) -> None:
         # All of them at once: a stage that cannot be built shall not be found after days.
-        self.models = [create_model(s, self.images.class_names) for s in self.stages]
+        self.models = [stages.create_model(s, self.images.class_names) for s in self.stages]
         self.writes = distribution.is_chief(self.strategy)
         self._others: dict[str, keras.Model] = {}
 
@@ -183,8 +202,12 @@ class _Run:
             distribution.check_batch_size(stage.batch_size, self.strategy)
             optimizers.create_optimizer(stage, self._steps(stage))
             self._augmentation(stage)
+            self._class_weights(stage)
+            stages.frozen_layers(self.models[index], stage)
             if stage.start != "scratch":
-                _keras_model.check_fits(self._source(index, "start"), self.models[index])
+                source = self._source(index, "start")
+                new = self._new_head(index)
+                _keras_model.check_fits(source, self.models[index], but=new)
             if _has_teacher(stage):
                 teacher = self._source(index, "distillation.teacher")
                 step.check_teacher(teacher, self.models[index], stage.distillation.teacher)
@@ -208,9 +231,11 @@ class _Run:
         stage, model = self.stages[index], self.models[index]
         steps = self._steps(stage)
         if arrays is None and stage.start != "scratch":
-            _keras_model.carry_weights(self._source(index, "start"), model)
+            source = self._source(index, "start")
+            _keras_model.carry_weights(source, model, but=self._new_head(index))
         with self.strategy.scope():
             trained = distribution.replicate(model, self.strategy)
+            trained = _keras_model.with_frozen(trained, stages.frozen_layers(model, stage))
             trained = _keras_model.with_precision(trained, stage.get("precision", "float32"))
             teacher = None
             if _has_teacher(stage):
@@ -222,16 +247,20 @@ class _Run:
             trained.compile(optimizer, _loss(stage), metrics=["accuracy"])
             if arrays is not None:
                 checkpoints.restore(arrays, trained, optimizer)
-        best = None
-        if stage.get("keep") == "best":
+        best, patience = None, stage.get("patience", 0)
+        if stage.get("keep") == "best" or patience:
             best = checkpoints.BestEpoch(self.saved.folder, index, writes=self.writes)
         with callbacks.TerminationRequest() as request:
             # An epoch that is resumed in its middle, then whole ones.
             middle = position.epoch + 1 if position.step else position.epoch
             for start, end in ((position, middle), (Position(index, middle), self.end_of(index))):
-                if start.epoch < end:
+                # A run that is resumed may have run out of patience before.
+                is_over = patience and best is not None and best.waited(start.epoch) >= patience
+                if start.epoch < end and not is_over:
                     self._fit(trained, index, start, end, request, best)
-        if best is not None and best.epoch is not None:
+                if trained.stop_training:
+                    break
+        if stage.get("keep") == "best" and best is not None and best.epoch is not None:
             trained.set_weights(best.weights)
             if self.writes:
                 print(
@@ -285,6 +314,8 @@ class _Run:
                 stage=name,
                 interactive=interactive,
                 best=best,
+                patience=stage.get("patience", 0),
+                others=self.own_callbacks,
                 every_seconds=None if minutes is None else 60 * minutes,
                 every_steps=self.checkpoint_steps,
                 writes=self.writes,
@@ -296,24 +327,28 @@ class _Run:
     def reestimate_batch_norm(self, epochs: int) -> None:
         """Fixes the last model's 1-bit weights at +-1 and re-estimates BatchNorm's statistics."""
         stage, model = self.stages[-1], self.models[-1]
-        before = self.evaluate()["accuracy"]
+        before, _ = self.evaluate()
         layers = batch_norm.fix_signs(model)
         end = self.epochs
-        batches = self._train_batches(stage, initial_epoch=end, epochs=end + epochs)
-        batch_norm.reestimate(model, (images for images, _ in batches))
+        batches = self._train_batches(stage, initial_epoch=end, epochs=end + epochs, mixup=0.0)
+        batch_norm.reestimate(model, (images for images, *_ in batches))
+        after, _ = self.evaluate()
         print(
             f"BatchNorm re-estimated with the weights of {len(layers)} layers at +-1: validation "
-            f"accuracy {before:.2%} before, {self.evaluate()['accuracy']:.2%} after",
+            f"accuracy {before['accuracy']:.2%} before, {after['accuracy']:.2%} after",
             flush=True,
         )
 
-    def evaluate(self) -> dict[str, float]:
-        """Loss and accuracy of the last model on the validation split."""
+    def evaluate(self) -> tuple[dict[str, float], np.ndarray]:
+        """Loss and accuracy of the last model on the validation split, and its confusion matrix."""
         stage, model = self.stages[-1], self.models[-1]
         # Another object, which `compile` ties to no file.
         evaluated = keras.Model(model.inputs, model.outputs)
-        evaluated.compile(loss=_loss(stage), metrics=["accuracy"])
-        return evaluated.evaluate(self._validation_batches(stage), verbose=0, return_dict=True)
+        confusion = _Confusion(model.output_shape[-1])
+        evaluated.compile(loss=_loss(stage), metrics=["accuracy", confusion])
+        figures = evaluated.evaluate(self._validation_batches(stage), verbose=0, return_dict=True)
+        del figures[confusion.name]
+        return figures, confusion.matrix.numpy()
 
     def _steps(self, stage: ml_collections.ConfigDict) -> int:
         return data.steps_per_epoch(self.images.train, stage.batch_size)
@@ -323,14 +358,18 @@ class _Run:
             **stage.dataset.augmentation, image_size=stage.dataset.image_size
         )
 
-    def _train_batches(self, stage: ml_collections.ConfigDict, **span: Any) -> tf.data.Dataset:
+    def _class_weights(self, stage: ml_collections.ConfigDict) -> list[float] | None:
+        return data.class_weights(self.images.train) if stage.get("balance") else None
+
+    def _train_batches(self, stage: ml_collections.ConfigDict, **options: Any) -> tf.data.Dataset:
         return data.train_batches(
             self.images.train,
             augment=self._augmentation(stage),
-            num_classes=stage.model.num_classes,
+            num_classes=len(self.images.class_names),
             batch_size=stage.batch_size,
             seed=stage.seed,
-            **span,
+            class_weights=self._class_weights(stage),
+            **{"mixup": stage.get("mixup", 0.0), **options},
         )
 
     def _validation_batches(self, stage: ml_collections.ConfigDict) -> tf.data.Dataset:
@@ -338,7 +377,7 @@ class _Run:
         batches = data.evaluation_batches(
             split,
             image_size=stage.dataset.image_size,
-            num_classes=stage.model.num_classes,
+            num_classes=len(self.images.class_names),
             batch_size=distribution.evaluation_batch_size(
                 split.size, stage.batch_size, self.strategy
             ),
@@ -365,13 +404,49 @@ class _Run:
             return self.models[names.index(name)]
         if name not in self._others:
             try:
-                self._others[name] = _safe_load.load_model(name)
+                self._others[name] = stages.load_model(name, stage.dataset.image_size)
             except ValueError as error:
                 raise ValueError(
-                    f"The recipe's `{field}` must be the name of an earlier stage or the path "
-                    f"of a Keras model. Received: {name!r}, and {error}."
+                    f"The recipe's `{field}` must be the name of an earlier stage, a model and its "
+                    "weights as BiRealNet18:cifar10, or the path of a run's folder or of a Keras "
+                    f"model. Received: {name!r}, and {str(error).rstrip('.')}."
                 ) from error
         return self._others[name]
+
+    def _new_head(self, index: int) -> frozenset[str]:
+        """What a stage does not get from the model that it starts from: its head, or nothing."""
+        return _keras_model.new_head(self._source(index, "start"), self.models[index])
+
+    def describe_start(self) -> str:
+        """Where the weights of the first stage come from; nothing of one from scratch."""
+        name = self.stages[0].start
+        if name == "scratch":
+            return ""
+        source, new = self._source(0, "start"), self._new_head(0)
+        if not new:
+            return f"; starts with all weights of {name}"
+        return (
+            f"; starts with the weights of {name} but for {', '.join(new)}: the head is new, for "
+            f"{len(self.images.class_names)} classes in place of {source.output_shape[-1]}"
+        )
+
+
+class _Confusion(keras.metrics.Metric):
+    """Counts in `matrix` which class, a row, was taken for which, a column."""
+
+    def __init__(self, classes: int):
+        super().__init__(name="confusion")
+        self.matrix = self.add_weight("matrix", (classes, classes), dtype=tf.int64)
+
+    def update_state(
+        self, labels: tf.Tensor, probabilities: tf.Tensor, sample_weight: tf.Tensor | None = None
+    ) -> None:
+        taken = (tf.argmax(values, axis=-1) for values in (labels, probabilities))
+        size = self.matrix.shape[0]
+        self.matrix.assign_add(tf.math.confusion_matrix(*taken, num_classes=size, dtype=tf.int64))
+
+    def result(self) -> tf.Tensor:
+        return self.matrix
 
 
 def _has_teacher(stage: ml_collections.ConfigDict) -> bool:

@@ -166,8 +166,11 @@ def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def keep_epochs(log: Path, epochs: int) -> None:
     """Drops from log.csv what came after the checkpoint: it will be trained again."""
     if log.exists():
-        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-        _files.write(log, "".join(lines[: epochs + 1] if epochs else []))
+        header, *rows = log.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
+        # A stage that ended early left out numbers. A line that a crash cut off has none.
+        numbers = [row.partition(",")[0] for row in rows]
+        kept = [row for row, n in zip(rows, numbers) if n.isdecimal() and int(n) < epochs]
+        _files.write(log, "".join([header, *kept] if kept else []))
 
 
 def read_log(log: Path) -> list[dict[str, str]]:

@@ -34,15 +34,15 @@ class TrainingModel(keras.Model):
             layer.kernel.ref() for layer in self.layers if l2 and hasattr(layer, "kernel")
         }
 
-    def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        images, labels = data
+    def train_step(self, data: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         targets = labels
         if self._teacher is not None:
             taught = tf.stop_gradient(self._teacher(images))
             targets = labels + self._teacher_weight * (taught - labels)
         with tf.GradientTape() as tape:
             probabilities = self(images, training=True)
-            loss = self.compute_loss(images, targets, probabilities)
+            loss = self.compute_loss(images, targets, probabilities, weights)
         variables = self.trainable_variables
         gradients = self.optimizer.compute_gradients(loss, variables, tape)
         # Every replica adds its part, and the optimizer sums the parts up.
@@ -51,7 +51,7 @@ class TrainingModel(keras.Model):
             (gradient + l2 * variable if variable.ref() in self._decayed else gradient, variable)
             for gradient, variable in gradients
         )
-        return self.compute_metrics(images, labels, probabilities, None)
+        return self.compute_metrics(images, labels, probabilities, weights)
 
 
 def create_training_model(

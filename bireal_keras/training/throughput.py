@@ -70,7 +70,7 @@ def measure_pipeline(
         augment=preprocessing.create_augmentation(
             **stage.dataset.augmentation, image_size=stage.dataset.image_size
         ),
-        num_classes=stage.model.num_classes,
+        num_classes=len(images.class_names),
         batch_size=stage.batch_size,
         seed=stage.seed,
         epochs=2**31,

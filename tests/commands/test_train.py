@@ -169,10 +169,13 @@ def test_every_field_can_be_set():
         *("--noconfig.binary_weights", "--config.start=model.keras", "--config.keep=best"),
         *("--config.precision=mixed_bfloat16", "--config.distillation.teacher=teacher.keras"),
         *("--config.distillation.weight=0.5", "--config.reestimate_epochs=2"),
+        *("--config.freeze=stem", "--config.balance", "--config.mixup=0.2", "--config.patience=3"),
     )
     assert (stage["dataset"]["center_crop"], stage["optimizer"]["l2"]) == (0.875, 1e-4)
     assert (stage["binary_weights"], stage["start"]) == (False, "model.keras")
     assert (stage["keep"], stage["reestimate_epochs"]) == ("best", 2)
+    assert (stage["freeze"], stage["balance"]) == ("stem", True)
+    assert (stage["mixup"], stage["patience"]) == (0.2, 3)
     assert stage["precision"] == "mixed_bfloat16"
     assert stage["distillation"] == {"teacher": "teacher.keras", "weight": 0.5}
 

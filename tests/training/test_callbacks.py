@@ -154,6 +154,8 @@ class TestKeepBest:
         self.offer(best, model, 4, 0.5)
         assert best.epoch == 4
         assert checkpoints.BestEpoch(tmp_path, 1, writes=True).epoch == 4
+        # Killed before the other stage's first checkpoint, a run is resumed in this one.
+        assert checkpoints.BestEpoch(tmp_path, 0, writes=True).epoch == 3
 
     def test_one_machine_writes_and_all_remember(self, model, tmp_path):
         best = checkpoints.BestEpoch(tmp_path, 0, writes=False)
@@ -173,6 +175,49 @@ class TestKeepBest:
         self.offer(checkpoints.BestEpoch(saved.folder, 0, writes=True), model, 3, 0.75)
         assert saved.paths() == []
         assert saved.load() is None
+
+
+class TestStopEarly:
+    @pytest.mark.parametrize(
+        ("accuracies", "epochs", "stops"),
+        [
+            ((0.5, 0.6, 0.6, 0.5, 0.7), 4, True),
+            ((0.5, 0.4, 0.6, 0.5, 0.7), 5, False),
+            ((0.5, 0.4, 0.3), 3, True),
+        ],
+    )
+    def test_after_so_many_epochs_without_a_better_one(
+        self, model, tmp_path, capsys, accuracies, epochs, stops
+    ):
+        best = checkpoints.BestEpoch(tmp_path, 0, writes=True)
+        keep = callbacks.KeepBest(best)
+        stop = callbacks.StopEarly(best, 2, print_it=True)
+        for callback in (keep, stop):
+            callback.set_model(model)
+        trained = 0
+        for epoch, accuracy in enumerate(accuracies):
+            for callback in (keep, stop):
+                callback.on_epoch_end(epoch, {"val_accuracy": accuracy})
+            trained += 1
+            if model.stop_training:
+                break
+        assert trained == epochs
+        assert model.stop_training == stops
+        said = f"stopped after epoch {epochs}: none of the last 2 had a higher validation accuracy"
+        assert (said in capsys.readouterr().out) == stops
+
+
+def test_a_users_callbacks_come_before_the_checkpoint(saved, tmp_path):
+    mine = keras.callbacks.Callback()
+    best = checkpoints.BestEpoch(tmp_path, 0, writes=True)
+    options = {"steps": 1, "epochs": 1, "every_seconds": None, "every_steps": None, "writes": True}
+    options |= {"request": callbacks.TerminationRequest(), "alone": True}
+    made = callbacks.create(
+        tmp_path, saved, Position(), best=best, patience=2, others=[mine], **options
+    )
+    assert [type(callback) for callback in made[-4:-2]] == [callbacks.KeepBest, callbacks.StopEarly]
+    assert made[-2] is mine
+    assert type(made[-1]) is callbacks.SaveCheckpoints
 
 
 def test_what_is_kept_is_offered_before_the_epoch_has_its_checkpoint(saved, tmp_path):

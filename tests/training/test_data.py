@@ -164,6 +164,35 @@ class TestTrainBatches:
         epochs = self.numbers(split).reshape(6, 48)
         assert all(sorted(epoch) == list(range(48)) for epoch in epochs)
 
+    def test_class_weights_weigh_the_mixture_that_a_label_is(self):
+        options = {"num_classes": 3, "batch_size": 4, "seed": 5, "epochs": 6}
+        augment = preprocessing.create_augmentation("none", image_size=8)
+        for mixup in (0.0, 0.4):
+            batches = data.train_batches(
+                numbered_split(50),
+                augment=augment,
+                mixup=mixup,
+                class_weights=(1.0, 0.5, 2.0),
+                **options,
+            )
+            _, labels, weights = map(np.concatenate, zip(*batches.as_numpy_iterator()))
+            np.testing.assert_allclose(weights, labels @ [1.0, 0.5, 2.0], rtol=1e-6)
+            assert (labels.max(axis=1) == 1).all() == (mixup == 0)
+
+    def test_a_resumed_run_sees_the_same_mixtures(self):
+        options = {"num_classes": 3, "batch_size": 4, "seed": 5, "mixup": 0.4}
+        augment = preprocessing.create_augmentation("none", image_size=8)
+
+        def mixtures(**span):
+            return arrays(
+                data.train_batches(numbered_split(50), augment=augment, **options, **span)
+            )
+
+        images, labels = mixtures(epochs=3)
+        rest, rest_labels = mixtures(epochs=3, initial_epoch=1, initial_step=5)
+        np.testing.assert_array_equal(images[4 * (12 + 5) :], rest)
+        np.testing.assert_array_equal(labels[4 * (12 + 5) :], rest_labels)
+
     def test_a_batch_that_cannot_be_filled_is_refused(self):
         with pytest.raises(ValueError, match=r"`batch_size` must be .* at most 3.*: batch_size=4"):
             train_arrays(numbered_split(3))
@@ -180,6 +209,22 @@ def draw(path, value, size=(20, 20), mode="RGB"):
 def draw_class(folder, value, count, suffix=".png"):
     for index in range(count):
         draw(folder / f"{index}{suffix}", value + index)
+
+
+class TestClassWeights:
+    def test_make_classes_count_the_same(self, tmp_path):
+        draw_class(tmp_path / "dark", 10, 20)
+        draw_class(tmp_path / "bright", 200, 5)
+        images = data.load(tmp_path)
+        assert (images.class_sizes, images.train.class_sizes) == ((5, 20), (4, 18))
+        weights = data.class_weights(images.train)
+        assert weights[0] * 4 == pytest.approx(weights[1] * 18)
+        # An image weighs 1 in the mean, so that the learning rate stays what it is.
+        assert (weights[0] * 4 + weights[1] * 18) / 22 == pytest.approx(1)
+
+    def test_need_to_know_how_many_there_are(self):
+        with pytest.raises(ValueError, match=r"`balance` must be False .* for .* a fake"):
+            data.class_weights(data.load("fake").train)
 
 
 class TestFolder:
@@ -235,6 +280,7 @@ class TestFolder:
 
     def test_says_nothing_where_nothing_is_left_out(self, tmp_path, recwarn):
         draw_class(tmp_path / "a", 10, 2)
+        draw_class(tmp_path / "b", 10, 2)
         (tmp_path / "a" / ".DS_Store").touch()
         data.load(tmp_path)
         assert not list(recwarn)
@@ -242,11 +288,13 @@ class TestFolder:
     @pytest.mark.parametrize("suffix", [".webp", ".bmp", ".gif", ".TIF", ".ppm", ".jp2"])
     def test_reads_what_a_device_reads(self, tmp_path, suffix):
         draw_class(tmp_path / "a", 100, 2, suffix)
+        draw_class(tmp_path / "b", 200, 2, suffix)
         images = data.load(tmp_path)
-        pixels, _ = evaluation_arrays(images.train, 20, 1)
-        path = os.fsdecode(next(images.train.examples.as_numpy_iterator())[0])
-        expected = runtime.load_image(path, runtime.Metadata(image_size=(20, 20)))
-        np.testing.assert_array_equal(pixels, expected[None])
+        pixels, _ = evaluation_arrays(images.train, 20, 2)
+        paths = [os.fsdecode(path) for path, _ in images.train.examples.as_numpy_iterator()]
+        metadata = runtime.Metadata(image_size=(20, 20))
+        expected = np.stack([runtime.load_image(path, metadata) for path in paths])
+        np.testing.assert_array_equal(pixels, expected)
 
     def damage(self, path, how):
         content = path.read_bytes()
@@ -368,8 +416,9 @@ class TestFake:
 
     def test_a_folder_of_that_name_is_a_folder(self, tmp_path, monkeypatch):
         draw_class(tmp_path / "fake" / "a", 10, 2)
+        draw_class(tmp_path / "fake" / "b", 10, 2)
         monkeypatch.chdir(tmp_path)
-        assert data.load("fake").class_names == ("a",)
+        assert data.load("fake").class_names == ("a", "b")
 
 
 class TestTfds:

@@ -223,6 +223,32 @@ def test_random_crops_are_squares_of_one_size_anywhere(share):
         assert positions.mean() == pytest.approx(last / 2, abs=0.1 * last)
 
 
+def test_mixup_takes_a_share_of_each_image_and_the_rest_of_the_next():
+    """Images of one value and their labels; shares of Beta(a, a) by its moments."""
+    count, alpha = 4096, 0.4
+    values = np.arange(count, dtype=np.float32)
+    labels = np.eye(7, dtype=np.float32)[np.arange(count) % 7]
+    images = np.broadcast_to(values[:, None, None, None], (count, 2, 2, 3))
+    mixed, mixed_labels = (
+        part.numpy()
+        for part in preprocessing.mixup(tf.constant(images), tf.constant(labels), (3, 4), alpha)
+    )
+    assert (mixed == mixed[:, :1, :1, :1]).all()
+    others = np.roll(values, -1)
+    shares = (mixed[:, 0, 0, 0] - others) / (values - others)
+    assert -1e-3 <= shares.min() < 0.01 < 0.99 < shares.max() <= 1 + 1e-3
+    assert shares.mean() == pytest.approx(0.5, abs=0.03)
+    assert shares.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), abs=0.01)
+    expected = shares[:, None] * labels + (1 - shares[:, None]) * np.roll(labels, -1, axis=0)
+    np.testing.assert_allclose(mixed_labels, expected, atol=1e-3)
+
+    tiny, tiny_labels = preprocessing.mixup(
+        tf.constant(images), tf.constant(labels), (3, 4), alpha=1e-3
+    )
+    assert np.isfinite(tiny).all()
+    np.testing.assert_allclose(np.sum(tiny_labels, axis=1), 1, atol=1e-6)
+
+
 def test_lighting_is_normal_noise_along_the_principal_components_of_colour():
     image = smooth_image(8, 8)
     results = augment_often(image, "none", times=2000, image_size=8, lighting=0.1)

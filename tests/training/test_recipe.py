@@ -174,6 +174,10 @@ def test_a_recipe_without_stages_is_one():
         ([{"name": n, "epochs": 1} for n in "abc"], {"epochs": 2}, "`epochs` .* at least 3"),
         ([{"name": "a", "epochs": 1}], {"reestimate_epochs": -1}, "`.*reestimate_epochs` must be"),
         ([{"name": "a", "epochs": 1, "keep": "worst"}], {}, r"keep` must be one of .*'best'"),
+        ([{"name": "a", "epochs": 1, "freeze": "all"}], {}, r"freeze` must be one of .*'stem'"),
+        ([{"name": "a", "epochs": 1, "mixup": -1}], {}, r"mixup` must be a number from 0"),
+        ([{"name": "a", "epochs": 1, "balance": 1}], {}, r"balance` must be True or False"),
+        ([{"name": "a", "epochs": 1, "patience": -1}], {}, r"patience` must be an int from 0"),
     ],
 )
 def test_says_which_field_of_a_stage_is_wrong(stages, fields, message):
@@ -189,7 +193,11 @@ DEFAULTS = {
     "precision": "float32",
     "distillation.teacher": None,
     "distillation.weight": 1.0,
+    "freeze": "nothing",
+    "balance": False,
+    "mixup": 0.0,
     "keep": "last",
+    "patience": 0,
     "reestimate_epochs": 0,
 }
 
@@ -220,6 +228,18 @@ def test_what_a_recipe_says_is_no_default():
     assert recipes.load("imagenet_caffe_18").reestimate_epochs == 1
     activations = recipes.stages(recipes.load("imagenet_react_18"))[1]
     assert (activations.binary_weights, activations.optimizer.l2) == (False, 1e-5)
+
+
+def test_the_number_of_classes_may_be_left_to_the_dataset():
+    config = recipes.load("finetune")
+    assert config.model.num_classes is None
+    recipes.check(config)
+
+
+def test_a_run_of_several_stages_starts_where_the_recipe_says():
+    config = recipes.load("cifar10_staged")
+    config.start = "runs/before"
+    assert [stage.start for stage in recipes.stages(config)] == ["runs/before", "previous"]
 
 
 def test_a_default_is_no_stage_s_own():
@@ -283,7 +303,7 @@ def test_says_what_is_wrong_with_a_file(tmp_path, content, message):
         ({"epochs": 2.5}, "`epochs` must be a positive int"),
         ({"batch_size": True}, "`batch_size` must be a positive int"),
         ({"dataset.image_size": -1}, "`dataset.image_size` must be a positive int"),
-        ({"model.num_classes": None}, "`model.num_classes` must be"),
+        ({"model.num_classes": 0}, "`model.num_classes` must be"),
         ({"optimizer.learning_rate": 0.0}, "`optimizer.learning_rate` must be a positive number"),
         ({"optimizer.learning_rate": float("nan")}, "`optimizer.learning_rate` must be"),
         ({"label_smoothing": 1.0}, r"`label_smoothing` must be a number in \[0, 1\)"),

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bireal_keras import recipes, training
+from bireal_keras import recipes, training, zoo
 from bireal_keras._keras import keras, tf
 from bireal_keras.training import checkpoints, data
 from bireal_keras.training import run as run_module
@@ -55,6 +55,8 @@ class TestAFinishedRun:
         assert sorted(path.name for path in run_dir.iterdir()) == [
             "checkpoints",
             "config.json",
+            "confusion.png",
+            "curve.png",
             "labels.txt",
             "log.csv",
             "metrics.json",
@@ -422,13 +424,117 @@ def test_the_first_line_says_what_is_trained_on_what(config, photos, tmp_path, m
     )
 
 
+@pytest.fixture(scope="module")
+def four_kinds(photos, tmp_path_factory):
+    """`photos`, and a fourth class."""
+    folder = tmp_path_factory.mktemp("four")
+    for name in ("red", "green", "blue"):
+        (folder / name).symlink_to(photos / name)
+    shutil.copytree(photos / "red", folder / "scarlet")
+    return folder
+
+
+@pytest.mark.slow
+def test_another_number_of_classes_starts_with_a_new_head(
+    finished, config, four_kinds, tmp_path, monkeypatch, capsys
+):
+    fake = FakeFit(monkeypatch)
+    config.start = str(finished[0])
+    with config.unlocked():
+        del config.model.num_classes
+    training.train_and_evaluate(config, dataset=four_kinds, output_dir=tmp_path / "run")
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.endswith(
+        f" parameters; starts with the weights of {finished[0]} but for head_fc: the head is new, "
+        "for 4 classes in place of 3"
+    )
+    source = by_name(keras.models.load_model(finished[0] / "model.keras"))
+    [started] = fake.started
+    assert started.keys() == source.keys()
+    for name, weight in started.items():
+        if name[0] == "head_fc":
+            assert weight.shape[-1] == 4
+        else:
+            np.testing.assert_array_equal(weight, source[name], err_msg=str(name))
+
+
+def test_published_weights_are_a_start(config, photos, tmp_path, monkeypatch, capsys):
+    fake = FakeFit(monkeypatch)
+    config.start = "BiRealNet18:cifar10"
+    config.model.width = 32
+    training.train_and_evaluate(config, dataset=photos, output_dir=tmp_path / "run")
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.endswith(
+        "; starts with the weights of BiRealNet18:cifar10 but for head_fc: the head is new, for 3 "
+        "classes in place of 10"
+    )
+    [started] = fake.started
+    source = by_name(zoo.BiRealNet18(weights="cifar10"))
+    assert sum(np.array_equal(started[name], source[name]) for name in source) == len(source) - 2
+
+
+@pytest.mark.slow
+def test_what_is_frozen_stays_and_a_users_callback_can_stop(
+    finished, config, photos, tmp_path, monkeypatch
+):
+    """With everything else that few photos want: class weights, mixup and patience."""
+
+    class StopAfterTwo(keras.callbacks.Callback):
+        seen = ()
+
+        def on_epoch_end(self, epoch, logs):
+            self.seen = (*self.seen, (epoch, sorted(logs)))
+            self.model.stop_training = epoch == 1
+
+    mine = StopAfterTwo()
+    config.start, config.freeze = str(finished[0]), "body"
+    config.balance, config.mixup, config.patience, config.keep = True, 0.2, 5, "best"
+    metrics = training.train_and_evaluate(
+        config, dataset=photos, output_dir=tmp_path / "run", callbacks=[mine]
+    )
+    figures = ["accuracy", "learning_rate", "loss", "seconds", "val_accuracy", "val_loss"]
+    assert mine.seen == ((0, figures), (1, figures))
+    assert (metrics["epochs"], len(rows(tmp_path / "run"))) == (2, 2)
+    before = by_name(keras.models.load_model(finished[0] / "model.keras"))
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert all(layer.trainable for layer in model.layers)
+    for name, weight in by_name(model).items():
+        assert np.array_equal(weight, before[name]) == (name[0] != "head_fc"), name
+
+
+def test_a_run_that_is_out_of_patience_is_not_trained_on(config, photos, tmp_path, monkeypatch):
+    calls = []
+
+    def fit(run, model, index, start, end, request, best):
+        """Epoch e leaves e / 8 in every weight; the first one is the best, the third the last."""
+        calls.append((start.epoch, end))
+        for epoch, accuracy in ((1, 0.75), (2, 0.5), (3, 0.25)):
+            model.set_weights([np.full_like(weight, epoch / 8) for weight in model.get_weights()])
+            best.offer(model, epoch - 1, accuracy)
+        model.stop_training = True
+        model.optimizer.build(model.trainable_variables)
+        run.saved.save(checkpoints.state_of(model, model.optimizer), checkpoints.Position(0, 3))
+
+    monkeypatch.setattr(run_module._Run, "_fit", fit)
+    config.epochs, config.patience = 20, 2
+    for resume in (False, True):
+        training.train_and_evaluate(
+            config, dataset=photos, output_dir=tmp_path / "run", resume=resume
+        )
+        # Not the best: that is what `keep` is for.
+        model = keras.models.load_model(tmp_path / "run" / "model.keras")
+        assert {value for weight in model.get_weights() for value in weight.flat} == {3 / 8}
+    assert calls == [(0, 20)]
+
+
 def test_a_run_of_an_older_version_is_resumed(finished, config, photos, tmp_path):
     """Its config.json says nothing of the fields that the recipe leaves out."""
     run_dir = tmp_path / "old"
     shutil.copytree(finished[0], run_dir)
     path = run_dir / "config.json"
     recorded = json.loads(path.read_text())
-    for field in ("keep", "start", "precision", "distillation", "reestimate_epochs"):
+    new = ("keep", "start", "precision", "distillation", "reestimate_epochs")
+    for field in (*new, "freeze", "balance", "mixup", "patience"):
         del recorded["recipe"][field]
     del recorded["recipe"]["optimizer"]["l2"], recorded["recipe"]["dataset"]["center_crop"]
     path.write_text(json.dumps(recorded))
@@ -533,7 +639,7 @@ class TestBeforeAnythingIsWritten:
 
     def test_the_number_of_classes_is_checked(self, config, refused):
         config.model.num_classes = 4
-        refused(r"`model.num_classes` must be .*, 3 \(blue, green, red\). Received: 4")
+        refused(r"`model.num_classes` must be .*, 3 \(blue, green, red\), .*\. Received: 4")
 
     def test_the_model_is_checked(self, config, refused):
         config.model.name = "BiRealNet19"
@@ -594,11 +700,11 @@ class TestBeforeAnythingIsWritten:
 
     def test_the_dataset_is_checked(self, refused, tmp_path):
         refused("Near: cifar10", dataset="cifar11")
-        (tmp_path / "photos" / "a").mkdir(parents=True)
-        (tmp_path / "photos" / "a" / "0.png").write_text("no image")
-        (tmp_path / "photos" / "a" / "1.png").write_text("no image")
+        for name in ("a/0.png", "a/1.png", "b/0.png", "b/1.png"):
+            (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "photos" / name).write_text("no image")
         refused(
-            r"(?s)Cannot decode 2 images of 2:.*/a/0.png: .*/a/1.png: ",
+            r"(?s)Cannot decode 4 images of 4:.*/a/0.png: .*/b/1.png: ",
             dataset=str(tmp_path / "photos"),
         )
 

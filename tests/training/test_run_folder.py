@@ -160,6 +160,12 @@ class TestLog:
         run_folder.keep_epochs(log, epochs)
         assert [row["loss"] for row in run_folder.read_log(log)] == ["0.5", "0.25", "0.125"][:rows]
 
+    def test_a_stage_that_ended_early_leaves_out_numbers(self, tmp_path):
+        log = tmp_path / "log.csv"
+        log.write_text("epoch,loss\n0,0.5\n1,0.25\n5,0.125\n6,0.1\n7")
+        run_folder.keep_epochs(log, 6)
+        assert [row["epoch"] for row in run_folder.read_log(log)] == ["0", "1", "5"]
+
     def test_no_log(self, tmp_path):
         run_folder.keep_epochs(tmp_path / "log.csv", 1)
         assert run_folder.read_log(tmp_path / "log.csv") == []

@@ -43,6 +43,24 @@ def step(model, config, teacher=None):
     return model.get_weights(), logs
 
 
+def test_weights_of_images_weigh_their_losses():
+    model, weights = regression(), RNG.uniform(0.5, 2, 8).astype(np.float32)
+    kernel, bias = model.get_weights()
+    trained = create_training_model(model, stage(l2=0.1), None)
+    trained.compile(keras.optimizers.SGD(1.0), "categorical_crossentropy", metrics=["accuracy"])
+    logs = trained.train_on_batch(IMAGES, LABELS, weights, return_dict=True)
+
+    probabilities = softmax(IMAGES @ kernel + bias)
+    slope = weights[:, None] * (probabilities - LABELS) / len(IMAGES)
+    new_kernel, new_bias = model.get_weights()
+    expected = kernel - IMAGES.T @ slope - 0.1 * kernel
+    np.testing.assert_allclose(new_kernel, expected, atol=1e-6)
+    np.testing.assert_allclose(new_bias, bias - slope.sum(axis=0), atol=1e-6)
+    # The accuracy is that of images.
+    right = probabilities.argmax(axis=1) == LABELS.argmax(axis=1)
+    assert logs["accuracy"] == pytest.approx(right.mean())
+
+
 @pytest.mark.parametrize("l2", [None, 0.1])
 @pytest.mark.parametrize("weight", [None, 0.25, 1.0])
 def test_a_step_is_the_formula(l2, weight):

@@ -127,9 +127,14 @@ def test_the_statistics_they_learned_are_those_of_real_images(cifar10):
         assert np.corrcoef(layer.moving_mean.numpy(), measured)[0, 1] > 0.75, layer.name
 
 
-def test_features_without_the_classifier_have_no_weights_of_that_name():
-    with pytest.raises(ValueError, match=r"for include_top=True. Received: include_top=False"):
-        slim(weights="cifar10", include_top=False)
+def test_features_without_the_classifier_are_those_that_it_gets(cifar10):
+    features = zoo.BiRealNet18(weights="cifar10", include_top=False)
+    assert features.output_shape == (None, None, None, 256)
+    images = squares(4, 32).astype(np.float32) / 127.5 - 1
+    expected = keras.Model(cifar10.input, cifar10.get_layer("head_pool").input)
+    np.testing.assert_array_equal(features(images), expected(images))
+    with pytest.raises(ValueError, match=r"are published for width=32. Received: width=4\."):
+        zoo.BiRealNet18(weights="cifar10", include_top=False, width=4, num_classes=7)
 
 
 def test_files_are_kept_under_names_of_their_own():

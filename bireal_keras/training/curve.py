@@ -1,21 +1,27 @@
 """The picture of a training run, from its log.csv."""
 
-import csv
 import itertools
 from pathlib import Path
 
-import matplotlib
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from bireal_keras import _files
+from bireal_keras.training import run_folder
 
 
 def draw_curve(log: Path, picture: Path, title: str) -> None:
-    """Draws accuracy over epochs, with a line where a stage begins."""
-    with log.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    """Draws accuracy over epochs, with a line where a stage begins.
+
+    Args:
+        log: a run's log.csv, with at least one epoch.
+        picture: the file to write, a PNG.
+        title: of the picture.
+    """
+    rows = run_folder.read_log(log)
     epochs = range(1, len(rows) + 1)
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    # Without pyplot: which backend a program shows its own figures on is its own choice.
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
     for column, label in (("accuracy", "training"), ("val_accuracy", "held out")):
         axes.plot(epochs, [100 * float(row[column]) for row in rows], ".-", label=label)
     for epoch, (before, row) in enumerate(itertools.pairwise(rows), 1):
@@ -28,7 +34,9 @@ def draw_curve(log: Path, picture: Path, title: str) -> None:
                 transform=axes.get_xaxis_transform(),
                 color="gray",
             )
-    axes.set(xlabel="epoch", ylabel="top-1 accuracy (%)", title=title)
+    # A $ would begin a formula.
+    axes.set(xlabel="epoch", ylabel="top-1 accuracy (%)", title=title.replace("$", r"\$"))
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(picture, dpi=150)
+    with _files.replacing(picture) as partial:
+        figure.savefig(partial, dpi=150)
