@@ -13,14 +13,19 @@ A convolution's `padding` is "same", as TensorFlow does it, or "torch": see `_ap
 Layer names are stable: weight files, summaries and TFLite tensor names depend on them.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from bireal_keras._keras import keras, lq, tf
 from bireal_keras.quantizers import ApproxSign, MagnitudeAwareSign
 
 # (x, filters, kernel_size, strides, name) -> convolution of the activated x, no bias.
 ConvFactory = Callable[[tf.Tensor, int, int, int, str], tf.Tensor]
+# (x, name) -> normalized x: `batch_norm`, maybe with other arguments.
+Norm = Callable[[tf.Tensor, str], tf.Tensor]
 
 # What replaces the sign in the real-valued twin, and in the stages that pre-train it:
 # the paper's order is relu, leaky_clip, clip.
@@ -37,6 +42,7 @@ def binary_conv(
     padding: str = "same",
     input_quantizer: Callable[..., lq.quantizers.Quantizer] = ApproxSign,
     kernel_quantizer: Callable[..., lq.quantizers.Quantizer] = MagnitudeAwareSign,
+    clip_value: float = 1.0,
 ) -> ConvFactory:
     """1-bit convolutions: a sign on the input, and a scaled one on the kernel.
 
@@ -47,6 +53,8 @@ def binary_conv(
         input_quantizer: makes the input's sign, given its `name`. Signs differ in their
             gradients.
         kernel_quantizer: makes the kernel's, likewise.
+        clip_value: latent weights are clipped to +-`clip_value`. It should be where the kernel
+            quantizer's gradient ends: a weight beyond would be stuck.
 
     Raises:
         ValueError: another `pad_values`, which no 1-bit runtime could follow, or another
@@ -66,8 +74,7 @@ def binary_conv(
             use_bias=False,
             input_quantizer=input_quantizer(name=f"{name}_input_sign"),
             kernel_quantizer=kernel_quantizer(name=f"{name}_kernel_sign"),
-            # Beyond +-1 the quantizer passes no gradient: a weight there would be stuck.
-            kernel_constraint="weight_clip",
+            kernel_constraint=lq.constraints.WeightClip(clip_value),
             kernel_initializer="glorot_normal",
             name=name,
         )
@@ -100,15 +107,25 @@ def rsign(conv: ConvFactory) -> ConvFactory:
     return shifted
 
 
+def relu(x: tf.Tensor, *, name: str) -> tf.Tensor:
+    """max(x, 0)."""
+    return RealActivation("relu", name=name)(x)
+
+
+def prelu(x: tf.Tensor, *, name: str, slope: float = 0.0) -> tf.Tensor:
+    """A PReLU with a slope for each channel, which starts as `slope`."""
+    return keras.layers.PReLU(
+        shared_axes=[1, 2], alpha_initializer=keras.initializers.Constant(slope), name=name
+    )(x)
+
+
 def rprelu(x: tf.Tensor, *, name: str) -> tf.Tensor:
     """ReActNet's RPReLU: for each channel a learnable shift, a PReLU and another shift.
 
     Slopes start at 0.25 and shifts at 0. Source: as `rsign`.
     """
     x = ChannelShift(name=f"{name}_shift_in")(x)
-    x = keras.layers.PReLU(
-        shared_axes=[1, 2], alpha_initializer=keras.initializers.Constant(0.25), name=name
-    )(x)
+    x = prelu(x, name=name, slope=0.25)
     return ChannelShift(name=f"{name}_shift_out")(x)
 
 
@@ -170,9 +187,111 @@ def plain_conv(
     return _apply(layer, x, padding)
 
 
-def batch_norm(x: tf.Tensor, name: str) -> tf.Tensor:
-    """BatchNormalization with the momentum (0.8) and epsilon (1e-3) of Larq Zoo's nets."""
-    return keras.layers.BatchNormalization(momentum=0.8, epsilon=1e-3, name=name)(x)
+def depthwise_conv(
+    x: tf.Tensor,
+    kernel_size: int,
+    strides: int,
+    name: str,
+    *,
+    padding: str = "same",
+    **arguments: Any,
+) -> tf.Tensor:
+    """A real-valued convolution of each channel alone, without activation and without bias.
+
+    `arguments` are further ones of Keras's DepthwiseConv2D.
+    """
+    layer = keras.layers.DepthwiseConv2D(
+        kernel_size, strides=strides, padding="same", use_bias=False, name=name, **arguments
+    )
+    return _apply(layer, x, padding)
+
+
+def blur(x: tf.Tensor, name: str, *, padding: str = "same") -> tf.Tensor:
+    """A 3x3 binomial filter of each channel with stride 2, which is not trained.
+
+    Source: Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML 2019
+    (arXiv:1904.11486).
+    """
+    return depthwise_conv(
+        x, 3, 2, name, padding=padding, depthwise_initializer=Binomial(), trainable=False
+    )
+
+
+@keras.utils.register_keras_serializable(package="bireal_keras")
+class Binomial(keras.initializers.Initializer):
+    """Starts a depthwise kernel as the binomial filter of its size: [1, 2, 1] / 4 both ways."""
+
+    def __call__(
+        self, shape: tuple[int, ...], dtype: tf.DType | None = None, **kwargs: Any
+    ) -> tf.Tensor:
+        height, width, *_ = shape
+        down, across = ([math.comb(n - 1, k) for k in range(n)] for n in (height, width))
+        kernel = np.outer(down, across)
+        kernel = (kernel / kernel.sum()).reshape(height, width, 1, 1)
+        return tf.constant(np.broadcast_to(kernel, shape), dtype or tf.float32)
+
+
+def grouped_conv(x: tf.Tensor, filters: int, kernel_size: int, groups: int, name: str) -> tf.Tensor:
+    """A real-valued convolution of each of several groups of channels alone, without bias.
+
+    Raises:
+        ValueError: the channels or the filters cannot be divided among so many groups.
+    """
+    channels = x.shape[-1]
+    if channels % groups or filters % groups:
+        raise ValueError(
+            "`groups` must divide the channels and the filters. "
+            f"Received: {groups} groups of {channels} channels and {filters} filters."
+        )
+    parts = ChannelSplit([channels // groups] * groups, name=f"{name}_split")(x)
+    convolved = [
+        plain_conv(part, filters // groups, kernel_size, 1, f"{name}_group{number}")
+        for number, part in enumerate(parts, start=1)
+    ]
+    return keras.layers.Concatenate(name=f"{name}_concat")(convolved)
+
+
+@keras.utils.register_keras_serializable(package="bireal_keras")
+class ChannelSplit(keras.layers.Layer):
+    """Splits the channels, the last axis, into consecutive parts.
+
+    Args:
+        sizes: channels of each part; together they are all.
+
+    Call arguments and result: a tensor of any shape; a list of tensors that differ from it in
+    the last axis only.
+    """
+
+    def __init__(self, sizes: list[int], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.sizes = list(sizes)
+
+    def call(self, inputs: tf.Tensor) -> list[tf.Tensor]:
+        return tf.split(inputs, self.sizes, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "sizes": self.sizes}
+
+
+def batch_norm(
+    x: tf.Tensor,
+    name: str,
+    *,
+    momentum: float = 0.8,
+    epsilon: float = 1e-3,
+    scale_and_shift: bool = True,
+) -> tf.Tensor:
+    """BatchNormalization, by default with the momentum and epsilon of Larq Zoo's Bi-Real Net.
+
+    Without `scale_and_shift` it has no gamma and no beta: mean 0 and variance 1 is all.
+    """
+    return keras.layers.BatchNormalization(
+        momentum=momentum,
+        epsilon=epsilon,
+        scale=scale_and_shift,
+        center=scale_and_shift,
+        name=name,
+    )(x)
 
 
 def max_pool(x: tf.Tensor, name: str, *, padding: str = "same") -> tf.Tensor:
@@ -218,11 +337,22 @@ def _apply(layer: keras.layers.Layer, x: tf.Tensor, padding: str) -> tf.Tensor:
 
 
 def imagenet_stem(
-    x: tf.Tensor, filters: int, *, padding: str = "same", name: str = "stem"
+    x: tf.Tensor,
+    filters: int,
+    *,
+    padding: str = "same",
+    name: str = "stem",
+    norm: Norm = batch_norm,
+    activation: Callable[..., tf.Tensor] | None = None,
 ) -> tf.Tensor:
-    """Real 7x7 convolution with stride 2, BN, 3x3 max-pooling with stride 2: (h/4, w/4)."""
+    """Real 7x7 convolution with stride 2, BN, 3x3 max-pooling with stride 2: (h/4, w/4).
+
+    Bi-Real Net has no activation before the pooling; others have one, (x, name=) -> x.
+    """
     x = plain_conv(x, filters, 7, 2, f"{name}_conv", padding=padding)
-    x = batch_norm(x, f"{name}_bn")
+    x = norm(x, f"{name}_bn")
+    if activation is not None:
+        x = activation(x, name=f"{name}_activation")
     return max_pool(x, f"{name}_pool", padding=padding)
 
 
@@ -245,7 +375,7 @@ def cheap_stem(
     widths = (max(1, filters // 4), max(1, filters // 2), filters)
     for index, (width, strides) in enumerate(zip(widths, (2, 2, 1)), start=1):
         if index > 1:
-            x = RealActivation("relu", name=f"{name}_relu{index - 1}")(x)
+            x = relu(x, name=f"{name}_relu{index - 1}")
         x = plain_conv(x, width, 3, strides, f"{name}_conv{index}", padding=padding)
         x = batch_norm(x, f"{name}_bn{index}")
     return x
@@ -266,14 +396,16 @@ def average_pool(x: tf.Tensor, name: str) -> tf.Tensor:
     return keras.layers.AveragePooling2D(2, strides=2, padding="same", name=name)(x)
 
 
-def shortcut(x: tf.Tensor, filters: int, strides: int, *, name: str) -> tf.Tensor:
+def shortcut(
+    x: tf.Tensor, filters: int, strides: int, *, name: str, norm: Norm = batch_norm
+) -> tf.Tensor:
     """x, or where its shape has to change: 2x2 average pooling, *real* 1x1 convolution, BN."""
     if strides == 1 and x.shape[-1] == filters:
         return x
     if strides != 1:
         x = average_pool(x, f"{name}_shortcut_pool")
     x = plain_conv(x, filters, 1, 1, f"{name}_shortcut_conv")
-    return batch_norm(x, f"{name}_shortcut_bn")
+    return norm(x, f"{name}_shortcut_bn")
 
 
 def _check_strides(strides: int) -> None:

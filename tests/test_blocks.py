@@ -386,3 +386,62 @@ def test_cheap_stem_takes_as_much_as_it_says():
         118,
         78,
     )
+
+
+def test_grouped_convolution():
+    """Each group of filters sees its group of channels alone."""
+    x = np.random.default_rng(0).normal(size=(2, 5, 4, 6)).astype(np.float32)
+    inputs = keras.Input(x.shape[1:])
+    model = keras.Model(inputs, blocks.grouped_conv(inputs, 9, 3, 3, "grouped"))
+    kernels = [model.get_layer(f"grouped_group{number}").kernel.numpy() for number in (1, 2, 3)]
+    assert [kernel.shape for kernel in kernels] == 3 * [(3, 3, 2, 3)]
+    expected = np.concatenate(
+        [conv(x[..., 2 * group : 2 * group + 2], kernels[group], 1, 0) for group in range(3)],
+        axis=-1,
+    )
+    np.testing.assert_allclose(model(x), expected, atol=1e-5)
+
+
+def test_groups_that_do_not_divide():
+    with pytest.raises(ValueError, match=r"`groups` must divide .*: 4 groups of 6 channels and 8"):
+        blocks.grouped_conv(keras.Input((4, 4, 6)), 8, 3, 4, "grouped")
+
+
+def test_channel_split():
+    x = np.arange(24, dtype=np.float32).reshape(2, 2, 6)
+    layer = blocks.ChannelSplit([1, 5])
+    first, rest = blocks.ChannelSplit.from_config(layer.get_config())(x)
+    np.testing.assert_array_equal(first, x[..., :1])
+    np.testing.assert_array_equal(rest, x[..., 1:])
+
+
+@pytest.mark.parametrize("size", [5, 6])
+def test_blur(size):
+    """[1, 2, 1] / 4 down and across, on every second pixel; zeros lie around the image."""
+    x = np.random.default_rng(0).normal(size=(1, size, size, 2)).astype(np.float32)
+    kernel = np.zeros((3, 3, 2, 2))
+    for channel in range(2):
+        kernel[..., channel, channel] = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+    inputs = keras.Input(x.shape[1:])
+    model = keras.Model(inputs, blocks.blur(inputs, "blur"))
+    assert model.trainable_weights == []
+    np.testing.assert_allclose(model(x), conv(x, kernel, 2, 0), atol=1e-6)
+
+
+def test_depthwise_convolution():
+    x = np.random.default_rng(0).normal(size=(1, 6, 6, 2)).astype(np.float32)
+    inputs = keras.Input(x.shape[1:])
+    model = keras.Model(inputs, blocks.depthwise_conv(inputs, 3, 2, "depthwise"))
+    [weights] = model.get_weights()
+    kernel = np.zeros((3, 3, 2, 2))
+    for channel in range(2):
+        kernel[..., channel, channel] = weights[..., channel, 0]
+    np.testing.assert_allclose(model(x), conv(x, kernel, 2, 0), atol=1e-5)
+
+
+def test_latent_weights_are_clipped_where_the_recipe_says():
+    inputs = keras.Input((4, 4, 2))
+    factory = blocks.binary_conv(clip_value=1.25)
+    layer = keras.Model(inputs, factory(inputs, 3, 3, 1, "conv")).get_layer("conv")
+    kernel = layer.kernel_constraint(tf.constant([-2.0, -1.2, 1.3]))
+    np.testing.assert_allclose(kernel, [-1.25, -1.2, 1.25])

@@ -9,7 +9,6 @@ benchmarks/models.py measured it (docs/models/measured.json).
 
 import inspect
 import json
-import re
 from pathlib import Path
 
 from bireal_keras import cost, zoo
@@ -91,7 +90,7 @@ def describe(name: str) -> tuple[str, list[str]]:
         f"{binary}",
         _figure(total.flops),
         f"{total.memory_bits / 1e6:.1f}",
-        _top1(name),
+        f"{_registry.MODELS[name].top1 or ''}",
         f"{size:,}",
         f"{milliseconds:.1f}",
     ]
@@ -131,13 +130,6 @@ def _about(name: str) -> str:
     for end in ("\nArgs:", "\nArguments"):
         text = text.partition(end)[0]
     return text.strip()
-
-
-def _top1(name: str) -> str:
-    """Accuracy on ImageNet in percent that the docstring cites for this very model, or nothing."""
-    text = " ".join(_about(name).split())
-    cited = re.search(r"([\d.]+) % top-1( and [\d.]+ % top-5)? on ImageNet for it\b", text)
-    return cited[1] if cited else ""
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

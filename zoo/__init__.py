@@ -7,6 +7,11 @@ from bireal_keras._checks import near
 from bireal_keras._keras import keras
 from bireal_keras.zoo import _registry
 from bireal_keras.zoo.ablationnet import AblationNet18 as AblationNet18
+from bireal_keras.zoo.binarydensenet import (
+    BinaryDenseNet28,
+    BinaryDenseNet37,
+    BinaryDenseNet45,
+)
 from bireal_keras.zoo.binarynet import (
     BinaryPlainNet18,
     BinaryPlainNet34,
@@ -24,10 +29,14 @@ from bireal_keras.zoo.birealnet import (
     BiRealNet152Float,
 )
 from bireal_keras.zoo.imagenet import decode_predictions
+from bireal_keras.zoo.meliusnet import MeliusNet22
+from bireal_keras.zoo.quicknet import QuickNet, QuickNetLarge, QuickNetSmall
 from bireal_keras.zoo.reactnet import (
     ReActBiRealNet18,
     ReActBiRealNet34,
+    ReActNetA,
 )
+from bireal_keras.zoo.realtobinary import RealToBinaryNet
 from bireal_keras.zoo.torch_weights import from_torch
 from bireal_keras.zoo.xnornet import (
     XNORResNet18,
@@ -35,9 +44,18 @@ from bireal_keras.zoo.xnornet import (
 )
 
 
-def list_models() -> list[str]:
-    """Names of the networks that `create_model` builds."""
-    return sorted(name for name, entry in _registry.MODELS.items() if entry.is_listed)
+def list_models(*, pretrained: bool = False) -> list[str]:
+    """Names of the networks that `create_model` builds.
+
+    Args:
+        pretrained: whether to name only those whose weights are published, so that
+            `weights="imagenet"` loads them.
+    """
+    return sorted(
+        name
+        for name, entry in _registry.MODELS.items()
+        if entry.is_listed and (not pretrained or ("imagenet", True) in entry.weights)
+    )
 
 
 def create_model(name: str, **kwargs: Any) -> keras.Model:
@@ -72,12 +90,21 @@ __all__ = [
     "BiRealNet50Float",
     "BiRealNet152",
     "BiRealNet152Float",
+    "BinaryDenseNet28",
+    "BinaryDenseNet37",
+    "BinaryDenseNet45",
     "BinaryPlainNet18",
     "BinaryPlainNet34",
     "BinaryResNet18",
     "BinaryResNet34",
+    "MeliusNet22",
+    "QuickNet",
+    "QuickNetLarge",
+    "QuickNetSmall",
     "ReActBiRealNet18",
     "ReActBiRealNet34",
+    "ReActNetA",
+    "RealToBinaryNet",
     "XNORResNet18",
     "XNORResNet34",
     "create_model",

@@ -3,8 +3,8 @@
 import functools
 import inspect
 import os
-from collections.abc import Callable
-from typing import NamedTuple, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -18,14 +18,20 @@ _Features = TypeVar("_Features")
 
 
 def with_arguments_of(
-    template: Callable[_Arguments, keras.Model],
+    template: Callable[_Arguments, keras.Model], **defaults: Any
 ) -> Callable[[Callable[..., keras.Model]], Callable[_Arguments, keras.Model]]:
     """Gives a function the keyword arguments of another: names, types and defaults.
 
     `help` and editors show them, and the decorated function gets them all, so that a variant
-    has to say only what is different about it.
+    has to say only what is different about it; `defaults` are those that differ.
     """
     signature = inspect.signature(template)
+    signature = signature.replace(
+        parameters=[
+            parameter.replace(default=defaults.get(name, parameter.default))
+            for name, parameter in signature.parameters.items()
+        ]
+    )
 
     def decorate(function: Callable[..., keras.Model]) -> Callable[_Arguments, keras.Model]:
         @functools.wraps(function)
@@ -54,7 +60,7 @@ class Stem(NamedTuple):
     min_size: int
 
 
-# Those that a user can choose by name.
+# Those that a user can choose by name. What "imagenet" is depends on the family.
 STEMS = {
     "imagenet": Stem(blocks.imagenet_stem, 224, 32),
     "cheap": Stem(blocks.cheap_stem, 224, 32),
@@ -102,8 +108,9 @@ def classifier(
     include_top: bool,
     num_classes: int,
     width: int,
-    stem: str | Stem,
+    stem: str,
     padding: str,
+    stems: Mapping[str, Stem] = STEMS,
     head: Callable[[tf.Tensor, int], tf.Tensor] = pooled_head,
 ) -> keras.Model:
     """A model of the zoo: stem, `body` and, with `include_top`, head.
@@ -114,24 +121,23 @@ def classifier(
         name: of the model.
         body: from the stem's features to the last ones; it is called once the arguments are
             checked.
-        stem: a name in `STEMS`, or a stem of the family's own.
+        stems: what `stem` can name.
         head: from the last features and the number of classes to probabilities.
     """
-    if not isinstance(stem, Stem):
-        if stem not in STEMS:
-            raise ValueError(f"`stem` must be one of {sorted(STEMS)}. Received: stem={stem!r}.")
-        stem = STEMS[stem]
+    if stem not in stems:
+        raise ValueError(f"`stem` must be one of {sorted(stems)}. Received: stem={stem!r}.")
     check_positive_int(num_classes=num_classes, width=width)
+    build_stem, default_size, min_size = stems[stem]
     inputs = input_layer(
         input_shape,
         input_tensor,
-        default_size=stem.default_size,
-        min_size=stem.min_size,
+        default_size=default_size,
+        min_size=min_size,
         include_top=include_top,
         padding=padding,
     )
 
-    x = body(stem.build(inputs, width, padding=padding))
+    x = body(build_stem(inputs, width, padding=padding))
     if include_top:
         x = head(x, num_classes)
 

@@ -37,31 +37,56 @@ class Published:
     licence: str
 
 
-def _larq_zoo(file: str, sha256: str, **arguments: Any) -> Published:
-    return Published(
-        url=f"https://github.com/larq/zoo/releases/download/birealnet-v0.3.0/{file}",
-        sha256=sha256,
-        arguments={"width": 64, "stem": "imagenet", "pad_values": 0, "padding": "same"} | arguments,
-        normalization=imagenet.NORMALIZATION,
-        dataset="ImageNet",
+def larq_zoo(
+    *,
+    top: tuple[str, str],
+    notop: tuple[str, str],
+    top1: float,
+    top5: float,
+    width: int = 64,
+    pad_values: int = 0,
+) -> dict[tuple[str, bool], Published]:
+    """The weights "imagenet" of a model, as larq-zoo 2.4 downloads them.
+
+    The model has the same layers in the same order, by which Keras assigns the arrays of a
+    file; the layers' names are others.
+
+    Args:
+        top, notop: (release and name, SHA-256) of the file for the model with and without the
+            classifier.
+        top1, top5: accuracy on ImageNet in percent, as Larq Zoo states.
+        width, pad_values: of the model.
+    """
+    arguments = {"width": width, "stem": "imagenet", "pad_values": pad_values, "padding": "same"}
+    return {
+        ("imagenet", include_top): Published(
+            url=f"https://github.com/larq/zoo/releases/download/{file}",
+            sha256=sha256,
+            arguments={**arguments, "num_classes": 1000} if include_top else arguments,
+            normalization=imagenet.NORMALIZATION,
+            dataset="ImageNet",
+            top1=top1,
+            top5=top5,
+            source="literature: Larq Zoo (https://docs.larq.dev/zoo/)",
+            licence="Apache-2.0",
+        )
+        for include_top, (file, sha256) in ((True, top), (False, notop))
+    }
+
+
+# Of `BiRealNet18`, by name and include_top.
+BIREALNET18 = {
+    **larq_zoo(
+        top=(
+            "birealnet-v0.3.0/birealnet_weights.h5",
+            "6e6efac1584fcd60dd024198c87f42eb53b5ec719a5ca1f527e1fe7e8b997117",
+        ),
+        notop=(
+            "birealnet-v0.3.0/birealnet_weights_notop.h5",
+            "5148b61c0c2a1094bdef811f68bf4957d5ba5f83ad26437b7a4a6855441ab46b",
+        ),
         top1=57.47,
         top5=79.84,
-        source="literature: Larq Zoo (https://docs.larq.dev/zoo/)",
-        licence="Apache-2.0",
-    )
-
-
-# Of `BiRealNet18`, by name and include_top. Larq Zoo's BiRealNet has the same layers in the same
-# order, by which Keras assigns the arrays of a file; its layers' names are others.
-BIREALNET18 = {
-    ("imagenet", True): _larq_zoo(
-        "birealnet_weights.h5",
-        "6e6efac1584fcd60dd024198c87f42eb53b5ec719a5ca1f527e1fe7e8b997117",
-        num_classes=1000,
-    ),
-    ("imagenet", False): _larq_zoo(
-        "birealnet_weights_notop.h5",
-        "5148b61c0c2a1094bdef811f68bf4957d5ba5f83ad26437b7a4a6855441ab46b",
     ),
     # The run of the recipe cifar10_staged in docs/cifar10, packed by tools/pack_weights.py.
     ("cifar10", True): Published(

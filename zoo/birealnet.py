@@ -47,7 +47,7 @@ def _real(name: str, depth: int, *, activation: str, padding: str, **arguments: 
     return _birealnet(name, depth, conv, padding=padding, **arguments)
 
 
-@_registry.register(family="BiRealNet", depth=18, weights=_published.BIREALNET18)
+@_registry.register(family="BiRealNet", depth=18, weights=_published.BIREALNET18, top1=56.4)
 def BiRealNet18(
     *,
     input_shape: tuple[int | None, ...] | None = None,
@@ -122,7 +122,7 @@ def BiRealNet18(
     )
 
 
-@_registry.register(family="BiRealNet", depth=34)
+@_registry.register(family="BiRealNet", depth=34, top1=62.2)
 @_model.with_arguments_of(BiRealNet18)
 def BiRealNet34(**arguments: Any) -> keras.Model:
     """Bi-Real Net 34: as `BiRealNet18`, with 6, 8, 12 and 6 blocks.
@@ -135,7 +135,7 @@ def BiRealNet34(**arguments: Any) -> keras.Model:
     return _binary("BiRealNet34", 34, **arguments)
 
 
-@_registry.register(family="BiRealNet", depth=50)
+@_registry.register(family="BiRealNet", depth=50, top1=62.6)
 @_model.with_arguments_of(BiRealNet18)
 def BiRealNet50(**arguments: Any) -> keras.Model:
     """Bi-Real Net 50: bottlenecks of three convolutions, each with a shortcut of its own.
@@ -153,7 +153,7 @@ def BiRealNet50(**arguments: Any) -> keras.Model:
     return _binary("BiRealNet50", 50, **arguments)
 
 
-@_registry.register(family="BiRealNet", depth=152)
+@_registry.register(family="BiRealNet", depth=152, top1=64.5)
 @_model.with_arguments_of(BiRealNet18)
 def BiRealNet152(**arguments: Any) -> keras.Model:
     """Bi-Real Net 152: as `BiRealNet50`, with 3, 8, 36 and 3 blocks, 149 1-bit convolutions.

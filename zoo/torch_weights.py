@@ -1,19 +1,22 @@
-"""Weights from the PyTorch code that Bi-Real Net's authors published.
+"""Weights from the PyTorch code that the authors of Bi-Real Net and ReActNet published.
 
-Their repository, https://github.com/liuzechun/Bi-Real-net, has one code for the nets of 18
-and 34 layers and one for that of 50. The names of the layers differ, and so does how the
-latent weights of a 1-bit convolution lie in the state dict: as one column, or in PyTorch's
-usual (out, in, height, width).
+Their repository https://github.com/liuzechun/Bi-Real-net has one code for the nets of 18 and 34
+layers and one for that of 50, and https://github.com/liuzechun/ReActNet one for ReActNet-A
+(mobilenet/2_step2). The names of the layers differ, and so does how the latent weights of a
+1-bit convolution lie in the state dict: as one column, or in PyTorch's usual (out, in, height,
+width).
 """
 
 import dataclasses
+import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from bireal_keras import blocks
 from bireal_keras._keras import keras, lq
 
 _EPSILON = 1e-5  # PyTorch's, in every BatchNorm2d of theirs
@@ -22,37 +25,73 @@ _SHOWN = 3  # of the misfits of one kind, in an error
 
 @dataclasses.dataclass(frozen=True)
 class _Code:
-    """One of the authors' two codes.
+    """One of the authors' codes.
 
     Attributes:
+        path: what a block is called there, of `stage` and `number` in the stage as here, from 1,
+            and `index` in the whole net, from 0.
         parts: what a layer of a block is called here, without the block's own name, and there.
-        flat: whether the blocks are numbered through the whole net: layers.4, not layer2.0.
         column: whether the latent weights of a 1-bit convolution are one column.
+        around: the same as `parts` for the layers that are in no block.
+        first_parts: the same as `parts` for those that a stage's first block has in place of
+            them: two layers there, which share the filters of one layer here.
         unused: entries that are created and never used.
     """
 
+    path: Callable[[int, int, int], str]
     parts: Mapping[str, str]
-    flat: bool
     column: bool
+    around: Mapping[str, str] = dataclasses.field(
+        default_factory=lambda: {"stem_conv": "conv1", "stem_bn": "bn1", "head_fc": "fc"}
+    )
+    first_parts: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     unused: frozenset[str] = frozenset()
 
 
 _SHORTCUT = {"shortcut_conv": "downsample.1", "shortcut_bn": "downsample.2"}
 _CODE_18_34 = _Code(
-    parts={"conv": "binary_conv", "bn": "bn1", **_SHORTCUT}, flat=False, column=True
+    path=lambda stage, number, index: f"layer{stage}.{number - 1}",
+    parts={"conv": "binary_conv", "bn": "bn1", **_SHORTCUT},
+    column=True,
 )
 _CODE_50 = _Code(
+    path=lambda stage, number, index: f"layers.{index}",
     parts={
         **{f"{kind}{number}": f"{kind}{number}" for kind in ("conv", "bn") for number in (1, 2, 3)},
         "narrow_conv": "down_conv1x1",
         **_SHORTCUT,
     },
-    flat=True,
     column=False,
     unused=frozenset({"layers.0.down_conv1x1.weight"}),
 )
-_CODES = {"BiRealNet18": _CODE_18_34, "BiRealNet34": _CODE_18_34, "BiRealNet50": _CODE_50}
-_AROUND_THE_BLOCKS = {"stem_conv": "conv1", "stem_bn": "bn1", "head_fc": "fc"}
+_CODE_REACTNET = _Code(
+    # feature.0 is the stem.
+    path=lambda stage, number, index: f"feature.{index + 1}",
+    parts={
+        "conv3x3": "binary_3x3",
+        "conv1x1": "binary_pw",
+        **{
+            part.format(size): name.format(number)
+            for size, number in (("3x3", 1), ("1x1", 2))
+            for part, name in {
+                "conv{}_shift": "move{}1",
+                "bn{}": "bn{}",
+                "prelu{}_shift_in": "move{}2",
+                "prelu{}": "prelu{}",
+                "prelu{}_shift_out": "move{}3",
+            }.items()
+        },
+    },
+    column=True,
+    around={"stem_conv": "feature.0.conv1", "stem_bn": "feature.0.bn1", "head_fc": "fc"},
+    first_parts={"conv1x1": ("binary_pw_down1", "binary_pw_down2"), "bn1x1": ("bn2_1", "bn2_2")},
+)
+_CODES = {
+    "BiRealNet18": _CODE_18_34,
+    "BiRealNet34": _CODE_18_34,
+    "BiRealNet50": _CODE_50,
+    "ReActNetA": _CODE_REACTNET,
+}
 
 
 def from_torch(checkpoint: str | os.PathLike[str] | Mapping[str, Any], model: keras.Model) -> None:
@@ -76,8 +115,9 @@ def from_torch(checkpoint: str | os.PathLike[str] | Mapping[str, Any], model: ke
             authors' training code saves it, and the prefix "module." of a model in
             DataParallel does not matter. From a file nothing but tensors is unpickled
             (`weights_only=True`).
-        model: a `BiRealNet18`, `BiRealNet34` or `BiRealNet50` built with padding="torch" and
-            pad_values=0. Without the classifier (include_top=False) the state dict's is left out.
+        model: a `BiRealNet18`, `BiRealNet34`, `BiRealNet50` or `ReActNetA` built with
+            padding="torch" and pad_values=0. Without the classifier (include_top=False) the
+            state dict's is left out.
 
     Raises:
         ValueError: the model is another one; the file cannot be read; or entries are
@@ -91,14 +131,20 @@ def from_torch(checkpoint: str | os.PathLike[str] | Mapping[str, Any], model: ke
     _check_model(model)
     code = _CODES[model.name]
     state = {k: v for k, v in _state_dict(checkpoint).items() if k not in code.unused}
+    # Of each layer here, those of one or two layers there.
     entries = {
-        layer: _entries(layer, prefix, code.column)
-        for layer, prefix in _prefixes(model, code).items()
+        layer: [_entries(layer, prefix, len(prefixes), code.column) for prefix in prefixes]
+        for layer, prefixes in _prefixes(model, code).items()
     }
     if not any(layer.name == "head_fc" for layer in entries):
         state = {key: value for key, value in state.items() if not key.startswith("fc.")}
 
-    expected = {key: shape for shapes in entries.values() for key, shape in shapes.items()}
+    expected = {
+        key: shape
+        for parts in entries.values()
+        for shapes in parts
+        for key, shape in shapes.items()
+    }
     values = {key: _to_numpy(state[key]) for key in expected if key in state}
     misfits = {
         "missing": [key for key in expected if key not in state],
@@ -119,8 +165,10 @@ def from_torch(checkpoint: str | os.PathLike[str] | Mapping[str, Any], model: ke
             f"`checkpoint` must fit {model.name} with the output shape {model.output_shape}. "
             f"Received entries {_listed(misfits)}."
         )
-    for layer, shapes in entries.items():
-        layer.set_weights(_weights(layer, [values[key] for key in shapes]))
+    for layer, parts in entries.items():
+        weights = [_weights(layer, [values[key] for key in shapes]) for shapes in parts]
+        # Outputs and channels are Keras's last axis.
+        layer.set_weights([np.concatenate(arrays, axis=-1) for arrays in zip(*weights)])
 
 
 def _check_model(model: keras.Model) -> None:
@@ -190,40 +238,52 @@ def _load(path: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def _prefixes(model: keras.Model, code: _Code) -> dict[keras.layers.Layer, str]:
+def _prefixes(model: keras.Model, code: _Code) -> dict[keras.layers.Layer, tuple[str, ...]]:
     """What the authors call each layer of the zoo's that has weights."""
-    prefixes = {}
-    blocks = {}
+    prefixes: dict[keras.layers.Layer, tuple[str, ...]] = {}
+    in_blocks = {}
     for layer in model.layers:
         block = re.fullmatch(r"stage(\d+)_block(\d+)_(\w+)", layer.name)
-        if layer.weights and layer.name in _AROUND_THE_BLOCKS:
-            prefixes[layer] = _AROUND_THE_BLOCKS[layer.name]
+        if layer.weights and layer.name in code.around:
+            prefixes[layer] = (code.around[layer.name],)
         elif layer.weights and block:
-            blocks[layer] = (int(block[1]), int(block[2]), code.parts[block[3]])
-    in_order = sorted({(stage, number) for stage, number, _ in blocks.values()})
-    for layer, (stage, number, part) in blocks.items():
-        path = (
-            f"layers.{in_order.index((stage, number))}"
-            if code.flat
-            else f"layer{stage}.{number - 1}"
-        )
-        prefixes[layer] = f"{path}.{part}"
+            in_blocks[layer] = (int(block[1]), int(block[2]), block[3])
+    in_order = sorted({(stage, number) for stage, number, _ in in_blocks.values()})
+    for layer, (stage, number, part) in in_blocks.items():
+        path = code.path(stage, number, in_order.index((stage, number)))
+        names: tuple[str, ...] | None = code.first_parts.get(part) if number == 1 else None
+        prefixes[layer] = tuple(f"{path}.{name}" for name in names or (code.parts[part],))
     return prefixes
 
 
-def _entries(layer: keras.layers.Layer, prefix: str, column: bool) -> dict[str, tuple[int, ...]]:
-    """The entries of a state dict that a layer's weights come from, with their shapes."""
+def _entries(
+    layer: keras.layers.Layer, prefix: str, sharing: int, column: bool
+) -> dict[str, tuple[int, ...]]:
+    """The entries of a state dict that a layer's weights come from, with their shapes.
+
+    Args:
+        layer: with weights.
+        prefix: of the entries' names.
+        sharing: how many layers there share the filters of this one.
+        column: whether the latent weights of a 1-bit convolution are one column.
+    """
+    channels = layer.output_shape[-1] // sharing
     if isinstance(layer, keras.layers.BatchNormalization):
-        shape = tuple(layer.gamma.shape)
         return {
-            f"{prefix}.{name}": shape for name in ("weight", "bias", "running_mean", "running_var")
+            f"{prefix}.{name}": (channels,)
+            for name in ("weight", "bias", "running_mean", "running_var")
         }
-    *_, inputs, outputs = layer.kernel.shape
+    if isinstance(layer, blocks.ChannelShift):
+        return {f"{prefix}.bias": (1, channels, 1, 1)}
+    if isinstance(layer, keras.layers.PReLU):
+        return {f"{prefix}.weight": (channels,)}
+    inputs = layer.input_shape[-1]
     if isinstance(layer, keras.layers.Dense):
-        return {f"{prefix}.weight": (outputs, inputs), f"{prefix}.bias": (outputs,)}
+        return {f"{prefix}.weight": (channels, inputs), f"{prefix}.bias": (channels,)}
+    shape = (channels, inputs, *layer.kernel_size)
     if column and isinstance(layer, lq.layers.QuantConv2D):
-        return {f"{prefix}.weights": (layer.kernel.shape.num_elements(), 1)}
-    return {f"{prefix}.weight": (outputs, inputs, *layer.kernel_size)}
+        return {f"{prefix}.weights": (math.prod(shape), 1)}
+    return {f"{prefix}.weight": shape}
 
 
 def _listed(misfits: dict[str, list[str]]) -> str:
@@ -247,9 +307,12 @@ def _weights(layer: keras.layers.Layer, values: list[np.ndarray]) -> list[np.nda
     if isinstance(layer, keras.layers.Dense):
         kernel, bias = values
         return [kernel.T, bias]
-    [kernel] = values
-    *_, inputs, outputs = layer.kernel.shape
-    kernel = kernel.reshape(outputs, inputs, *layer.kernel_size)
+    [value] = values
+    if isinstance(layer, blocks.ChannelShift):
+        return [value.ravel()]
+    if isinstance(layer, keras.layers.PReLU):
+        return [value.reshape(1, 1, -1)]
+    kernel = value.reshape(-1, layer.input_shape[-1], *layer.kernel_size)
     return [kernel.transpose(2, 3, 1, 0)]
 
 

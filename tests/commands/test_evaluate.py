@@ -150,7 +150,7 @@ def test_held_out_are_those_that_training_holds_out(model, photos):
     [
         ([], 2, "exactly one model is needed. Received: 0. See .*"),
         (["{model}"], 2, ".* says of no dataset; --dataset is needed. See .*"),
-        (["nothing.tflite"], 1, "There is no file or folder nothing.tflite."),
+        (["nothing.tflite"], 1, "There is no file or folder nothing.tflite. .*"),
         (["{model}", "--dataset={folder}/none/"], 1, "`dataset` names a folder .* not exist: .*"),
         (["{model}", "--dataset={folder}/strange"], 1, ".*does not know these .*: purple. It.*"),
         (["{model}", "--dataset={folder}/empty"], 1, r"No image \(.*\) in .*/empty/red\."),

@@ -4,6 +4,7 @@ import inspect
 import re
 
 import ml_collections
+import numpy as np
 import pytest
 
 from bireal_keras import recipes, zoo
@@ -72,15 +73,30 @@ def test_the_papers_recipe_is_its_four_stages(name, last):
 
 
 @pytest.mark.slow
-def test_reactnets_recipe_is_its_two_stages_after_a_teacher():
-    teacher, activations, weights = recipes.stages(recipes.load("imagenet_react_18"))
+@pytest.mark.parametrize(
+    ("name", "batch_size", "rate"),
+    [("imagenet_react_18", 512, 2.5e-3), ("imagenet_reactnet_a", 256, 1.25e-3)],
+)
+def test_reactnets_recipe_is_its_two_stages_after_a_teacher(name, batch_size, rate):
+    teacher, activations, weights = recipes.stages(recipes.load(name))
+    assert (teacher.model.name, teacher.model.width) == ("BiRealNet34Float", 64)
     assert (activations.binary_weights, weights.binary_weights) == (False, True)
     assert (activations.start, weights.start) == ("scratch", "previous")
     assert activations.optimizer.to_dict() == {**weights.optimizer.to_dict(), "l2": 1e-5}
     for stage in (activations, weights):
         assert stage.distillation.to_dict() == {"teacher": teacher.name, "weight": 1.0}
-        assert (stage.epochs, stage.batch_size) == (128, 512)
-        assert rates(stage)[0] == pytest.approx(2.5e-3 * (1 - 1 / 128))
+        assert (stage.epochs, stage.batch_size) == (128, batch_size)
+        assert rates(stage)[0] == pytest.approx(rate * (1 - 1 / 128))
+
+
+def test_quicknets_recipe_warms_up_and_falls_as_a_cosine():
+    """Larq Zoo's: from 0 to 0.01 in 5 of 600 epochs, then half a cosine down to 0."""
+    [stage] = recipes.stages(recipes.load("imagenet_quicknet"))
+    assert (stage.model.name, stage.epochs, stage.batch_size) == ("QuickNet", 600, 2048)
+    by_epoch = rates(stage)
+    np.testing.assert_allclose(by_epoch[:6], 1e-2 * np.arange(6) / 5, rtol=1e-3, atol=1e-6)
+    cosine = (1 + np.cos(np.pi * np.arange(595) / 595)) / 2
+    np.testing.assert_allclose(by_epoch[5:], 1e-2 * cosine, rtol=1e-3, atol=1e-6)
 
 
 def staged(*stages, **fields):

@@ -163,10 +163,92 @@ class BottleneckNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class Bias(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, x):
+        return x + self.bias
+
+
+class FlatBinaryPointwise(nn.Module):
+    """1x1; the latent weights are one column."""
+
+    def __init__(self, channels, filters):
+        super().__init__()
+        self.shape = (filters, channels, 1, 1)
+        self.weights = nn.Parameter(torch.empty(filters * channels, 1))
+
+    def forward(self, x):
+        return F.conv2d(x, one_bit(self.weights.view(self.shape)))
+
+
+class SeparableBlock(nn.Module):
+    """A 3x3 convolution, and one or two of 1x1, with ReActNet's activations."""
+
+    def __init__(self, channels, filters, stride):
+        super().__init__()
+        self.doubles, self.stride, self.sign = filters != channels, stride, Sign()
+        self.move11, self.move12, self.move13 = (Bias(channels) for _ in range(3))
+        self.binary_3x3 = FlatBinaryConv(channels, channels, stride)
+        self.bn1, self.prelu1 = nn.BatchNorm2d(channels), nn.PReLU(channels)
+        self.move21, self.move22, self.move23 = Bias(channels), Bias(filters), Bias(filters)
+        self.prelu2 = nn.PReLU(filters)
+        if self.doubles:
+            self.binary_pw_down1 = FlatBinaryPointwise(channels, channels)
+            self.binary_pw_down2 = FlatBinaryPointwise(channels, channels)
+            self.bn2_1, self.bn2_2 = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
+        else:
+            self.binary_pw, self.bn2 = (
+                FlatBinaryPointwise(channels, filters),
+                nn.BatchNorm2d(filters),
+            )
+
+    def forward(self, x):
+        spatial = self.bn1(self.binary_3x3(self.sign(self.move11(x))))
+        x = spatial + (F.avg_pool2d(x, 2) if self.stride == 2 else x)
+        x = self.move13(self.prelu1(self.move12(x)))
+        signs = self.sign(self.move21(x))
+        if self.doubles:
+            halves = (
+                self.bn2_1(self.binary_pw_down1(signs)) + x,
+                self.bn2_2(self.binary_pw_down2(signs)) + x,
+            )
+            x = torch.cat(halves, dim=1)
+        else:
+            x = self.bn2(self.binary_pw(signs)) + x
+        return self.move23(self.prelu2(self.move22(x)))
+
+
+class ReActNetA(nn.Module):
+    """Liu et al., ECCV 2020: the widths of MobileNetV1."""
+
+    def __init__(self, width=WIDTH, classes=CLASSES):
+        super().__init__()
+        stem = nn.Module()
+        stem.conv1 = nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False)
+        stem.bn1 = nn.BatchNorm2d(width)
+        self.feature = nn.ModuleList([stem])
+        channels = width
+        for multiple, stride in zip(
+            (2, 4, 4, 8, 8, 16, 16, 16, 16, 16, 16, 32, 32), (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
+        ):
+            self.feature.append(SeparableBlock(channels, width * multiple, stride))
+            channels = width * multiple
+        self.fc = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        stem, *layers = self.feature
+        x = nn.Sequential(*layers)(stem.bn1(stem.conv1(x)))
+        return self.fc(x.mean((2, 3)))
+
+
 NETS = {
     "BiRealNet18": functools.partial(BasicNet, (4, 4, 4, 4)),
     "BiRealNet34": functools.partial(BasicNet, (6, 8, 12, 6)),
     "BiRealNet50": BottleneckNet,
+    "ReActNetA": ReActNetA,
 }
 
 
@@ -230,6 +312,7 @@ class TestOutputs:
             ("BiRealNet18", 96),
             ("BiRealNet34", 64),
             ("BiRealNet50", 64),
+            ("ReActNetA", 32),
         ],
     )
     def test_equal_pytorch_s(self, name, size):

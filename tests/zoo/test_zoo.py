@@ -35,8 +35,7 @@ def bn(channels):
     return 4 * channels
 
 
-def parameters(name, width=64, classes=1000):
-    """Their number as Keras counts them, moving averages included."""
+def resnet_parameters(name, width):
     family, depth = REGISTRY[name].family, REGISTRY[name].depth
     count = conv(7, 3, width) + bn(width)
     channels = width
@@ -62,11 +61,114 @@ def parameters(name, width=64, classes=1000):
             channels = filters
     if family == "XNORResNet":
         count += bn(channels)
+    return count, channels
+
+
+def realtobinary_parameters(name, width):
+    count = conv(7, 3, width) + bn(width) + width
+    channels = width
+    for stage, blocks in enumerate(BLOCKS[18]):
+        filters = width * 2**stage
+        for _ in range(blocks):
+            reduced = channels // 8
+            count += bn(channels) + conv(3, channels, filters) + filters
+            count += channels * reduced + reduced * filters
+            if channels != filters:
+                count += conv(1, channels, filters) + bn(filters)
+            channels = filters
+    return count, channels
+
+
+def quicknet_parameters(name, width):
+    multiples = (1, 2, 8, 16) if name == "QuickNetSmall" else (1, 2, 4, 8)
+    # The second BN of the stem has means and variances only.
+    narrow = width // 4
+    count = conv(3, 3, narrow) + bn(narrow) + 9 * narrow + 2 * narrow
+    count += conv(1, narrow, width) + bn(width)
+    channels = width
+    for multiple, blocks in zip(multiples, BLOCKS[34 if name == "QuickNetLarge" else 18]):
+        filters = width * multiple
+        if filters != channels:
+            count += 9 * channels + conv(1, channels, filters) + bn(filters)
+        count += blocks * (conv(3, filters, filters) + bn(filters))
+        channels = filters
+    return count, channels
+
+
+# Blocks per stage, and the channels that the stages start with in parts of the growth rate.
+DENSE = {
+    "BinaryDenseNet28": ((6, 6, 6, 5), (1, 2.5, 3, 4)),
+    "BinaryDenseNet37": ((6, 8, 12, 6), (1, 2, 3, 4)),
+    "BinaryDenseNet45": ((6, 12, 14, 8), (1, 2.5, 4.5, 4.5)),
+    "MeliusNet22": ((4, 5, 4, 4), (1, 2.5, 3.5, 4)),
+}
+
+
+def dense_parameters(name, width):
+    count = conv(7, 3, width) + bn(width)
+    if name == "MeliusNet22":  # convolutions of 1, 4 and 8 groups, fewer in a narrow network
+        half = width // 2
+        count = conv(3, 3, half) + conv(3, half // 4, half)
+        count += conv(3, half // min(8, half), width) + bn(half) + bn(half) + bn(width)
+    channels = width
+    for blocks, start in zip(*DENSE[name]):
+        if channels != width:
+            count += bn(channels) + conv(1, channels, int(start * width))
+        channels = int(start * width)
+        for _ in range(blocks):
+            count += bn(channels) + conv(3, channels, width)
+            channels += width
+            if name == "MeliusNet22":
+                count += bn(channels) + conv(3, channels, width)
+    return count + bn(channels), channels
+
+
+def reactnet_parameters(name, width):
+    count = conv(3, 3, width) + bn(width)
+    channels = width
+    for blocks, multiple in zip((1, 2, 2, 6, 2), (2, 4, 8, 16, 32)):
+        for _ in range(blocks):
+            filters = width * multiple
+            count += conv(3, channels, channels) + bn(channels) + 4 * channels
+            count += conv(1, channels, filters) + bn(filters) + channels + 3 * filters
+            channels = filters
+    return count, channels
+
+
+COUNTS = {
+    "RealToBinaryNet": realtobinary_parameters,
+    "QuickNet": quicknet_parameters,
+    "BinaryDenseNet": dense_parameters,
+    "MeliusNet": dense_parameters,
+    "ReActNet": reactnet_parameters,
+}
+
+
+def body_parameters(name, width):
+    """All but the classifier's, moving averages included, and the channels of the features."""
+    return COUNTS.get(REGISTRY[name].family, resnet_parameters)(name, width)
+
+
+def default_width(name):
+    return inspect.signature(getattr(zoo, name)).parameters["width"].default
+
+
+def parameters(name, width=None, classes=1000):
+    """Their number as Keras counts them."""
+    count, channels = body_parameters(name, width or default_width(name))
     return count + channels * classes + classes
 
 
 def one_bit_convolutions(name):
-    depth = REGISTRY[name].depth
+    family, depth = REGISTRY[name].family, REGISTRY[name].depth
+    if name in DENSE:
+        return sum(DENSE[name][0]) * (2 if name == "MeliusNet22" else 1)
+    if family == "QuickNet":
+        return 32 if name == "QuickNetLarge" else 16
+    if family == "RealToBinaryNet":
+        return 16
+    if family == "ReActNet":
+        return 2 * 13
     if REGISTRY[name].is_real:
         return 0
     # The first convolution of the first bottleneck is real.
@@ -74,10 +176,31 @@ def one_bit_convolutions(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("BiRealNet18", 11_699_112), ("BiRealNet34", 21_814_696)]
+    ("name", "count"),
+    [
+        # What `count_params` of larq-zoo 2.4's models says.
+        ("BiRealNet18", 11_699_112),
+        ("QuickNet", 13_243_720),
+        ("QuickNetSmall", 12_664_344),
+        ("QuickNetLarge", 23_359_304),
+        ("RealToBinaryNet", 11_995_624),
+        ("BinaryDenseNet28", 5_150_504),
+        ("BinaryDenseNet37", 8_734_120),
+        ("BinaryDenseNet45", 13_939_240),
+        ("MeliusNet22", 6_969_672),
+        ("BiRealNet34", 21_814_696),
+    ],
 )
 def test_count_by_hand(name, count):
     assert parameters(name) == count
+
+
+# By name and argument: what `BiRealNet18` has in place of a default that is another.
+OTHER_DEFAULTS = {
+    **{(name, "pad_values"): 0.0 for name in MODELS if REGISTRY[name].family == "QuickNet"},
+    ("QuickNetSmall", "width"): 64,
+    ("ReActNetA", "width"): 64,
+}
 
 
 @pytest.mark.slow
@@ -98,7 +221,7 @@ class TestEveryModel:
         for layer in layers:
             assert layer.input_quantizer.precision == layer.kernel_quantizer.precision == 1
             assert not layer.use_bias
-            assert layer.pad_values == 0
+            assert layer.pad_values == (REGISTRY[name].family == "QuickNet")
 
     def test_arguments(self, name):
         signature = inspect.signature(getattr(zoo, name))
@@ -107,17 +230,26 @@ class TestEveryModel:
             *("input_shape", "input_tensor", "weights", "include_top", "num_classes"),
             *("width", "stem", "padding", "activation" if twin else "pad_values"),
         ]
-        template = zoo.BiRealNet18Float if twin else zoo.BiRealNet18
-        assert signature == inspect.signature(template)
+        template = inspect.signature(zoo.BiRealNet18Float if twin else zoo.BiRealNet18)
         for parameter in signature.parameters.values():
             assert parameter.kind is parameter.KEYWORD_ONLY
-            assert parameter.default is not parameter.empty
+            default = OTHER_DEFAULTS.get((name, parameter.name), parameter.default)
+            assert parameter.replace(default=default) == template.parameters[parameter.name]
         assert getattr(zoo, name).__name__ == slim(name).name == name
         assert REGISTRY[name].build is getattr(zoo, name)
 
-    def test_name_is_family_and_depth(self, name):
+    def test_name_follows_from_the_traits(self, name):
         entry = REGISTRY[name]
-        assert name == f"{entry.family}{entry.depth}{'Float' if entry.is_real else ''}"
+        size = name.removeprefix(entry.family)
+        assert size in {
+            f"{entry.depth or ''}{'Float' if entry.is_real else ''}",
+            *{"QuickNet": {"Small", "Large"}, "ReActNet": {"A"}}.get(entry.family, set()),
+        }
+
+    def test_documentation_states_the_accuracy(self, name):
+        text = " ".join(getattr(zoo, name).__doc__.split())
+        top1 = REGISTRY[name].top1
+        assert (f"{top1} % top-1" in text) == (top1 is not None)
 
     @pytest.mark.parametrize(
         ("argument", "value"),
@@ -141,7 +273,7 @@ class TestEveryModel:
         assert y.dtype == np.float32
         np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-5)
         assert np.ptp(y, axis=0).max() > 1e-3
-        features = WIDTH * (8 if REGISTRY[name].depth < 50 else 32)
+        _, features = body_parameters(name, WIDTH)
         assert model.get_layer("head_pool").input_shape == (None, 1, 1, features)
 
     def test_larq_summary(self, name, capsys):
@@ -158,7 +290,13 @@ class TestEveryModel:
 class TestCreateModel:
     def test_lists_every_model(self):
         assert zoo.list_models() == sorted(name for name in zoo.__all__ if name[0].isupper())
-        assert len(zoo.list_models()) == 16
+        assert len(zoo.list_models()) == 25
+
+    def test_lists_those_with_published_weights(self):
+        assert zoo.list_models(pretrained=True) == [
+            *("BiRealNet18", "BinaryDenseNet28", "BinaryDenseNet37", "BinaryDenseNet45"),
+            *("MeliusNet22", "QuickNet", "QuickNetLarge", "QuickNetSmall", "RealToBinaryNet"),
+        ]
 
     def test_unknown_name(self):
         with pytest.raises(
@@ -178,7 +316,8 @@ class TestCreateModel:
 # They are one of each kind of block; the deeper ones repeat them. `make test-zoo` tests all.
 EXPORTED = [
     *((name, {}) for name in MODELS if REGISTRY[name].depth == 18),
-    ("BiRealNet50", {}),
+    *((name, {}) for name in ("BiRealNet50", "BinaryDenseNet28", "MeliusNet22", "QuickNet")),
+    *((name, {}) for name in ("ReActNetA", "RealToBinaryNet")),
     ("BiRealNet18", {"padding": "torch", "stem": "cheap"}),
     ("BiRealNet18", {"padding": "torch", "stem": "imagenet", "pad_values": 1}),
 ]
@@ -210,7 +349,10 @@ def test_exports_and_agrees_with_keras(name, arguments, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "suffix"),
-    [("BiRealNet50", ".keras"), ("ReActBiRealNet18", ".h5"), ("XNORResNet18", ".keras")],
+    [
+        *(("BiRealNet50", ".keras"), ("ReActBiRealNet18", ".h5"), ("XNORResNet18", ".keras")),
+        *(("MeliusNet22", ".keras"), ("QuickNet", ".h5")),
+    ],
 )
 def test_save_and_load(name, suffix, tmp_path):
     saved = slim(name)
@@ -234,7 +376,12 @@ def test_save_weights_and_load(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stem", "size", "map_size", "channels"),
-    [("BiRealNet50", "cifar", 33, 5, 64), ("BiRealNet18", "cheap", 65, 3, 16)],
+    [
+        *(("BiRealNet50", "cifar", 33, 5, 64), ("BiRealNet18", "cheap", 65, 3, 16)),
+        *(("QuickNet", "imagenet", 65, 3, 16), ("MeliusNet22", "imagenet", 65, 3, 16)),
+        *(("BinaryDenseNet28", "imagenet", 65, 2, 18), ("ReActNetA", "imagenet", 65, 3, 64)),
+        ("RealToBinaryNet", "imagenet", 65, 3, 16),
+    ],
 )
 def test_features_of_any_size(name, stem, size, map_size, channels):
     model = zoo.create_model(name, include_top=False, width=2, stem=stem)
@@ -255,7 +402,8 @@ def test_a_family_brings_its_own_stem_and_head():
         return _model.classifier(
             "Patches",
             keras.layers.ReLU(),
-            stem=_model.Stem(patches, default_size=48, min_size=4),
+            stem="patches",
+            stems={"patches": _model.Stem(patches, default_size=48, min_size=4)},
             head=head,
             **{"input_tensor": None, "weights": None, "include_top": True},
             **{"num_classes": 7, "width": 5, "padding": "same", "input_shape": input_shape},

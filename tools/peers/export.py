@@ -9,12 +9,12 @@ Runs in the environment of requirements.txt. For each model NAME, at 224x224 wit
   LCE's interpreter computes with its reference kernel and XNNPACK; `keras_outputs`, what Keras
   computes.
 
-For Bi-Real Net also the weights as `save_weights` of larq-zoo's model writes them, which is how
-larq-zoo publishes them:
+For the models in WEIGHTS also the weights as `save_weights` of larq-zoo's model writes them, which
+is how larq-zoo publishes them:
 
-- BiRealNet.h5: the model with its classifier; `keras_outputs` above are its probabilities.
-- BiRealNet_notop.h5: the same weights without the classifier.
-- BiRealNet_notop.npz: the same `inputs`; `keras_outputs`, float32 (images, 7, 7, 512).
+- NAME.h5: the model with its classifier; `keras_outputs` above are its probabilities.
+- NAME_notop.h5: the same weights without the classifier.
+- NAME_notop.npz: the same `inputs`; `keras_outputs`, float32 (images, 7, 7, channels).
 
 A model whose NAME.npz exists is not made again; that file is written last.
 """
@@ -43,12 +43,26 @@ MODELS = {
         larq_zoo.literature.XNORNet,
         larq_zoo.literature.BinaryAlexNet,
         larq_zoo.literature.BinaryDenseNet28,
+        larq_zoo.literature.BinaryDenseNet37,
         larq_zoo.literature.BinaryDenseNet37Dilated,
+        larq_zoo.literature.BinaryDenseNet45,
         larq_zoo.literature.MeliusNet22,
         larq_zoo.sota.QuickNetSmall,
         larq_zoo.sota.QuickNet,
         larq_zoo.sota.QuickNetLarge,
     )
+}
+# Those that are in our zoo, too.
+WEIGHTS = {
+    "BiRealNet",
+    "RealToBinaryNet",
+    "BinaryDenseNet28",
+    "BinaryDenseNet37",
+    "BinaryDenseNet45",
+    "MeliusNet22",
+    "QuickNetSmall",
+    "QuickNet",
+    "QuickNetLarge",
 }
 IMAGES = 8
 
@@ -97,15 +111,15 @@ def record(model: keras.Model, flatbuffer: bytes, path: Path) -> None:
     )
 
 
-def record_weights(model: keras.Model, folder: Path) -> None:
+def record_weights(name: str, model: keras.Model, folder: Path) -> None:
     """What a checkpoint of larq-zoo is and what it computes, with and without the classifier."""
-    notop = larq_zoo.literature.BiRealNet(weights=None, include_top=False)
+    notop = MODELS[name](weights=None, include_top=False)
     notop.set_weights(model.get_weights()[: len(notop.weights)])
-    model.save_weights(folder / "BiRealNet.h5")
-    notop.save_weights(folder / "BiRealNet_notop.h5")
+    model.save_weights(folder / f"{name}.h5")
+    notop.save_weights(folder / f"{name}_notop.h5")
     inputs = images(IMAGES)
     outputs = notop.predict(inputs, batch_size=1, verbose=0)
-    np.savez(folder / "BiRealNet_notop.npz", inputs=inputs, keras_outputs=outputs)
+    np.savez(folder / f"{name}_notop.npz", inputs=inputs, keras_outputs=outputs)
 
 
 def main(folder: Path) -> None:
@@ -116,8 +130,8 @@ def main(folder: Path) -> None:
             continue
         print(f"larq-zoo's {name} ...", flush=True)
         model = make_model(build)
-        if name == "BiRealNet":
-            record_weights(model, folder)
+        if name in WEIGHTS:
+            record_weights(name, model, folder)
         flatbuffer = lce.convert_keras_model(model)
         (folder / f"{name}.tflite").write_bytes(flatbuffer)
         partial = folder / f"partial_{name}.npz"

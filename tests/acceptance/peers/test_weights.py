@@ -1,0 +1,70 @@
+"""A checkpoint of larq-zoo's is one of ours, for every network that both have: `make test-peers`.
+
+Two TensorFlows of different versions round differently, and a value within rounding of zero may
+turn its sign; see test_larq_zoo.py. Most images have none.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bireal_keras import export, zoo
+from bireal_keras._keras import keras
+from bireal_keras.export.multiplications import multiplications
+from bireal_keras.zoo import _registry
+
+FOLDER = Path(__file__).parents[3] / "_build/peers/models"
+# larq-zoo's name: ours and how many convolutions are 1-bit.
+MODELS = {
+    "BiRealNet": ("BiRealNet18", 16),
+    "BinaryDenseNet28": ("BinaryDenseNet28", 23),
+    "BinaryDenseNet37": ("BinaryDenseNet37", 32),
+    "BinaryDenseNet45": ("BinaryDenseNet45", 40),
+    "MeliusNet22": ("MeliusNet22", 34),
+    "QuickNet": ("QuickNet", 16),
+    "QuickNetLarge": ("QuickNetLarge", 32),
+    "QuickNetSmall": ("QuickNetSmall", 16),
+    "RealToBinaryNet": ("RealToBinaryNet", 16),
+}
+
+
+def test_all_whose_weights_larq_zoo_publishes():
+    ours = sorted(name for name, _ in MODELS.values())
+    assert ours == zoo.list_models(pretrained=True)
+    for name in ours:
+        assert "larq/zoo" in _registry.MODELS[name].weights["imagenet", True].url
+
+
+@pytest.mark.parametrize("suffix", ["", "_notop"])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_outputs_agree(name, suffix):
+    model = zoo.create_model(
+        MODELS[name][0], weights=FOLDER / f"{name}{suffix}.h5", include_top=not suffix
+    )
+    recording = np.load(FOLDER / f"{name}{suffix}.npz")
+    expected = recording["keras_outputs"]
+    outputs = model.predict(recording["inputs"], batch_size=1, verbose=0)
+    keras.backend.clear_session()
+    assert outputs.shape == expected.shape
+    assert expected.std() > 0
+    differences = np.abs(outputs - expected).reshape(len(expected), -1).max(axis=1)
+    print(f"{name}{suffix}: {np.sort(differences) / np.abs(expected).max()}")
+    assert np.median(differences) <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_exported_weights_are_the_same_bytes(name, tmp_path):
+    path = tmp_path / "ours.tflite"
+    ours, count = MODELS[name]
+    # The filters do not depend on the size of the images.
+    model = zoo.create_model(ours, weights=FOLDER / f"{name}.h5", input_shape=(64, 64, 3))
+    export.convert(model, path)
+    keras.backend.clear_session()
+    kernels, expected = (
+        [operator.kernel for operator in multiplications(content) if operator.is_binary]
+        for content in (path.read_bytes(), (FOLDER / f"{name}.tflite").read_bytes())
+    )
+    assert len(kernels) == len(expected) == count
+    for a, b in zip(kernels, expected):
+        np.testing.assert_array_equal(a, b)
