@@ -42,7 +42,7 @@ format: $(VENV)/built ## rewrite the sources in the project's style
 	@$(BIN)/clang-format -i $(DELEGATE)
 
 clean: ## remove .venv and all that was built or cached; runs/ stays
-	rm -rf $(VENV) _build dist *.egg-info bireal_keras/runtime/*.so
+	rm -rf $(VENV) _build dist *.egg-info bireal_keras/runtime/*.so bireal_keras/runtime/*.dylib
 	rm -rf .cache .pytest_cache .ruff_cache .mypy_cache
 
 # What takes a compiler's sanitizers, an emulator, other people's packages or an hour.

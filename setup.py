@@ -87,6 +87,7 @@ LINKING = {
         "-Wl,-z,noexecstack",
         "-Wl,--version-script=delegate/exports.map",
     ],
+    "macosx": ["-Wl,-install_name,@rpath/libbireal_delegate.dylib"],
 }
 
 

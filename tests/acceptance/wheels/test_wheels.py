@@ -64,20 +64,21 @@ def native() -> Machine:
     return Machine(platform.machine(), [], folder / "bin/python", ["-m", "pip"], DECLARED)
 
 
-def emulated(architecture: str) -> Machine:
-    root = BUILD / architecture
+def emulated(debian: str) -> Machine:
+    """`debian` is Debian's suite and architecture, as "trixie-arm64"."""
+    root = BUILD / debian
     if not (root / "made").exists():
         pytest.skip(f"needs an emulated Debian at {root}: make test-wheels")
-    if architecture == "arm64":
+    if debian.endswith("-arm64"):
         name, declared = "aarch64", DECLARED
         emulator = ["qemu-aarch64-static", "-cpu", "cortex-a72", "-L", str(root)]
     else:
         name, declared = "armv7l", DECLARED_ARM32
         emulator = ["qemu-arm-static", "-cpu", "cortex-a7", "-L", str(root)]
-    folder = BUILD / f"{architecture}-venv"
+    folder = BUILD / f"{debian}-venv"
     shutil.rmtree(folder, ignore_errors=True)
     # The emulator cannot start a process, which installing pip into the environment takes.
-    python = root / "usr/bin/python3.11"
+    [python] = (root / "usr/bin").glob("python3.[1-9][0-9]")
     subprocess.run(
         [*emulator, python, "-m", "venv", "--without-pip", "--system-site-packages", folder],
         check=True,
@@ -86,7 +87,10 @@ def emulated(architecture: str) -> Machine:
     return Machine(name, emulator, folder / "bin/python", [str(pip / "pip")], declared)
 
 
-@pytest.fixture(scope="module", params=["native", "arm64", "armhf"])
+@pytest.fixture(
+    scope="module",
+    params=["native", "bookworm-arm64", "trixie-arm64", "sid-arm64", "bookworm-armhf"],
+)
 def machine(request) -> Machine:
     return native() if request.param == "native" else emulated(request.param)
 
