@@ -1,9 +1,10 @@
 """The wheels as people get them: installed by pip into a fresh Python, and used.
 
-On this machine, and, where the emulated Debians of `make test-wheels` are there, on a Raspberry
-Pi with 64 bits and one with 32. What is computed must be what the recording machine computed
-(record.py): the classes of a photo as bireal-classify prints them, and every byte of a network's
-binary part. The float operators around it are XNNPACK's, which rounds differently on every CPU.
+On this machine, and, where the emulated Debians of `make test-wheels` are there, on Raspberry Pis
+with 64 bits, of Debian 12, 13 and sid, and one with 32. What is computed must be what the recording
+machine computed (record.py): the classes of a photo as bireal-classify prints them, every byte of a
+network's binary part, and every byte that bireal-export makes of a float file. The float operators
+around the binary part are XNNPACK's, which rounds differently on every CPU.
 """
 
 import email
@@ -158,6 +159,17 @@ def test_the_binary_part_is_the_same_bytes_with_the_fastest_kernels(machine, ins
     assert "4 of 4 outputs are the recorded bytes" in result.stdout
     assert f"kernel {fastest_kernels(machine)}," in result.stderr
     print(result.stdout, end="")
+
+
+def test_packs_a_float_file_as_elsewhere(machine, installed, tmp_path):
+    """Without TensorFlow, and to the byte."""
+    if machine.name == "armv7l":
+        pytest.skip("tflite-runtime, the interpreter of 32-bit Arm, has no schema of the file")
+    packed = tmp_path / "packed.tflite"
+    result = machine.command("bireal-export", "--model=float.tflite", f"--output={packed}")
+    assert result.returncode == 0, result.stderr
+    assert "convolutions: 16 bit-packed" in result.stdout
+    assert packed.read_bytes() == (RECORDED / "packed.tflite").read_bytes()
 
 
 def test_measures_latency(machine, installed):
