@@ -1,4 +1,4 @@
-# Every target works alone and first in a fresh clone. It takes Python 3.10 to 3.12, make and a
+# Every target works alone and first in a fresh clone. It takes Python 3.10 to 3.13, make and a
 # C++ compiler. `make test PYTHON=python3.11` takes another Python than `python3`.
 
 PYTHON ?= python3
@@ -42,18 +42,19 @@ format: $(VENV)/built ## rewrite the sources in the project's style
 	@$(BIN)/clang-format -i $(DELEGATE)
 
 clean: ## remove .venv and all that was built or cached; runs/ stays
-	rm -rf $(VENV) _build dist *.egg-info bireal_keras/runtime/*.so
+	rm -rf $(VENV) _build dist *.egg-info bireal_keras/runtime/*.so bireal_keras/runtime/*.dylib
 	rm -rf .cache .pytest_cache .ruff_cache .mypy_cache
 
 # What takes a compiler's sanitizers, an emulator, other people's packages or an hour.
 include $(sort $(wildcard tools/*/*.mk))
 
-# Pins that still fit stay; delete requirements.lock first to take the newest of everything.
+# Pins that still fit stay; delete requirements.lock first to take the newest of everything. Larq is
+# for every Python here: pyproject.toml tells uv what it really needs.
 lock: ## write requirements.lock anew from setup.py
 	$(PYTHON) -m venv _build/lock
 	_build/lock/bin/pip install --quiet uv
-	_build/lock/bin/uv pip compile --quiet --universal --python-version 3.10 --extra dev \
-	    --custom-compile-command "make lock" --output-file requirements.lock setup.py
+	echo larq | _build/lock/bin/uv pip compile --quiet --universal --python-version 3.10 \
+	    --extra dev --custom-compile-command "make lock" --output-file requirements.lock setup.py -
 
 # pip leaves alone what is installed already; the delegate is compiled again if need be.
 $(VENV)/built: $(VENV)/installed setup.py pyproject.toml $(LIBRARY) $(wildcard bireal_keras/commands/*.py)
@@ -61,12 +62,14 @@ $(VENV)/built: $(VENV)/installed setup.py pyproject.toml $(LIBRARY) $(wildcard b
 	@touch $@
 
 $(VENV)/installed: requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
-	    { echo "make: Python 3.10, 3.11 or 3.12 is needed, and $(PYTHON) is" \
-	        "$$($(PYTHON) --version 2>&1). Another one: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+	    { echo "make: Python 3.10, 3.11, 3.12 or 3.13 is needed, for TensorFlow, and $(PYTHON) is" \
+	        "$$($(PYTHON) --version 2>&1). Another one: make PYTHON=python3.13. On a newer Python" \
+	        "models run, but are not trained: pip install . in a venv, then bireal-classify." >&2; \
+	    exit 1; }
 	@command -v $(CXX) > /dev/null || \
 	    { echo "make: a C++ compiler is needed, and there is no $(CXX): apt install g++" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned requirements into $(VENV), once; TensorFlow is large."
-	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --requirement requirements.lock
 	@touch $@

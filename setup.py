@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -17,25 +16,32 @@ VERSION = re.search(
 # On the device: a stock interpreter and what it takes to read a photo. 32-bit Arm has no
 # ai-edge-litert, but its predecessor, up to Python 3.11 and compiled for NumPy 1. A 32-bit
 # program on a 64-bit kernel is on an armv8l only to those who ask through `linux32`.
-ARM32 = "(platform_machine == 'armv7l' or platform_machine == 'armv8l')"
+ARM32 = "(platform_machine == 'armv7l' or platform_machine == 'armv8l') and python_version < '3.12'"
 NOT_ARM32 = "platform_machine != 'armv7l' and platform_machine != 'armv8l'"
 RUNTIME = [
     "absl-py>=1.4",
-    f"ai-edge-litert>=2.0; platform_system != 'Windows' and {NOT_ARM32}",
-    f"tflite-runtime>=2.14; {ARM32} and python_version < '3.12'",
+    f"ai-edge-litert>=2.0; {NOT_ARM32}",
+    f"tflite-runtime>=2.14; {ARM32}",
     "numpy>=1.24",
     f"numpy<2; {ARM32}",
     "Pillow>=9.4",
 ]
-# To train and to export. Larq needs numpy < 2; larq-compute-engine has no wheel for Linux
-# on Arm, where everything but the conversion works.
+# To train and to export, up to Python 3.13: TensorFlow has no wheel for 3.14. Larq 0.14 declares
+# numpy < 2, of which there is no wheel for 3.13, and works with NumPy 2. So nothing can declare
+# Larq there, and bireal_keras/_keras.py says how to install it. larq-compute-engine, a second
+# converter, has no wheel for Linux on Arm nor for Python 3.13.
+NUMPY_1 = "python_version < '3.13'"
 TENSORFLOW = [
     "tensorflow>=2.18,<2.22",
     "tf-keras>=2.18,<2.22",
-    "larq>=0.14",
+    f"larq>=0.14; {NUMPY_1}",
+    # What Larq needs beside NumPy.
+    "packaging>=19.2",
+    "terminaltables>=3.1",
     "flatbuffers>=2.0",
-    "larq-compute-engine>=0.16; platform_system != 'Linux' or platform_machine == 'x86_64'",
-    "numpy>=1.24,<2",
+    f"larq-compute-engine>=0.16; {NUMPY_1}"
+    " and (platform_system != 'Linux' or platform_machine == 'x86_64')",
+    f"numpy<2; {NUMPY_1}",
     "tensorboard>=2.18,<2.22",
     "tensorflow-datasets>=4.9.7",
     # Both are imported by tensorflow-datasets, which does not declare them.
@@ -78,24 +84,38 @@ def delegate_files(pattern: str) -> list[str]:
 # The delegate reads files from anywhere: what compiler and linker offer against a bug in it that
 # somebody makes use of. `-U`, because distributions define it as well.
 HARDENING = ["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
-# Of ELF: addresses are resolved and made read-only when the library is loaded, and only the
-# plugin's two functions are to be seen.
-LINKING = [
-    "-Wl,-z,relro",
-    "-Wl,-z,now",
-    "-Wl,-z,noexecstack",
-    "-Wl,--version-script=delegate/exports.map",
-]
+# What the library is called and how it is linked, by the first word of distutils' platform.
+SUFFIXES = {"linux": ".so", "macosx": ".dylib", "win": ".dll"}
+LINKING = {
+    # Addresses are resolved and made read-only when the library is loaded, and only the plugin's
+    # two functions are to be seen.
+    "linux": [
+        "-Wl,-z,relro",
+        "-Wl,-z,now",
+        "-Wl,-z,noexecstack",
+        "-Wl,--version-script=delegate/exports.map",
+    ],
+    "macosx": ["-Wl,-install_name,@rpath/libbireal_delegate.dylib"],
+}
 
 
 class BuildDelegate(build_ext):
     """Builds the delegate: a shared library that an interpreter loads, no Python module."""
 
+    @property
+    def system(self) -> str:
+        """Which the library is for: this one, unless _PYTHON_HOST_PLATFORM says another."""
+        return self.plat_name.split("-")[0]
+
     def get_ext_filename(self, fullname: str) -> str:
-        return os.path.join(*fullname.split(".")) + ".so"
+        return os.path.join(*fullname.split(".")) + SUFFIXES.get(self.system, ".so")
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
         return ext.export_symbols
+
+    def build_extension(self, ext: Extension) -> None:
+        ext.extra_link_args = ["-pthread", *LINKING.get(self.system, [])]
+        super().build_extension(ext)
 
 
 class PlatformWheel(bdist_wheel):
@@ -112,7 +132,7 @@ setup(
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.13",
+    python_requires=">=3.10",
     # As a path, so that mypy and editors find the sources of an editable install, too: what
     # setuptools writes without it only Python itself understands.
     package_dir={"": "."},
@@ -161,7 +181,6 @@ setup(
                 "-pthread",
                 *HARDENING,
             ],
-            extra_link_args=["-pthread", *(LINKING if sys.platform == "linux" else [])],
         )
     ],
     cmdclass={"build_ext": BuildDelegate, "bdist_wheel": PlatformWheel},

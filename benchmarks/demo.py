@@ -124,7 +124,7 @@ def _lce_predictor(content: bytes) -> Callable[[np.ndarray], np.ndarray] | str:
     try:
         from larq_compute_engine.tflite.python.interpreter import Interpreter
     except ImportError:
-        return "LCE is not installed"
+        return "not installed: no wheel for Linux on Arm nor Python 3.13"
 
     # Its default kernel is wrong where maps are smaller than filters, as they are here.
     return Interpreter(content, use_reference_bconv=True).predict

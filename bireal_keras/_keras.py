@@ -14,8 +14,12 @@ _INSTALL = "pip install 'bireal-keras[tensorflow]'"
 try:
     import tensorflow as tf
 except ModuleNotFoundError as error:
+    _remedy = _INSTALL
+    if sys.version_info >= (3, 14):
+        _version = ".".join(map(str, sys.version_info[:2]))
+        _remedy = f"it has no wheel for Python {_version} yet; take Python 3.10 to 3.13"
     raise ImportError(
-        f"This part of bireal_keras needs TensorFlow, which is not installed: {_INSTALL}. "
+        f"This part of bireal_keras needs TensorFlow, which is not installed: {_remedy}. "
         "(bireal_keras.runtime works without it.)"
     ) from error
 
@@ -37,8 +41,10 @@ if tf.keras.Model is not tf_keras.Model:
 try:
     import larq as lq
 except ModuleNotFoundError as error:
+    # Where our extra cannot bring Larq, setup.py says why, it brings all that Larq needs.
+    _remedy = _INSTALL if sys.version_info < (3, 13) else "pip install --no-deps larq"
     raise ImportError(
-        f"This part of bireal_keras needs Larq, which is not installed: {_INSTALL}."
+        f"This part of bireal_keras needs Larq, which is not installed: {_remedy}."
     ) from error
 
 keras = tf.keras

@@ -229,7 +229,11 @@ Delegate::Delegate(const Options& chosen) : options(chosen), pool(chosen.num_thr
 }  // namespace
 }  // namespace bireal
 
+#ifdef _WIN32
+#define BIREAL_EXPORT extern "C" __declspec(dllexport)
+#else
 #define BIREAL_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
 
 BIREAL_EXPORT TfLiteDelegate* tflite_plugin_create_delegate(char** keys, char** values,
                                                             size_t num_options,

@@ -122,11 +122,22 @@ class TestMissingPackages:
         assert "tf-keras of the same minor version as TensorFlow 2.21.0" in message
         assert "pip install 'bireal-keras[tensorflow]'" in message
 
-    def test_larq(self):
+    @pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
+    def test_larq(self, version):
+        """Where the extra does not bring Larq, it brings what Larq needs."""
         pretend = PRETEND + 'sys.modules["tf_keras"] = keras\n'
+        pretend += f"sys.version_info = ({version.replace('.', ', ')}, 1, 'final', 0)\n"
         message = self.message(HIDE.format(hidden=["larq"]) + pretend)
         assert "needs Larq, which is not installed" in message
-        assert "pip install 'bireal-keras[tensorflow]'" in message
+        names = wanted("tensorflow", version)
+        assert {"packaging", "terminaltables", "numpy"} <= names
+        assert ("'bireal-keras[tensorflow]'" in message) == ("larq" in names)
+        assert ("pip install --no-deps larq." in message) == ("larq" not in names)
+
+    def test_no_tensorflow_on_a_python_that_it_has_no_wheel_for(self):
+        pretend = "sys.version_info = (3, 14, 1, 'final', 0)\n"
+        message = self.message(HIDE.format(hidden=["tensorflow"]) + pretend)
+        assert "it has no wheel for Python 3.14 yet; take Python 3.10 to 3.13" in message
 
 
 DEVICE_MODULES = sorted(
@@ -316,6 +327,16 @@ class TestInstallation:
         assert names == {"absl-py", "ai-edge-litert", "numpy", "pillow"}
 
 
+def wanted(extra, version):
+    """Names of what an extra asks for, on this machine with another Python."""
+    environment = {"extra": extra, "python_version": version}
+    return {
+        canonicalize_name(requirement.name)
+        for requirement in map(Requirement, metadata.requires("bireal-keras"))
+        if requirement.marker is None or requirement.marker.evaluate(environment)
+    }
+
+
 def pins(path, environment):
     """{name: version} of a lock file's lines for an environment."""
     versions = {}
@@ -333,7 +354,7 @@ def pins(path, environment):
     return versions
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12"])
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
 @pytest.mark.parametrize(
     "machine", [("linux", "Linux", "x86_64"), ("darwin", "Darwin", "arm64")], ids=str
 )

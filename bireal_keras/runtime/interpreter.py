@@ -5,18 +5,20 @@ import dataclasses
 import functools
 import importlib
 import os
+import platform
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from bireal_keras.tflite.metadata import Metadata, parse
 
-_LIBRARY = Path(__file__).with_name("libbireal_delegate.so")
+_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+_LIBRARY = Path(__file__).with_name(f"libbireal_delegate{_SUFFIX}")
 
 # The delegate's own messages start with this.
 _REPORT_PREFIX = "bireal delegate: "
@@ -24,8 +26,11 @@ _REPORT_PREFIX = "bireal delegate: "
 # LiteRT says so of an operator that neither it nor a delegate has.
 _UNRESOLVED_PREFIX = "Encountered unresolved custom op: "
 
-# The head of a program or library for Linux has a number for the kind of machine.
+# The head of a program or library has a number for the kind of machine: ELF's e_machine, the
+# Machine of Windows' COFF, the cputype of macOS' Mach-O.
 _ELF_MACHINES = {3: "x86", 40: "32-bit Arm", 62: "x86_64", 183: "64-bit Arm", 243: "RISC-V"}
+_COFF_MACHINES = {0x14C: "x86", 0x1C4: "32-bit Arm", 0x8664: "x86_64", 0xAA64: "64-bit Arm"}
+_MACHO_MACHINES = {7: "x86", 0x1000007: "x86_64", 0x100000C: "64-bit Arm"}
 
 # These are the stock interpreters, in the order in which we look for them.
 _LITERT_MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
@@ -38,9 +43,19 @@ def _litert() -> ModuleType:
         except ModuleNotFoundError as error:
             if error.name is None or not name.startswith(error.name):
                 raise  # Found, but something it needs is missing.
-    raise ImportError(
-        "No LiteRT interpreter is installed: pip install ai-edge-litert (or tflite-runtime, on "
-        "32-bit Arm)."
+    raise ImportError(f"No LiteRT interpreter is installed: {_remedy()}.")
+
+
+def _remedy() -> str:
+    """How to come by an interpreter on this machine."""
+    if sys.maxsize > 2**32:
+        return "pip install ai-edge-litert"
+    if sys.version_info < (3, 12):
+        return "pip install tflite-runtime"
+    version = ".".join(map(str, sys.version_info[:2]))
+    return (
+        f"there is none for a 32-bit Python {version}. Take the 64-bit system, or a 32-bit one "
+        "with Python 3.11, as Debian 12 and Raspberry Pi OS 12 are"
     )
 
 
@@ -132,13 +147,27 @@ def _why_not_loaded(path: str, error: OSError) -> str:
 
 
 def _machine(path: str) -> str:
-    """What kind of computer a program or a library is for."""
+    """What kind of computer a program or a library is for, as "x86_64" or "x86_64 Windows"."""
     with open(path, "rb") as file:
-        head = file.read(20)
-    if head[:4] != b"\x7fELF" or len(head) < 20:
-        return "another system than Linux"
-    number = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
-    return _ELF_MACHINES.get(number, f"another machine ({number})")
+        head = file.read(4096)
+
+    def number(offset: int, size: int, order: Literal["little", "big"] = "little") -> int:
+        return int.from_bytes(head[offset : offset + size], order)
+
+    if head.startswith(b"\x7fELF"):
+        value = number(18, 2, "little" if head[5:6] == b"\1" else "big")
+        return _ELF_MACHINES.get(value, f"another machine ({value})")
+    coff = number(60, 4)
+    if head.startswith(b"MZ") and head[coff : coff + 4] == b"PE\0\0":
+        value = number(coff + 4, 2)
+        return f"{_COFF_MACHINES.get(value, f'another machine ({value})')} Windows"
+    if head.startswith((b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")):
+        value = number(4, 4)
+        return f"{_MACHO_MACHINES.get(value, f'another machine ({value})')} macOS"
+    if head.startswith(b"\xca\xfe\xba\xbe"):
+        # A program for several machines, as Python for macOS is; it runs as what this one is.
+        return {"arm64": "64-bit Arm"}.get(platform.machine(), platform.machine()) + " macOS"
+    return "an unknown system"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,12 @@
 #include "delegate/testing/interpreter.h"
 
+#ifdef _WIN32
+#include <windows.h>
+#else
 #include <sanitizer/asan_interface.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -88,27 +92,73 @@ TfLiteStatus InvokeAdd(TfLiteContext* context, TfLiteNode* node) {
   return kTfLiteOk;
 }
 
+// Pages of memory, as the system gives them.
+
+enum class Access { kNone, kRead };
+
+#ifdef _WIN32
+
+// MinGW has no address sanitizer.
+#define ASAN_POISON_MEMORY_REGION(address, size)
+#define ASAN_UNPOISON_MEMORY_REGION(address, size)
+
+size_t PageBytes() {
+  SYSTEM_INFO info;
+  GetSystemInfo(&info);
+  return info.dwPageSize;
+}
+
+void* AllocatePages(size_t bytes) {
+  void* const pages = VirtualAlloc(nullptr, bytes, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+  if (pages == nullptr) throw std::bad_alloc();
+  return pages;
+}
+
+void ProtectPages(void* pages, size_t bytes, Access access) {
+  DWORD before;
+  VirtualProtect(pages, bytes, access == Access::kRead ? PAGE_READONLY : PAGE_NOACCESS, &before);
+}
+
+void FreePages(void* pages, size_t) { VirtualFree(pages, 0, MEM_RELEASE); }
+
+#else
+
+size_t PageBytes() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
+
+void* AllocatePages(size_t bytes) {
+  void* const pages =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED) throw std::bad_alloc();
+  return pages;
+}
+
+void ProtectPages(void* pages, size_t bytes, Access access) {
+  mprotect(pages, bytes, access == Access::kRead ? PROT_READ : PROT_NONE);
+}
+
+void FreePages(void* pages, size_t bytes) { munmap(pages, bytes); }
+
+#endif
+
 }  // namespace
 
 ReadOnlyBuffer::ReadOnlyBuffer(const std::vector<uint8_t>& bytes, int misalignment) {
-  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t page = PageBytes();
   const size_t after = (4 - misalignment) % 4;
   page_bytes_ = (bytes.size() + after + page - 1) / page * page;
-  pages_ =
-      mmap(nullptr, page_bytes_ + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (pages_ == MAP_FAILED) throw std::bad_alloc();
+  pages_ = AllocatePages(page_bytes_ + page);
   char* const begin = static_cast<char*>(pages_);
   data_ = begin + page_bytes_ - after - bytes.size();
   std::copy(bytes.begin(), bytes.end(), data_);
-  mprotect(pages_, page_bytes_, PROT_READ);
-  mprotect(begin + page_bytes_, page, PROT_NONE);
+  ProtectPages(begin, page_bytes_, Access::kRead);
+  ProtectPages(begin + page_bytes_, page, Access::kNone);
   ASAN_POISON_MEMORY_REGION(begin, data_ - begin);
   ASAN_POISON_MEMORY_REGION(data_ + bytes.size(), after);
 }
 
 ReadOnlyBuffer::~ReadOnlyBuffer() {
   ASAN_UNPOISON_MEMORY_REGION(pages_, page_bytes_);
-  munmap(pages_, page_bytes_ + static_cast<size_t>(sysconf(_SC_PAGESIZE)));
+  FreePages(pages_, page_bytes_ + PageBytes());
 }
 
 struct Interpreter::GraphNode {

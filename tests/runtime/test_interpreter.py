@@ -1,6 +1,7 @@
 """runtime.Interpreter and what bireal-bench prints."""
 
 import json
+import struct
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -195,6 +196,12 @@ def test_is_a_context_manager(case, model):
         interpreter.predict(pack(case.inputs))
 
 
+def windows_head(machine: int) -> bytes:
+    """How a program for Windows begins: MS-DOS, and at 64 the head of COFF."""
+    dos = b"MZ" + bytes(58) + struct.pack("<I", 64)
+    return dos + b"PE\0\0" + struct.pack("<H", machine)
+
+
 class TestIncompleteInstallations:
     """Whatever is missing, one line says it and what to do."""
 
@@ -217,8 +224,22 @@ class TestIncompleteInstallations:
         for package in ("ai_edge_litert", "tflite_runtime"):
             monkeypatch.setitem(sys.modules, f"{package}.interpreter", None)
         message = self.message(ImportError)
-        assert "No LiteRT interpreter is installed: pip install ai-edge-litert" in message
-        assert "tflite-runtime, on 32-bit Arm" in message
+        package = "ai-edge-litert" if sys.maxsize > 2**32 else "tflite-runtime"
+        assert message == f"No LiteRT interpreter is installed: pip install {package}."
+
+    @pytest.mark.parametrize(
+        ("version", "remedy"),
+        [
+            ((3, 11, 2), "pip install tflite-runtime."),
+            ((3, 13, 5), "there is none for a 32-bit Python 3.13. Take the 64-bit system,"),
+        ],
+    )
+    def test_no_litert_on_32_bits(self, monkeypatch, version, remedy):
+        for package in ("ai_edge_litert", "tflite_runtime"):
+            monkeypatch.setitem(sys.modules, f"{package}.interpreter", None)
+        monkeypatch.setattr(sys, "maxsize", 2**31 - 1)
+        monkeypatch.setattr(sys, "version_info", version)
+        assert f"No LiteRT interpreter is installed: {remedy}" in self.message(ImportError)
 
     def test_no_library(self, library):
         library.unlink()
@@ -231,8 +252,12 @@ class TestIncompleteInstallations:
             (18, b"\x28\x00", "32-bit Arm"),
             (18, b"\xf3\x00", "RISC-V"),
             (18, b"\x02\x01", "another machine (258)"),
-            (0, b"MZ", "another system than Linux"),
-            (0, b"\xcf\xfa\xed\xfe", "another system than Linux"),
+            (0, windows_head(0x8664), "x86_64 Windows"),
+            (0, windows_head(0xAA64), "64-bit Arm Windows"),
+            (0, b"\xcf\xfa\xed\xfe\x0c\x00\x00\x01", "64-bit Arm macOS"),
+            (0, b"\xcf\xfa\xed\xfe\x07\x00\x00\x01", "x86_64 macOS"),
+            (0, b"MZ" + bytes(58) + b"\xff" * 4, "an unknown system"),
+            (0, b"text", "an unknown system"),
         ],
     )
     def test_a_library_for_another_machine(self, library, offset, content, machine):

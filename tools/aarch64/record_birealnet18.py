@@ -4,7 +4,7 @@ Usage: PYTHONPATH=tests/helpers record_birealnet18.py FOLDER
 
 Writes two models, each with its inputs and the outputs here: the network, and its binary part
 alone, that is everything between its float operators. test_birealnet18.py repeats them on
-another machine.
+another machine. And float.tflite, the network as TensorFlow's own converter writes it.
 """
 
 import sys
@@ -15,7 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 from submodel import submodel
 
 from bireal_keras import export, runtime
-from bireal_keras._keras import keras
+from bireal_keras._keras import keras, tf
 from bireal_keras.zoo import BiRealNet18
 
 SIZE = 64
@@ -59,8 +59,11 @@ def record(folder: Path, name: str, content: bytes, runs: int) -> None:
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    model = make_network()
+    float_file = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    (folder / "float.tflite").write_bytes(float_file)
     network = folder / "network.tflite"
-    export.convert(make_network(), network)
+    export.convert(model, network)
     content = network.read_bytes()
     record(folder, "network", content, IMAGES)
     record(folder, "binary_part", submodel(content, BINARY_OPERATORS.__contains__), 1)

@@ -27,4 +27,4 @@ if ! present aarch64-linux-gnu-g++ llvm-mca-19; then
     apt-get install --quiet=2 --yes --no-install-recommends $packages; } > "$root.log" 2>&1 ||
     fail "apt-get install $packages failed, see $root.log"
 fi
-"$(dirname "$0")/../emulation/debian.sh" "$root" arm64 python3.11 libstdc++6 libgomp1
+"$(dirname "$0")/../emulation/debian.sh" "$root" bookworm arm64 python3.11 libstdc++6 libgomp1

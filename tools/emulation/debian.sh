@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Unpacks a small Debian 12 of another architecture, for `qemu-*-static -L FOLDER`.
+# Unpacks a small Debian of another architecture, for `qemu-*-static -L FOLDER`.
 #
-# Usage: debian.sh FOLDER ARCHITECTURE PACKAGE [PACKAGE ...]. ARCHITECTURE is Debian's name: arm64
-# or armhf. Nothing is run, so what packages do when they are configured is not done. Packages
+# Usage: debian.sh FOLDER SUITE ARCHITECTURE PACKAGE [PACKAGE ...]. SUITE and ARCHITECTURE are Debian's
+# names: bookworm, trixie or sid, and arm64 or armhf. Nothing is run, so what packages do when they are configured is not done. Packages
 # come from DEBIAN_MIRROR. The emulator is installed where it is missing, which takes root.
 set -euo pipefail
 root=$(realpath --canonicalize-missing "$1")
-architecture=$2
-shift 2
+suite=$2
+architecture=$3
+shift 3
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 
 fail() {
-  echo "make: cannot prepare the $architecture emulation: $1" >&2
+  echo "make: cannot prepare the emulation of $suite on $architecture: $1" >&2
   exit 1
 }
 
@@ -33,7 +34,7 @@ apt=$root.apt
 rm -rf "$root" "$apt"
 mkdir -p "$root/proc" "$apt/lists/partial" "$apt/archives/partial"
 : > "$apt/status"
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bookworm main" \
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" \
   > "$apt/sources.list"
 cat > "$apt/apt.conf" <<END
 APT::Architecture "$architecture";
@@ -50,7 +51,7 @@ END
 export APT_CONFIG=$apt/apt.conf
 apt-get update --quiet=2 > "$log" 2>&1 || fail "no package lists from $mirror, see $log"
 apt-get install --quiet=2 --yes --download-only "$@" >> "$log" 2>&1 ||
-  fail "no $architecture packages from $mirror, see $log"
+  fail "no $suite packages for $architecture from $mirror, see $log"
 
 for directory in bin lib sbin; do
   mkdir -p "$root/usr/$directory"

@@ -1,32 +1,41 @@
 #!/usr/bin/env bash
-# Builds the wheel for a machine with Linux, on any machine with Linux.
+# Builds the wheel for one kind of machine, on any machine with Linux.
 #
-# Usage: build.sh PYTHON MACHINE FOLDER. PYTHON has tools/wheels/requirements.txt installed,
-# MACHINE is x86_64, aarch64 or armv7l, and the wheel goes to FOLDER.
+# Usage: build.sh PYTHON PLATFORM FOLDER. PYTHON has tools/wheels/requirements.txt installed,
+# PLATFORM is the last word of the wheel's name, and the wheel goes to FOLDER.
 #
-# setup.py as always, with another compiler: ziglang, which links against glibc 2.17 of 2012 and
-# puts the C++ library into ours.
+# setup.py as always, with another compiler: ziglang, which links against glibc 2.17 of 2012, macOS
+# 12 or Windows' own C library, and puts the C++ library into ours.
 set -euo pipefail
 python=$(realpath --no-symlinks "$1") # A venv's `python`, a link, must stay one.
-machine=$2
+platform=$2
 folder=$(realpath --canonicalize-missing "$3")
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-case $machine in
-  x86_64 | aarch64) target=$machine-linux-gnu.2.17 ;;
-  armv7l) target=arm-linux-gnueabihf.2.17 ;; # ARMv7-A with NEON.
+case $platform in
+  manylinux_2_17_x86_64) system=linux-x86_64 target=x86_64-linux-gnu.2.17 ;;
+  manylinux_2_17_aarch64) system=linux-aarch64 target=aarch64-linux-gnu.2.17 ;;
+  # ARMv7-A with NEON.
+  manylinux_2_17_armv7l) system=linux-armv7l target=arm-linux-gnueabihf.2.17 ;;
+  macosx_12_0_arm64) system=macosx-12.0-arm64 target=aarch64-macos.12.0 ;;
+  win_amd64) system=win-amd64 target=x86_64-windows-gnu ;;
   *)
-    echo "build.sh: MACHINE must be x86_64, aarch64 or armv7l. Received: $machine" >&2
+    echo "build.sh: PLATFORM must be one that tools/wheels/wheels.mk names. Received: $platform" >&2
     exit 2
     ;;
 esac
-platform=manylinux_2_17_$machine
-build=_build/wheels/$machine
+build=_build/wheels/$platform
 
+# What distutils takes this machine for.
+export _PYTHON_HOST_PLATFORM=$system
 export CC="$python -m ziglang cc -target $target"
 export CXX="$python -m ziglang c++ -target $target"
 # -s: no symbols but the two that an interpreter asks for.
 export LDSHARED="$CXX -shared -s" LDCXXSHARED="$CXX -shared -s"
+if [ "$system" = win-amd64 ]; then
+  # Nobody links against the library: what for is not to lie beside it, and be packed.
+  LDSHARED+=" -Wl,--out-implib,$build/delegate.lib" LDCXXSHARED=$LDSHARED
+fi
 export ZIG_GLOBAL_CACHE_DIR=$PWD/_build/wheels/zig
 # A module that was deleted since would still lie there.
 rm -rf "$build/lib" "$build/wheel"

@@ -1,8 +1,9 @@
 """Records what this machine answers, for the wheels on other machines to repeat.
 
 Usage: record.py RECORDED FOLDER. RECORDED is what tools/aarch64/record_birealnet18.py wrote: a
-small Bi-Real-18 and its binary part. FOLDER receives those, a photo and, as classes.txt, what
-bireal-classify says of it.
+small Bi-Real-18, its binary part and its float file. FOLDER receives those, a photo and, as
+classes.txt, what bireal-classify says of it, and, as packed.tflite, what bireal-export makes of the
+float file.
 """
 
 import shutil
@@ -18,15 +19,17 @@ PHOTO = Path(sklearn.datasets.__file__).parent / "images/china.jpg"
 
 def main(recorded: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for source in (recorded / "network.tflite", recorded / "binary_part.tflite"):
-        shutil.copy(source, folder)
+    for name in ("network", "binary_part", "float"):
+        shutil.copy(recorded / f"{name}.tflite", folder)
     shutil.copy(recorded / "binary_part.npz", folder)
     shutil.copy(PHOTO, folder / "photo.jpg")
-    classify = Path(sys.executable).with_name("bireal-classify")
-    answer = subprocess.run(
-        [classify, "network.tflite", "photo.jpg"], cwd=folder, check=True, stdout=subprocess.PIPE
-    )
-    (folder / "classes.txt").write_bytes(answer.stdout)
+
+    def run(name: str, *arguments: str) -> bytes:
+        command = [Path(sys.executable).with_name(name), *arguments]
+        return subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE).stdout
+
+    (folder / "classes.txt").write_bytes(run("bireal-classify", "network.tflite", "photo.jpg"))
+    run("bireal-export", "--model=float.tflite", "--output=packed.tflite")
 
 
 if __name__ == "__main__":
