@@ -7,8 +7,9 @@ Usage: bireal-evaluate MODEL [--dataset=DATASET] [flags]
     bireal-evaluate runs/cifar/model.keras --dataset=cifar10 --json=cifar.json
 
 MODEL is a .tflite file, a .keras or .h5 file, or a folder of bireal-train: then its model.tflite
-or, where bireal-export has not written that yet, its model.keras; or cifar10, the model that comes
-with the package. A Keras model takes images in [-1, 1], as those of bireal-train do. A .tflite file and a folder of images need no TensorFlow.
+or, where bireal-export has not written that yet, its model.keras. Or it is cifar10, the model that
+comes with the package. A Keras model takes images in [-1, 1], as those of bireal-train do. A
+.tflite file and a folder of images need no TensorFlow.
 
 Of a run, and of a file in a run's folder, the dataset is the run's own unless --dataset names
 another. Evaluated are the images that training did not see: of a dataset of TensorFlow Datasets and

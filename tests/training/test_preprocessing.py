@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from bireal_keras import runtime
 from bireal_keras._keras import tf
-from bireal_keras.runtime.image import _central_box
+from bireal_keras.runtime.image import central_box
 from bireal_keras.training import preprocessing
 
 
@@ -122,7 +122,7 @@ def test_a_device_crops_to_the_same_pixel(share):
     metadata = runtime.Metadata(image_size=(224, 224), center_crop=share)
     shorter = np.arange(1, 2000, dtype=np.int32)
     sides = [preprocessing._side(tf.constant(2000), tf.constant(s), share) for s in shorter]
-    boxes = [_central_box(SimpleNamespace(height=2000, width=s), metadata) for s in shorter]
+    boxes = [central_box(SimpleNamespace(height=2000, width=s), metadata) for s in shorter]
     assert [int(side) for side in sides] == [right - left for left, _, right, _ in boxes]
 
 
