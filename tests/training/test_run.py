@@ -664,7 +664,7 @@ class TestBeforeAnythingIsWritten:
         refused(r"`stages\[1\].epochs` must be a positive int")
         config.stages[1].epochs = 1
         config.stages[1].start = str(tmp_path / "nothing.keras")
-        refused(r"`start` must be the name of an earlier stage or the path of .*nothing.keras")
+        refused(r"`start` must be the name of an earlier stage, .*nothing.keras")
         (tmp_path / "damaged.keras").write_text("no model")
         config.stages[1].start = str(tmp_path / "damaged.keras")
         refused(r"`start` must be .*, and .*damaged.keras cannot be loaded")
