@@ -140,6 +140,7 @@ def test_the_statistics_they_learned_are_those_of_real_images(cifar10):
         assert np.corrcoef(layer.moving_mean.numpy(), measured)[0, 1] > 0.75, layer.name
 
 
+@pytest.mark.slow
 def test_features_without_the_classifier_are_those_that_it_gets(cifar10):
     features = zoo.BiRealNet18(weights="cifar10", include_top=False)
     assert features.output_shape == (None, None, None, 256)
