@@ -27,7 +27,8 @@ class Layer:
     """A convolution or dense layer that reads a sign or has a 1-bit kernel.
 
     Attributes:
-        name: of the tensor that it writes in the float file.
+        name: of the tensor that it writes in the float file, or of its kernel, see
+            `graph.Graph.layer_name`.
         kind: its operator there, "CONV_2D".
         binary: whether it became an LceBconv2d.
         code: why it did not, in a word; "" if it did.
@@ -127,7 +128,7 @@ def binarize(
     binary, places = graph.write()
     layers = []
     for operator, found in matches.items():
-        name = graph.name(operator.outputs[0])
+        name = graph.layer_name(operator)
         tensor = places.get(written.get(operator, operator.outputs[0]))
         if isinstance(found, Plan):
             layer = Layer(name, operator.name, True, zero_weights=found.zero_weights, tensor=tensor)

@@ -205,6 +205,15 @@ class Graph:
             return None
         return (size.reshape(lengths), zero_point.reshape(lengths), *limits)
 
+    def layer_name(self, operator: Operator) -> str:
+        """What a layer is called: as its result, or as its kernel where the model returns that.
+
+        TensorFlow names what a model returns after the call of the model.
+        """
+        name = self.name(operator.outputs[0])
+        is_of_the_call = name.startswith("StatefulPartitionedCall") and len(operator.inputs) > 1
+        return (self.name(operator.inputs[1]) if is_of_the_call else "") or name
+
     def producers(self) -> dict[int, Operator]:
         """By tensor, the operator that writes it."""
         return {output: operator for operator in self.operators for output in operator.outputs}

@@ -159,7 +159,7 @@ def _count_zeros(graph: Graph, layers: Sequence[Layer]) -> None:
         return
     constants = Constants(graph)
     for operator in graph.operators:
-        if operator.name not in LAYERS or graph.name(operator.outputs[0]) not in names:
+        if operator.name not in LAYERS or graph.layer_name(operator) not in names:
             continue
         data, weights, *others = operator.inputs
         kernel = constants.get(weights)

@@ -123,8 +123,8 @@ def test_unfit(make, options, message, tmp_path):
 
 
 def test_layer_that_stays_float_is_named(tmp_path):
-    odd = conv(8, name="odd", input_quantizer=keras.ops.sign)
-    model = build(lambda x: L.GlobalAveragePooling2D()(odd(x)))
+    """TensorFlow names its result, the model's, after no layer."""
+    model = build(lambda x: conv(8, name="odd", input_quantizer=keras.ops.sign)(x))
     with pytest.raises(ValueError, match=r"odd.* \(tf_sign\): Its input's sign gives 0 for 0"):
         export.convert(model, tmp_path / "model.tflite")
 
