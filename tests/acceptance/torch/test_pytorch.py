@@ -403,7 +403,7 @@ def test_what_cannot_be_converted(module, example, message, tmp_path):
 def test_a_float_file_that_is_another_module_s(tmp_path, monkeypatch):
     other = torch_program.float_file(small(), (EXAMPLE,), "another")
     monkeypatch.setattr(torch_program, "float_file", lambda *_: other)
-    message = "does not compute what PyTorch does: 0 of 32 samples are equal up to rounding"
+    message = "does not compute what PyTorch does: none of 32 samples is equal up to rounding"
     with pytest.raises(ValueError, match=message):
         convert_torch(nets.randomized(small(), 1), tmp_path / "net.tflite", EXAMPLE)
 
