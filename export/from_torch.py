@@ -133,7 +133,7 @@ def _checked_inputs(
     if isinstance(example_inputs, torch.Tensor):
         example_inputs = (example_inputs,)
     inputs = tuple(example_inputs or ())
-    if not inputs or not all(map(_is_input, inputs)) or len({len(one) for one in inputs}) != 1:
+    if not torch_program.is_taken(inputs):
         received = [
             f"{one.dtype} {tuple(one.shape)}" if isinstance(one, torch.Tensor) else repr(one)
             for one in inputs
@@ -144,12 +144,6 @@ def _checked_inputs(
             f"Received: {', '.join(received) or example_inputs}."
         )
     return tuple(one.detach().cpu() for one in inputs)
-
-
-def _is_input(value: Any) -> bool:
-    torch, _ = torch_program.libraries()
-    is_float = isinstance(value, torch.Tensor) and value.dtype == torch.float32
-    return is_float and value.ndim > 0 and value.numel() > 0
 
 
 def _samples(

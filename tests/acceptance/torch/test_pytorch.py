@@ -414,6 +414,17 @@ def test_a_program_in_training_mode(tmp_path):
         convert_torch(tmp_path / "net.pt2", tmp_path / "net.tflite")
 
 
+def test_a_program_that_takes_integers(tmp_path):
+    program = torch.export.export(nn.Embedding(4, 8), (torch.zeros(1, 5, dtype=torch.int64),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    with pytest.raises(ValueError, match=r"it uses 'torch\.ops\.aten\.embedding\.default', whi"):
+        convert_torch(tmp_path / "net.pt2", tmp_path / "net.tflite")
+    program = torch.export.export(nn.ReLU(), (torch.zeros(1, 5, dtype=torch.int64),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    with pytest.raises(ValueError, match=r"must take float32 tensors .*torch\.int64 \(1, 5\)"):
+        convert_torch(tmp_path / "net.pt2", tmp_path / "net.tflite")
+
+
 def test_command_says_what_is_wrong_in_one_line(tmp_path):
     (tmp_path / "net.pt2").write_bytes(b"no program")
     done = command("export", f"--model={tmp_path / 'net.pt2'}")
