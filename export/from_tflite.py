@@ -25,7 +25,7 @@ from bireal_keras.tflite.metadata_writer import embed, without_metadata
 
 # Where there are signs that the float file cannot be told, this share of the runs has to agree: an
 # error in the file shows on every one, a flipped sign does not.
-MIN_SHARE = 1 / 8
+_MIN_SHARE = 1 / 8
 # They make a jump of a small difference, as LCE's signs do, which alone are told.
 _JUMPS = {"SIGN", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "ROUND", "FLOOR", "CEIL"}
 
@@ -281,7 +281,7 @@ def _agrees_mostly(content: bytes, result: Result, runs: Sequence[Sequence[np.nd
     if _JUMPS.isdisjoint(operator.name for operator in Graph(result.content).operators):
         return False
     right = sum(all(check.is_right for check in told.check(content, result, [run])) for run in runs)
-    return right >= MIN_SHARE * len(runs)
+    return right >= _MIN_SHARE * len(runs)
 
 
 def _describe(check: told.Check) -> str:

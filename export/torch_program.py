@@ -66,7 +66,23 @@ def load(path: str | os.PathLike[str]) -> "tuple[torch.nn.Module, tuple[torch.Te
         for node in program.graph.find_nodes(op="placeholder")
         if node.name in taken
     ]
-    return module, tuple(torch.zeros(tuple(one.shape), dtype=one.dtype) for one in values)
+    if not is_taken(values):
+        received = ", ".join(f"{one.dtype} {tuple(one.shape)}" for one in values)
+        raise ValueError(
+            f"{path} cannot be converted: it must take float32 tensors (batch, ...) of one batch. "
+            f"Received: {received or 'no inputs'}."
+        )
+    return module, tuple(torch.zeros(tuple(one.shape)) for one in values)
+
+
+def is_taken(inputs: "Sequence[torch.Tensor]") -> bool:
+    """Whether inputs are such that a file can take them: float32 (batch, ...), all of one batch."""
+    torch, _ = libraries()
+    return (
+        all(isinstance(one, torch.Tensor) and one.dtype == torch.float32 for one in inputs)
+        and all(one.ndim > 0 and one.numel() > 0 for one in inputs)
+        and len({len(one) for one in inputs}) == 1
+    )
 
 
 def in_evaluation_mode(module: "torch.nn.Module") -> "torch.nn.Module":

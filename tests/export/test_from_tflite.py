@@ -243,7 +243,7 @@ def test_signs_that_the_float_file_cannot_be_told(path, monkeypatch):
     assert report.binary_convolutions == 1
     # It is neither that all agree nor that nothing is compared.
     assert 4 <= report.close_samples < 32
-    monkeypatch.setattr(from_tflite, "MIN_SHARE", 1)
+    monkeypatch.setattr(from_tflite, "_MIN_SHARE", 1)
     with pytest.raises(ValueError, match="given the same signs before"):
         export.convert_tflite(content, path, allow_float=True)
 

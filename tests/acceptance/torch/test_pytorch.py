@@ -403,7 +403,7 @@ def test_what_cannot_be_converted(module, example, message, tmp_path):
 def test_a_float_file_that_is_another_module_s(tmp_path, monkeypatch):
     other = torch_program.float_file(small(), (EXAMPLE,), "another")
     monkeypatch.setattr(torch_program, "float_file", lambda *_: other)
-    message = "does not compute what PyTorch does: 0 of 32 samples are equal up to rounding"
+    message = "does not compute what PyTorch does: none of 32 samples is equal up to rounding"
     with pytest.raises(ValueError, match=message):
         convert_torch(nets.randomized(small(), 1), tmp_path / "net.tflite", EXAMPLE)
 
@@ -411,6 +411,17 @@ def test_a_float_file_that_is_another_module_s(tmp_path, monkeypatch):
 def test_a_program_in_training_mode(tmp_path):
     torch.export.save(torch.export.export(small().train(), (EXAMPLE,)), tmp_path / "net.pt2")
     with pytest.raises(ValueError, match=r"is in training mode\. Call module\.eval\(\) before tor"):
+        convert_torch(tmp_path / "net.pt2", tmp_path / "net.tflite")
+
+
+def test_a_program_that_takes_integers(tmp_path):
+    program = torch.export.export(nn.Embedding(4, 8), (torch.zeros(1, 5, dtype=torch.int64),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    with pytest.raises(ValueError, match=r"it uses 'torch\.ops\.aten\.embedding\.default', whi"):
+        convert_torch(tmp_path / "net.pt2", tmp_path / "net.tflite")
+    program = torch.export.export(nn.ReLU(), (torch.zeros(1, 5, dtype=torch.int64),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    with pytest.raises(ValueError, match=r"must take float32 tensors .*torch\.int64 \(1, 5\)"):
         convert_torch(tmp_path / "net.pt2", tmp_path / "net.tflite")
 
 
