@@ -8,7 +8,7 @@ https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite.
 import copy
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -70,13 +70,11 @@ def makers() -> dict[str, Callable[[], bytes]]:
     }
 
 
-def accuracies() -> dict[str, float | None]:
-    """By the names of `makers`: top-1 on ImageNet in percent."""
-    return {
-        f"{name} {kind}": accuracy
-        for name, network in NETWORKS.items()
-        for kind, accuracy in (("float32", network.top1_float32), ("int8", network.top1_int8))
-    }
+def literature(name: str) -> dict[str, Any]:
+    """By a name of `makers`: `top1` on ImageNet in percent, or None, and its `source`."""
+    network, kind = name.split(" ")
+    _, float32, int8, source = NETWORKS[network]
+    return {"top1": float32 if kind == "float32" else int8, "source": source}
 
 
 def _convert(build: Callable[[], keras.Model], int8: bool) -> bytes:
