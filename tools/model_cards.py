@@ -16,8 +16,20 @@ from bireal_keras._keras import keras, lq
 from bireal_keras.zoo import _registry
 
 FOLDER = Path(__file__).parents[1] / "docs/models"
-# What the figures mean, in words: it is written by hand.
-_WHAT_TO_TAKE = Path(__file__).with_name("what_to_take.md")
+# What the figures mean, in words: written by hand, to be read again when they are measured anew.
+_WHAT_TO_TAKE = """\
+**Which to take.** Of 1-bit networks `QuickNetSmall`, `QuickNet`, `ReActBiRealNet18`, `QuickNetLarge`
+or `ReActNetA`, by the time that you have: each is more accurate than all that take no longer.
+Bi-Real Net 18 is the one to study and to compare with; `ReActBiRealNet18` adds nine points to it at
+the same cost. BinaryDenseNet, MeliusNet and Bi-Real Net 34 to 152 are here for comparison: others
+are better and faster.
+
+**Where 1 bit does not pay off.** On a PC's CPU, whose float and int8 multiplications are fast:
+there MobileNetV3Small in float32 is as fast as `QuickNetSmall` and more accurate than all but
+`ReActNetA`. Nor does the size of the file decide, of which most is the real classifier and
+shortcuts: MobileNetV2 in int8 is smaller than every 1-bit network of the table. What remains are CPUs
+that multiply slowly, and there you should measure before you decide:
+[Deploy on a Raspberry Pi](../pi.md)."""
 _PICTURE = "models.png"
 _LITERATURE = (
     "Accuracies in the text are those that its source states; none of these networks has been "
@@ -111,10 +123,10 @@ def index(rows: list[list[str]]) -> str:
     measured = measurements()
     text = [
         "# Models",
-        _WHAT_TO_TAKE.read_text(encoding="utf-8").strip(),
+        _WHAT_TO_TAKE,
         f"![Accuracy over latency and size]({_PICTURE})",
         _table(["", "kind", "top-1, %", "file, bytes", "ms"], _comparison(measured)),
-        f"At 224x224 with 1,000 classes and one thread, the least of all runs: "
+        "At 224x224 with 1,000 classes and one thread, the least time of a CPU that a run took: "
         f"{measured['machine']} 1-bit networks ran on our runtime, the others, which have random "
         "weights of `keras.applications`, on LiteRT with XNNPACK. No time on a Raspberry Pi is "
         "predicted here: none of ours was measured on one. `python benchmarks/models.py` measures "
@@ -124,7 +136,8 @@ def index(rows: list[list[str]]) -> str:
         "not in the picture.",
         "## All models of the zoo",
         "Every model of `bireal_keras.zoo`, at 224x224 with 1,000 classes. FLOPs and Mbit are by "
-        "the paper's convention, see [cost.md](../cost.md).",
+        "the paper's convention, see [cost.md](../cost.md). File and time are of the same run; "
+        "those that it left out have none.",
         _table(header, rows),
         "`make cards` writes these pages from the models themselves.",
     ]
