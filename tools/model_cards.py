@@ -18,17 +18,17 @@ from bireal_keras.zoo import _registry
 FOLDER = Path(__file__).parents[1] / "docs/models"
 # What the figures mean, in words: written by hand, to be read again when they are measured anew.
 _WHAT_TO_TAKE = """\
-**Which to take.** Of 1-bit networks `QuickNetSmall`, `QuickNet`, `ReActBiRealNet18`, `QuickNetLarge`
-or `ReActNetA`, by the time that you have: each is more accurate than all that take no longer.
-Bi-Real Net 18 is the one to study and to compare with; `ReActBiRealNet18` adds nine points to it at
-the same cost. BinaryDenseNet, MeliusNet and Bi-Real Net 34 to 152 are here for comparison: others
-are better and faster.
+**Which to take.** Of 1-bit networks `QuickNetSmall`, `QuickNet`, `ReActBiRealNet18`,
+`QuickNetLarge` or `ReActNetA`, by the time that you have: each is more accurate than all that take
+no longer. Bi-Real Net 18 is the one to study and to compare with; `ReActBiRealNet18` adds nine
+points to it at the same cost. BinaryDenseNet, MeliusNet and Bi-Real Net 34 to 152 are here for
+comparison: others are better and faster.
 
 **Where 1 bit does not pay off.** On a PC's CPU, whose float and int8 multiplications are fast:
 there MobileNetV3Small in float32 is as fast as `QuickNetSmall` and more accurate than all but
 `ReActNetA`. Nor does the size of the file decide, of which most is the real classifier and
-shortcuts: MobileNetV2 in int8 is smaller than every 1-bit network of the table. What remains are CPUs
-that multiply slowly, and there you should measure before you decide:
+shortcuts: MobileNetV2 in int8 is smaller than every 1-bit network of the table. What remains are
+CPUs that multiply slowly, and there you should measure before you decide:
 [Deploy on a Raspberry Pi](../pi.md)."""
 _PICTURE = "models.png"
 _LITERATURE = (
