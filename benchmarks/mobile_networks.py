@@ -7,6 +7,7 @@ https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite.
 
 import copy
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,7 +26,8 @@ class Network(NamedTuple):
 
 
 def _lite0(**arguments: Any) -> keras.Model:
-    efficientnet = keras.applications.efficientnet
+    # The public namespace has the finished networks only.
+    efficientnet = importlib.import_module("tf_keras.src.applications.efficientnet")
     blocks = copy.deepcopy(efficientnet.DEFAULT_BLOCKS_ARGS)
     for block in blocks:
         block["se_ratio"] = 0
