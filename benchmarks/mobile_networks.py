@@ -7,8 +7,9 @@ https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite.
 
 import copy
 import functools
+import importlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,14 +19,15 @@ from bireal_keras._keras import keras, tf
 class Network(NamedTuple):
     """A network and its accuracy on ImageNet in percent, as literature states it, or None."""
 
-    build: Callable[[], keras.Model]
+    build: Callable[..., keras.Model]
     top1_float32: float
     top1_int8: float | None
     source: str
 
 
-def _lite0() -> keras.Model:
-    efficientnet = keras.applications.efficientnet
+def _lite0(**arguments: Any) -> keras.Model:
+    # The public namespace has the finished networks only.
+    efficientnet = importlib.import_module("tf_keras.src.applications.efficientnet")
     blocks = copy.deepcopy(efficientnet.DEFAULT_BLOCKS_ARGS)
     for block in blocks:
         block["se_ratio"] = 0
@@ -36,7 +38,7 @@ def _lite0() -> keras.Model:
         activation=tf.nn.relu6,
         blocks_args=blocks,
         model_name="efficientnet_lite0",
-        weights=None,
+        **arguments,
     )
 
 
@@ -46,18 +48,12 @@ _LITE = "https://github.com/tensorflow/tpu/tree/master/models/official/efficient
 _build = keras.applications
 
 NETWORKS = {
-    "MobileNetV1": Network(functools.partial(_build.MobileNet, weights=None), 70.4, None, _KERAS),
-    "MobileNetV2": Network(functools.partial(_build.MobileNetV2, weights=None), 71.3, None, _KERAS),
-    "MobileNetV3Small": Network(
-        functools.partial(_build.MobileNetV3Small, weights=None), 67.5, 64.9, _SLIM
-    ),
-    "MobileNetV3Large": Network(
-        functools.partial(_build.MobileNetV3Large, weights=None), 75.2, 73.9, _SLIM
-    ),
+    "MobileNetV1": Network(_build.MobileNet, 70.4, None, _KERAS),
+    "MobileNetV2": Network(_build.MobileNetV2, 71.3, None, _KERAS),
+    "MobileNetV3Small": Network(_build.MobileNetV3Small, 67.5, 64.9, _SLIM),
+    "MobileNetV3Large": Network(_build.MobileNetV3Large, 75.2, 73.9, _SLIM),
     "EfficientNetLite0": Network(_lite0, 75.1, 74.4, _LITE),
-    "EfficientNetB0": Network(
-        functools.partial(_build.EfficientNetB0, weights=None), 77.1, None, _KERAS
-    ),
+    "EfficientNetB0": Network(_build.EfficientNetB0, 77.1, None, _KERAS),
 }
 
 
@@ -70,17 +66,16 @@ def makers() -> dict[str, Callable[[], bytes]]:
     }
 
 
-def accuracies() -> dict[str, float | None]:
-    """By the names of `makers`: top-1 on ImageNet in percent."""
-    return {
-        f"{name} {kind}": accuracy
-        for name, network in NETWORKS.items()
-        for kind, accuracy in (("float32", network.top1_float32), ("int8", network.top1_int8))
-    }
+def literature(name: str) -> dict[str, Any]:
+    """By a name of `makers`: `top1` on ImageNet in percent, or None, and its `source`."""
+    network, kind = name.split(" ")
+    _, float32, int8, source = NETWORKS[network]
+    return {"top1": float32 if kind == "float32" else int8, "source": source}
 
 
-def _convert(build: Callable[[], keras.Model], int8: bool) -> bytes:
-    model = build()
+def _convert(build: Callable[..., keras.Model], int8: bool) -> bytes:
+    # With any other number of images, XNNPACK does not take MobileNetV3.
+    model = build(weights=None, input_tensor=keras.Input((224, 224, 3), batch_size=1))
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     if int8:
         random = np.random.default_rng(0)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
-import mobile_networks
 
 from bireal_keras.zoo import _registry
 
@@ -60,7 +59,7 @@ def draw(content: Mapping[str, Any], path: Path) -> Path:
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.margins(x=0.14, y=0.07)
+        axes.margins(x=0.18, y=0.07)
         axes.grid(alpha=0.3)
     left.set_ylabel("top-1 on ImageNet in literature (%)")
     left.legend(loc="lower right")
@@ -74,12 +73,10 @@ def draw(content: Mapping[str, Any], path: Path) -> Path:
 
 
 def _points(content: Mapping[str, Any]) -> list[_Point]:
-    top1 = {name: entry.top1 for name, entry in _registry.MODELS.items()}
-    top1 |= mobile_networks.accuracies()
     points = []
     for name, figures in {**content["models"], **content["others"]}.items():
         network, _, kind = name.partition(" ")
-        accuracy = top1[name]
+        accuracy = figures["top1"] if kind else _registry.MODELS[name].top1
         if accuracy is not None:
             size = figures["bytes"] / 1e6
             points.append(_Point(network, kind or "1-bit", accuracy, figures["milliseconds"], size))

@@ -9,7 +9,10 @@ from bireal_keras import zoo
 def test_every_model_has_a_card_and_no_other():
     cards = {path.stem for path in model_cards.FOLDER.glob("*.md")}
     assert cards == {*zoo.list_models(), "README"}
-    assert sorted(model_cards.measurements()["models"]) == zoo.list_models()
+
+
+def test_what_is_measured():
+    assert {*model_cards.measurements()["models"]} <= {*zoo.list_models()}
 
 
 # `make test-zoo` checks the others.

@@ -295,7 +295,7 @@ def test_layers_of_the_program(tmp_path, suffix):
 def test_models_of_the_zoo(tmp_path, suffix, name):
     if "152" in name:
         pytest.skip("as BiRealNet50, with more blocks")
-    model = zoo.create_model(name, input_shape=(8, 8, 3), num_classes=3, width=2, stem="cifar")
+    model = zoo.create_model(name, input_shape=(16, 16, 3), num_classes=3, width=2, stem="cifar")
     check_loads(model, tmp_path / f"model{suffix}")
 
 

@@ -16,6 +16,21 @@ from bireal_keras._keras import keras, lq
 from bireal_keras.zoo import _registry
 
 FOLDER = Path(__file__).parents[1] / "docs/models"
+# What the figures mean, in words: written by hand, to be read again when they are measured anew.
+_WHAT_TO_TAKE = """\
+**Which to take.** Of 1-bit networks `QuickNetSmall`, `QuickNet`, `ReActBiRealNet18`,
+`QuickNetLarge` or `ReActNetA`, by the time that you have: each is more accurate than all that take
+no longer. Bi-Real Net 18 is the one to study and to compare with; `ReActBiRealNet18` adds nine
+points to it at the same cost. BinaryDenseNet, MeliusNet and Bi-Real Net 34 to 152 are here for
+comparison: others are better and faster.
+
+**Where 1 bit does not pay off.** On a PC's CPU, whose float and int8 multiplications are fast:
+there MobileNetV3Small in float32 is as fast as `QuickNetSmall` and more accurate than all but
+`ReActNetA`. Nor does the size of the file decide, of which most is the real classifier and
+shortcuts: MobileNetV2 in int8 is smaller than every 1-bit network of the table. What remains are
+CPUs that multiply slowly, and there you should measure before you decide:
+[Deploy on a Raspberry Pi](../pi.md)."""
+_PICTURE = "models.png"
 _LITERATURE = (
     "Accuracies in the text are those that its source states; none of these networks has been "
     "trained on ImageNet by us."
@@ -45,7 +60,9 @@ def describe(name: str) -> tuple[str, list[str]]:
     costs = cost.of_model(model)
     total = costs.total
     measured = measurements()
-    size, milliseconds = (measured["models"][name][key] for key in ("bytes", "milliseconds"))
+    figures = measured["models"].get(name)
+    size = f"{figures['bytes']:,}" if figures else ""
+    milliseconds = f"{figures['milliseconds']:.1f}" if figures else ""
 
     rows = [
         ["parameters", f"{model.count_params():,}", "Keras' count"],
@@ -63,9 +80,12 @@ def describe(name: str) -> tuple[str, list[str]]:
             "32 bits",
             "the same",
         ],
-        ["`.tflite` file", f"{size:,} bytes", "measured, benchmarks/models.py"],
-        ["latency, 1 thread", f"{milliseconds:.1f} ms", f"measured, {measured['machine']}"],
     ]
+    if figures:
+        rows += [
+            ["`.tflite` file", f"{size} bytes", "measured, benchmarks/models.py"],
+            ["latency, 1 thread", f"{milliseconds} ms", f"measured, {measured['machine']}"],
+        ]
     for (weights, include_top), published in _registry.MODELS[name].weights.items():
         if include_top:
             figures = {"top-1": published.top1, "top-5": published.top5}
@@ -91,8 +111,8 @@ def describe(name: str) -> tuple[str, list[str]]:
         _figure(total.flops),
         f"{total.memory_bits / 1e6:.1f}",
         f"{_registry.MODELS[name].top1 or ''}",
-        f"{size:,}",
-        f"{milliseconds:.1f}",
+        size,
+        milliseconds,
     ]
     return "\n\n".join(text) + "\n", row
 
@@ -100,17 +120,59 @@ def describe(name: str) -> tuple[str, list[str]]:
 def index(rows: list[list[str]]) -> str:
     """docs/models/README.md."""
     header = ["", "parameters", "1-bit layers", "FLOPs", "Mbit", "top-1, %", "file, bytes", "ms"]
+    measured = measurements()
     text = [
         "# Models",
+        _WHAT_TO_TAKE,
+        f"![Accuracy over latency and size]({_PICTURE})",
+        _table(["", "kind", "top-1, %", "file, bytes", "ms"], _comparison(measured)),
+        "At 224x224 with 1,000 classes and one thread, the least time of a CPU that a run took: "
+        f"{measured['machine']} 1-bit networks ran on our runtime, the others, which have random "
+        "weights of `keras.applications`, on LiteRT with XNNPACK. No time on a Raspberry Pi is "
+        "predicted here: none of ours was measured on one. `python benchmarks/models.py` measures "
+        "and draws anew.",
+        "Top-1 is literature, none of it is measured by us: of 1-bit networks as their cards say; "
+        f"of the others {_sources()}. Where no source has one, there is none, and the network is "
+        "not in the picture.",
+        "## All models of the zoo",
         "Every model of `bireal_keras.zoo`, at 224x224 with 1,000 classes. FLOPs and Mbit are by "
-        "the paper's convention, see [cost.md](../cost.md). Files and latencies, with one thread "
-        f"on our runtime, are measured: {measurements()['machine']}",
-        "Top-1 is literature: what the authors publish for the network on ImageNet, in the source "
-        "that its card names. They give none for the others.",
+        "the paper's convention, see [cost.md](../cost.md). File and time are of the same run; "
+        "those that it left out have none.",
         _table(header, rows),
         "`make cards` writes these pages from the models themselves.",
     ]
     return "\n\n".join(text) + "\n"
+
+
+def _comparison(measured: dict) -> list[list[str]]:
+    """All networks with an accuracy in literature, and all others' twins, the fastest first."""
+    rows = []
+    for name, figures in measured["models"].items():
+        if _registry.MODELS[name].top1 is not None:
+            rows.append((f"[{name}]({name}.md)", "1-bit", _registry.MODELS[name].top1, figures))
+    for name, figures in measured["others"].items():
+        network, kind = name.split(" ")
+        rows.append((network, kind, figures["top1"], figures))
+    rows.sort(key=lambda row: row[-1]["milliseconds"])
+    return [
+        [
+            name,
+            kind,
+            f"{top1 or ''}",
+            f"{figures['bytes']:,}",
+            f"{figures['milliseconds']:.1f}",
+        ]
+        for name, kind, top1, figures in rows
+    ]
+
+
+def _sources() -> str:
+    """Whose accuracies the real-valued networks have."""
+    by_source: dict[str, list[str]] = {}
+    for name, figures in measurements()["others"].items():
+        if figures["top1"] is not None:
+            by_source.setdefault(figures["source"], []).append(name)
+    return "; ".join(f"{', '.join(names)}: {source}" for source, names in by_source.items())
 
 
 def measurements() -> dict:

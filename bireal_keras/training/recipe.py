@@ -69,8 +69,8 @@ and --config.epochs=40 scales all of them to 40 epochs together.
 Durations are in epochs or parts of the whole; numbers of steps follow from the dataset and
 the batch size.
 
-1-bit weights are clipped to [-1, 1] after every step by the `kernel_constraint` of their
-layers (see `bireal_keras.blocks`), whatever the recipe.
+1-bit weights are clipped to [-1, 1], or to where their model's quantizer ends, after every step by
+the `kernel_constraint` of their layers (see `bireal_keras.blocks`), whatever the recipe.
 """
 
 import os
