@@ -23,11 +23,8 @@ if [ ! -e "$root/made" ]; then
   rm -rf --one-file-system "$root"
   mkdir -p "$root"
   echo "Making a Debian $suite."
-  # An older debootstrap has no script for a newer Debian, and all of them are the same script.
-  script=$(printf '%s\n' "/usr/share/debootstrap/scripts/"{"$suite",sid} | xargs ls 2> /dev/null |
-    head -1)
   debootstrap --variant=minbase --include=ca-certificates,g++,git,make,python3-venv \
-    "$suite" "$root" "$mirror" "$script" > "$root.log" 2>&1 || fail "see $root.log"
+    "$suite" "$root" "$mirror" > "$root.log" 2>&1 || fail "see $root.log"
   touch "$root/made"
 fi
 

@@ -194,7 +194,8 @@ def test_no_litert_is_one_line(machine, installed):
     result = machine.run("-c", hide + call)
     assert result.returncode == 1
     [line] = result.stderr.splitlines()
-    assert "No LiteRT interpreter is installed: pip install ai-edge-litert" in line
+    [litert] = machine.declared & {"ai-edge-litert", "tflite-runtime"}
+    assert f"No LiteRT interpreter is installed: pip install {litert}." in line
 
 
 def test_pip_is_told_which_pythons_it_is_for(wheel):
