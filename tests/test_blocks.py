@@ -109,6 +109,7 @@ def randomize(model, seed=0):
     return values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pad_values", [0.0, 1.0])
 @pytest.mark.parametrize("size", [(6, 4), (5, 7), (1, 1), (2, 3)])
 @pytest.mark.parametrize(
@@ -300,6 +301,7 @@ class TestRealActivation:
             blocks.RealActivation("tanh")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", REAL_ACTIVATIONS)
 @pytest.mark.parametrize("suffix", [".h5", ".keras", ""], ids=["h5", "keras", "saved_model"])
 def test_real_block_is_the_formula_and_can_be_saved(activation, suffix, tmp_path):

@@ -86,6 +86,7 @@ def public_names(module) -> set[str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", API[1:], ids=lambda page: page.stem)
 def test_every_public_name_has_its_reference_and_an_example(page):
     text = page.read_text("utf-8")

@@ -177,6 +177,7 @@ def test_what_keras_saved_is_read(model, reader, tmp_path):
         np.testing.assert_array_equal(weight, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: trick.__name__)
 @pytest.mark.parametrize("reader", READERS)
 def test_other_files_and_much_memory(model, reader, trick, tmp_path):
@@ -201,6 +202,7 @@ def test_one_array_under_many_names(tmp_path):
             _hdf5.checked_bytes(file, (tmp_path / "weights.h5").stat().st_size)
 
 
+@pytest.mark.slow
 def test_a_long_list_of_names(tmp_path):
     """Keras splits it, as an attribute takes 64 KB at most."""
     layers = [keras.layers.Dense(1, name=f"layer{index}" + 100 * "x") for index in range(700)]

@@ -108,6 +108,7 @@ class TestOrientation:
         image = stored(waves(), orientation)
         check(saved(image, format, exif=exif(orientation), **options), waves())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize(
         "options",

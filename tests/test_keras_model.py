@@ -54,6 +54,7 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_carried(other, message
             np.testing.assert_array_equal(weight, expected)
 
 
+@pytest.mark.slow
 def test_the_head_is_new_for_other_classes_and_stays_for_as_many():
     source = zoo.BiRealNet18(**SMALL)
     randomize(source)
@@ -99,6 +100,7 @@ def test_real_kernels_are_neither_quantized_nor_clipped(with_real_kernels):
             np.testing.assert_array_equal(weight, expected)
 
 
+@pytest.mark.slow
 def test_a_convolution_with_signs_and_a_real_kernel_is_the_formula(with_real_kernels):
     layer = with_real_kernels[1].get_layer("stage1_block2_conv")
     images = np.random.default_rng(1).normal(size=(2, 5, 5, 4)).astype(np.float32)
@@ -153,7 +155,7 @@ def test_the_initial_weights_depend_on_the_seed_alone():
 
 
 def test_the_classes_must_be_the_datasets():
-    with pytest.raises(ValueError, match=r"dataset's number of classes, 2 \(a, b\). Received: 3"):
+    with pytest.raises(ValueError, match=r"dataset's number of classes, 2 \(a, b\), .*Received: 3"):
         create_model(stage(), ("a", "b"))
 
 

@@ -154,6 +154,7 @@ DEVICE_MODULES = sorted(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", DEVICE_MODULES)
 def test_a_device_needs_no_tensorflow(module):
     status, _, err = python(
@@ -178,6 +179,7 @@ def test_only_one_module_imports_lce():
     assert status == 0, err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "imports",
     [
@@ -203,6 +205,7 @@ def test_keras_itself_loads_our_models(tmp_path, imports):
     assert int(out) == model.count_params()
 
 
+@pytest.mark.slow
 def test_without_larq_keras_is_imported_as_ever():
     status, out, err = python(
         HIDE.format(hidden=["larq"]) + "import os\nos.environ['TF_USE_LEGACY_KERAS'] = '1'\n"
@@ -392,6 +395,7 @@ class TestCommands:
             "bireal-live",
         }
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
     def test_help_is_complete(self, command):
         """Lists every flag of its module with a text, runs without any other argument."""

@@ -209,6 +209,7 @@ OBJECTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", nested(None))
 @pytest.mark.parametrize("name", OBJECTS)
 def test_objects_that_are_not_known(model_file, name, place):
@@ -291,6 +292,7 @@ def test_layers_of_the_program(tmp_path, suffix):
         assert load_model(path).get_layer("half").__class__ is Halved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*zoo.list_models(), "AblationNet18"])
 def test_models_of_the_zoo(tmp_path, suffix, name):
     if "152" in name:
@@ -351,6 +353,7 @@ def apply(stack, x):
     return x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERS)
 def test_common_layers(tmp_path, suffix, name):
     x = keras.Input(SHAPE)
@@ -410,6 +413,7 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_that_compute(tmp_path, suffix, name):
     x, y = keras.Input(SHAPE), keras.Input(SHAPE)
@@ -541,6 +545,7 @@ class TestArchive:
             archive.writestr("model.weights.npz", buffer.getvalue())
         refused(path, r"it has no model\.weights\.h5")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["config.json", "model.weights.h5"])
     @pytest.mark.parametrize("claimed", [None, 10])
     def test_bombs(self, path, name, claimed):

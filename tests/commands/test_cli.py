@@ -96,6 +96,7 @@ def test_help_lists_the_flags(sheep, flag):
     assert "--alsologtostderr" not in out
 
 
+@pytest.mark.slow
 def test_every_command_has_a_version_and_a_usage_line():
     for path in sorted(Path(_cli.__file__).parent.glob("[a-z]*.py")):
         result = command(path.stem, "--version")

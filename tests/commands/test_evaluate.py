@@ -145,6 +145,7 @@ def test_held_out_are_those_that_training_holds_out(model, photos):
     assert {example.name for example in seen} == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

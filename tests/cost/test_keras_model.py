@@ -66,6 +66,7 @@ def test_the_documentation_has_our_figures(repository):
         assert float(row[7]) == round(result.memory_ratio, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", BLOCKS)
 def test_closed_form_of_birealnet(depth):
     """Sizes 56, 28, 14 and 7; the work of a 3x3 convolution is the same in every stage."""
@@ -93,6 +94,7 @@ def test_closed_form_of_birealnet(depth):
     assert (twin.flops_ratio, twin.memory_ratio) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["BiRealNet18", "BiRealNet34Float"])
 def test_macs_are_those_of_larq(name):
     model = zoo.create_model(name, width=8, input_shape=(64, 64, 3), num_classes=10)

@@ -191,6 +191,7 @@ class TestAgainstKeras:
         assert ours.real_weights == keras_cost.real_weights + folded
         assert ours.memory_bits == keras_cost.memory_bits + 32 * folded
 
+    @pytest.mark.slow
     def test_birealnet(self):
         """BatchNormalization's gammas go into the kernel of a real convolution, which frees one
         value for each channel; LCE keeps factor and summand where the kernel is 1-bit."""

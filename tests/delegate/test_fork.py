@@ -59,6 +59,7 @@ print("all ran")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["exit", "_exit", "del", "threads"])
 def test_a_child_runs_and_ends(how):
     script = SCRIPT.format(tests=str(Path(__file__).parents[1] / "helpers"))

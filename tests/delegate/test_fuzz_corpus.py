@@ -11,6 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+# Its program takes twenty seconds to compile.
+pytestmark = pytest.mark.slow
+
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 FLAGS = ["-std=c++17", "-O0", "-g", "-ffp-contract=off", "-pthread", *SANITIZERS]
 
@@ -55,7 +58,6 @@ def replay(repository, tmp_path_factory):
     return program
 
 
-@pytest.mark.slow
 def test_the_corpus_replays(replay, repository):
     corpus = sorted(str(path) for path in (repository / "tests/delegate/corpus").iterdir())
     assert len(corpus) > 100
@@ -65,7 +67,6 @@ def test_the_corpus_replays(replay, repository):
     assert result.stdout.splitlines() == corpus
 
 
-@pytest.mark.slow
 def test_a_crash_would_be_seen(replay, tmp_path):
     """The program does read its files: one that is not there is an error."""
     result = subprocess.run([replay, str(tmp_path / "missing")], capture_output=True, text=True)

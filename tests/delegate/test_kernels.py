@@ -63,6 +63,7 @@ def test_runs_the_kernels_that_linux_knows_this_cpu_can():
     assert supported("avx512") == ({"avx512f", "avx512_vpopcntdq"} <= flags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_grid(kernel, threads):
     for case in CASES.values():

@@ -112,6 +112,7 @@ def assert_right(stem: Stem, outputs: list[np.ndarray], expected: np.ndarray) ->
 SIZES = [(32, 32), (33, 47), (64, 64), (97, 65), (128, 131), (224, 224), (225, 223), (512, 509)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize(("filter_size", "stride"), [(7, 2), (3, 1), (3, 2)])
 def test_is_right_in_sizes_of_images(size, filter_size, stride):

@@ -9,6 +9,9 @@ from bireal_keras._keras import keras, tf
 from bireal_keras.export import comparison, probes
 from bireal_keras.export.samples import random_samples
 
+# Every one of them converts a model.
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 CLIPS = {
     "relu6": lambda x: L.ReLU(6)(x),

@@ -22,6 +22,7 @@ def samples():
     return random_samples((SIZE, SIZE, 3), 20)
 
 
+@pytest.mark.slow
 def test_every_layer_of_a_right_file(small, samples):
     """On LCE's interpreter and on ours; more images than one batch."""
     [expected], found = comparison.compare(small.model, small.content, [samples], BOTH)
@@ -72,6 +73,7 @@ def test_less_precision_takes_a_part_of_a_larger_tolerance(small, samples):
     assert differences[0] == differences[1]
 
 
+@pytest.mark.slow
 def test_flips_that_follow_from_flips():
     """Fresh BatchNorms leave sums of signs around exactly zero: flips by the thousand."""
     model = zoo.BinaryPlainNet18(input_shape=(16, 16, 3), num_classes=10, width=4, stem="cifar")
@@ -92,6 +94,7 @@ def test_wrong_bits_are_counted(small, samples):
     assert compared.first_wrong.name == "block2_conv"
 
 
+@pytest.mark.slow
 def test_signs_that_cannot_be_told(tmp_path):
     """A layer that stayed float takes signs that are not the input of a binary convolution."""
 

@@ -39,6 +39,7 @@ def path(tmp_path):
     return tmp_path / "model.tflite"
 
 
+@pytest.mark.slow
 def test_operators_of_a_birealnet(small):
     bconv = [("LceQuantize", "INT32"), ("LceBconv2d", "FLOAT32"), ("ADD", "FLOAT32")]
     assert sorted(operators(small.content)) == sorted(
@@ -69,6 +70,7 @@ def test_report(small):
     assert f"32 samples: {report.close_samples} equal up to rounding" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_compact_real_layers(precision, small, path):
     options = {"labels": small.labels, "center_crop": CENTER_CROP, "real_layers": precision}
@@ -129,6 +131,7 @@ def test_what_the_images_are_travels_inside_the_file(small, path):
     np.testing.assert_allclose((pixels - np.array(mean)) / np.array(std), standardized, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "given", "expected", "said"),
     [
@@ -169,6 +172,7 @@ def test_stock_interpreter_opens_a_file_with_labels(small):
     assert [tuple(d["shape"]) for d in details] == [(1, SIZE, SIZE, 3)]
 
 
+@pytest.mark.slow
 def test_same_model_gives_the_same_bytes(small, path):
     path.write_bytes(b"an older file, to be replaced")
     export.convert(small.model, path, labels=small.labels, center_crop=CENTER_CROP)
@@ -176,6 +180,7 @@ def test_same_model_gives_the_same_bytes(small, path):
     assert os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.slow
 def test_feature_extractor(path):
     report = export.convert(build(birealnet_features), path)
     assert report.binary_convolutions == 3
@@ -196,6 +201,7 @@ def test_zoo_model_with_untrained_weights(path):
     assert report.size_bytes < report.float_size_bytes / 5
 
 
+@pytest.mark.slow
 def test_packed_output_inverts_filters(path):
     """conv -> BN -> sign -> conv without zero padding: the file compares with thresholds."""
 
@@ -214,6 +220,7 @@ def test_packed_output_inverts_filters(path):
     ]
 
 
+@pytest.mark.slow
 def test_samples_of_the_caller(small, path):
     samples = np.random.default_rng(3).normal(size=(9, SIZE, SIZE, 3))
     assert export.convert(small.model, path, samples=samples).samples == 9
@@ -234,6 +241,7 @@ def two_floats(x):
     return larq_conv(8, name="half", input_quantizer="ste_heaviside")(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("converter", "padded", "half"),
     [
@@ -294,6 +302,7 @@ def test_wrong_file_is_not_written(model, path, lce, monkeypatch):
     assert os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.slow
 def test_wrong_file_of_ours_is_not_written(model, path, monkeypatch):
     def with_an_error(content):
         def change(data):
@@ -311,6 +320,7 @@ def test_wrong_file_of_ours_is_not_written(model, path, monkeypatch):
     assert os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.slow
 def test_failing_write_leaves_nothing_behind(small, path, monkeypatch):
     def replace(source, target):
         assert os.path.getsize(source) == len(small.content)
@@ -381,6 +391,7 @@ def test_unfit_converter(model, path):
         export.convert(model, path, converter="onnx")
 
 
+@pytest.mark.slow
 def test_console_stays_clean(model, path, capfd):
     export.convert(model, path)
     assert capfd.readouterr() == ("", "")
@@ -464,6 +475,7 @@ def test_missing_lce(monkeypatch):
         import bireal_keras.export._lce  # noqa: F401
 
 
+@pytest.mark.slow
 def test_lce_is_needed_only_where_it_is_asked_for(small, path, monkeypatch):
     monkeypatch.setitem(sys.modules, "larq_compute_engine", None)
     monkeypatch.delitem(sys.modules, "bireal_keras.export._lce", raising=False)
@@ -474,7 +486,13 @@ def test_lce_is_needed_only_where_it_is_asked_for(small, path, monkeypatch):
 
 
 def test_names_of_the_package():
-    assert set(export.__all__) == {"Report", "convert", "convert_tflite", "to_npz"}
+    assert set(export.__all__) == {
+        "Report",
+        "convert",
+        "convert_tflite",
+        "convert_torch",
+        "to_npz",
+    }
     assert export.Report.__module__ == "bireal_keras.export.report"
     with pytest.raises(AttributeError, match="no attribute 'quantize'"):
         export.quantize  # noqa: B018

@@ -15,6 +15,9 @@ from bireal_keras.export._lce import lce
 from bireal_keras.export.diagnosis import diagnose
 from bireal_keras.export.samples import random_samples
 
+# Every one of them converts a model.
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 SHAPE = (8, 8, 32)
 # Here sign quantizers are layers of their own, for what comes between them and a convolution.

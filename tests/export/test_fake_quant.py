@@ -13,6 +13,9 @@ from bireal_keras.export.samples import random_samples
 from bireal_keras.export.verification import verify
 from bireal_keras.tflite.model import Graph
 
+# Every one of them converts a model.
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 SHAPE = (12, 12, 3)
 STEP = 6 / 255

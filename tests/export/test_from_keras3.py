@@ -20,6 +20,9 @@ import keras
 
 from bireal_keras.keras3 import ApproxSign, MagnitudeAwareSign, QuantConv2D
 
+# Every one of them converts a model.
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 SHAPE = (8, 8, 3)
 
@@ -137,7 +140,6 @@ def test_what_the_caller_says_of_the_images(tmp_path):
     assert report.images == "raw, as given"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("first", ["keras", "bireal_keras"])
 def test_whichever_is_imported_first(first, tmp_path):
     """Where Keras 3 is TensorFlow's own Keras, and where legacy Keras is."""
@@ -159,7 +161,6 @@ def test_whichever_is_imported_first(first, tmp_path):
     assert found.stdout.split()[-1:] == ["1"], found.stderr[-2000:]
 
 
-@pytest.mark.slow
 def test_command_takes_a_saved_model(tmp_path):
     folder = tmp_path / "model"
     build(classifier).export(folder, verbose=False)
@@ -171,7 +172,6 @@ def test_command_takes_a_saved_model(tmp_path):
     assert runtime.Interpreter(tmp_path / "model.tflite").input_shape == (1, *SHAPE)
 
 
-@pytest.mark.slow
 def test_command_refuses_what_is_not_a_saved_model(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
@@ -182,7 +182,6 @@ def test_command_refuses_what_is_not_a_saved_model(tmp_path):
     assert "Traceback" not in found.stderr
 
 
-@pytest.mark.slow
 def test_page(repository, tmp_path, monkeypatch, capsys):
     """docs/keras3.md prints what it says."""
     page = (repository / "docs/keras3.md").read_text("utf-8")

@@ -54,6 +54,7 @@ def two_layers(*, sign="larq_sign", kernel=None, batch=1):
     return file.build(file.conv(signs, kernel))
 
 
+@pytest.mark.slow
 def test_birealnet18_is_what_keras_computes(birealnet18, path):
     model, content = birealnet18
     report = export.convert_tflite(content, path, labels=LABELS)
@@ -66,6 +67,7 @@ def test_birealnet18_is_what_keras_computes(birealnet18, path):
     np.testing.assert_allclose(actual, expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_birealnet18_is_what_lce_makes_of_it(birealnet18, path):
     lce = pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
     model, content = birealnet18

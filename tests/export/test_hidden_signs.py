@@ -7,6 +7,9 @@ from export_helpers import build, larq_conv
 from bireal_keras import export
 from bireal_keras._keras import keras, tf
 
+# Every one of them converts a model.
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 SHAPE = (8, 8, 4)
 

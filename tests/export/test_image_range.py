@@ -20,6 +20,7 @@ def photos(low, high):
     return (low + values * (high - low)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "expected"),
     [

@@ -67,6 +67,7 @@ def test_dead_filters_leave_their_layers_binary(dead):
     assert "CONV_2D" not in [name for name, _ in operators(path.read_bytes())]
 
 
+@pytest.mark.slow
 def test_our_converter_rewrites_no_dead_filter(dead, tmp_path):
     """The pass over the float file packs them as they are, to the same results."""
     model, lce_path, _ = dead
@@ -117,6 +118,7 @@ def test_model_without_defects_stays_untouched():
     assert rewriting.in_float32(model) is model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("converter", ["bireal", "lce"])
 def test_binary_dense_layers(converter, tmp_path):
     """After a flatten and on maps; with bias, activation and a dead filter."""
@@ -176,6 +178,7 @@ def in_half_precision():
         keras.mixed_precision.set_global_policy("float32")
 
 
+@pytest.mark.slow
 def test_mixed_precision_is_cast(in_half_precision, tmp_path):
     model, path = in_half_precision, tmp_path / "model.tflite"
     report = export.convert(model, path)

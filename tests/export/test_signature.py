@@ -10,6 +10,9 @@ from bireal_keras._keras import keras, tf
 from bireal_keras.export import rewriting, signature
 from bireal_keras.tflite.model import Graph
 
+# Every one of them converts a model.
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 SHAPE = (8, 8, 4)
 

@@ -44,6 +44,7 @@ def test_right_file(small, samples):
     assert agreement.flips == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("operator", "which", "index", "change", "message"),
     [
@@ -98,6 +99,7 @@ def test_less_precise_file_needs_a_larger_tolerance(small, samples):
     assert verify(small.model, content, [samples], tolerance=0.01).samples == 32
 
 
+@pytest.mark.slow
 def test_nan_in_the_file_is_found(tmp_path):
     path = tmp_path / "model.tflite"
     # TFLite's own operators turn NaN into the smallest number, LCE's do not.
@@ -139,6 +141,7 @@ def images_near_zero(count, value):
     return images.astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flipped", [0, 1, 31, 32])
 def test_signs_may_flip_within_rounding_of_zero(flipped, sign_model):
     """A bias of 1e-6 in the file turns the sign of -5e-7, and of no other value."""
@@ -174,6 +177,7 @@ def packed_model(tmp_path_factory):
     return model, path.read_bytes()
 
 
+@pytest.mark.slow
 def test_signs_without_a_value_before_them(packed_model, samples):
     model, content = packed_model
     assert operators(content)[1] == ("LceBconv2d", "INT32")
@@ -204,6 +208,7 @@ def test_untrained_net_without_shortcuts(lce):
         verify(model, wrong, [images])
 
 
+@pytest.mark.slow
 def test_layer_that_is_called_twice(tmp_path):
     def layers(x):
         conv = larq_conv(4, name="shared")
@@ -220,6 +225,7 @@ def test_layer_that_is_called_twice(tmp_path):
         verify(model, content, [images])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("close", "passes"), [(32, True), (4, True), (3, False)])
 def test_signs_that_keras_cannot_be_told(close, passes, tmp_path):
     """Those of tf.sign, which LCE keeps: the results of an eighth of the images have to agree."""
@@ -241,6 +247,7 @@ def test_signs_that_keras_cannot_be_told(close, passes, tmp_path):
             verify(model, content, [images])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-3, 10.0])
 def test_softmax_hides_nothing(scale, samples, tmp_path):
     """Neither of probabilities that all are 1/5 nor of those that all are 0 or 1."""

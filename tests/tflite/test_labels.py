@@ -143,6 +143,7 @@ def test_the_most_names_that_fit_take_little(memory, line):
     assert memory() - before < 80_000_000
 
 
+@pytest.mark.slow
 def test_an_archive_of_many_files(memory):
     """Time and memory for its directory grow with its size."""
     file = io.BytesIO(MODEL)

@@ -367,6 +367,7 @@ def many_long_names(size: int) -> bytes:
     return head + model + vector + name + b"a" * length
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [100_000, 1_600_000])
 def test_work_and_memory_grow_with_the_size(size):
     """200,000 references to a name of 800 KB took four minutes once."""

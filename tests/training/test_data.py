@@ -39,6 +39,7 @@ def digits():
     return data.load("mnist_5k")
 
 
+@pytest.mark.slow
 class TestMnist5k:
     def test_holds_out_fifty_of_each_digit_and_loses_none(self, digits, mlxtends_digits):
         pixels, labels = mlxtends_digits
@@ -112,6 +113,7 @@ class TestTrainBatches:
         # What the batch size leaves out differs between epochs.
         assert len({frozenset(epoch) for epoch in epochs}) > 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "augmentation",
         [{"name": "none"}, {"name": "pad_crop_flip", "pad": 2}, {"name": "random_resized_crop"}],
@@ -443,6 +445,7 @@ class TestTfds:
         source, _ = images.train.examples.element_spec
         assert (source.shape, source.dtype) == ((32, 32, 3), tf.uint8)
 
+    @pytest.mark.slow
     def test_imagenets_pipeline(self, imagenet_with_train_split, imagenet_jpegs):
         images = data.load("imagenet_samples", data_dir=imagenet_with_train_split)
         assert (images.train.size, images.validation.size) == (1000, 1000)

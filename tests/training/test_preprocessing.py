@@ -99,6 +99,7 @@ ENCODED_AUGMENTATIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("image_format", "options"), ENCODINGS, ids=str)
 def test_an_encoded_image_gives_what_its_pixels_give(image_format, options):
     encoded = encode(smooth_image(117, 163), image_format, **options)
@@ -106,6 +107,7 @@ def test_an_encoded_image_gives_what_its_pixels_give(image_format, options):
     assert_equal_after(encoded, pixels, image_size=32, times=10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_a_turned_image_gives_what_its_upright_pixels_give(orientation):
     """Of which a part is decoded only."""
@@ -116,6 +118,7 @@ def test_a_turned_image_gives_what_its_upright_pixels_give(orientation):
     assert_equal_after(encoded, np.asarray(upright), image_size=32, times=10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [1.0, 0.9, 0.875, 0.7, 1 / 3])
 def test_a_device_crops_to_the_same_pixel(share):
     """For every size of an image: 0.9 of 35 is half a pixel too much, or not."""
@@ -126,6 +129,7 @@ def test_a_device_crops_to_the_same_pixel(share):
     assert [int(side) for side in sides] == [right - left for left, _, right, _ in boxes]
 
 
+@pytest.mark.slow
 def test_a_real_jpeg_gives_what_its_pixels_give(imagenet_jpegs):
     for encoded in imagenet_jpegs[:4]:
         pixels = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
@@ -205,6 +209,7 @@ def test_random_resized_crops_have_the_areas_and_ratios_they_should(mirrored):
     assert 1.2 < ratios.max() < 1.45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_random_crops_are_squares_of_one_size_anywhere(share):
     y, x = np.mgrid[:160, :200]

@@ -353,6 +353,7 @@ def test_stages_may_start_from_scratch_another_stage_or_a_file(
         np.testing.assert_array_equal(d[name], file[name])
 
 
+@pytest.mark.slow
 def test_validation_sees_the_part_that_the_recipe_says(config, photos, tmp_path, monkeypatch):
     """The centre of an image, made larger: bilinear, as Pillow does it."""
     monkeypatch.setattr(run_module._Run, "_fit", lambda *_: None)
@@ -383,6 +384,7 @@ def test_validation_sees_the_part_that_the_recipe_says(config, photos, tmp_path,
     assert metrics["validation"]["loss"] == pytest.approx(centre, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keep", "epoch"), [("best", 2), ("last", 3)])
 def test_the_weights_of_the_best_epoch_are_kept(
     keep, epoch, config, photos, tmp_path, monkeypatch, capsys
@@ -413,6 +415,7 @@ def test_the_weights_of_the_best_epoch_are_kept(
     assert calls == [(0, 3)]
 
 
+@pytest.mark.slow
 def test_the_first_line_says_what_is_trained_on_what(config, photos, tmp_path, monkeypatch, capsys):
     FakeFit(monkeypatch)
     training.train_and_evaluate(config, dataset=str(photos), output_dir=tmp_path / "run")
@@ -529,6 +532,7 @@ def test_a_run_that_is_out_of_patience_is_not_trained_on(config, photos, tmp_pat
     assert calls == [(0, 20)]
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version_is_resumed(finished, config, photos, tmp_path):
     """Its config.json says nothing of the fields that the recipe leaves out."""
     run_dir = tmp_path / "old"

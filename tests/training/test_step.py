@@ -61,6 +61,7 @@ def test_weights_of_images_weigh_their_losses():
     assert logs["accuracy"] == pytest.approx(right.mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("l2", [None, 0.1])
 @pytest.mark.parametrize("weight", [None, 0.25, 1.0])
 def test_a_step_is_the_formula(l2, weight):
@@ -145,6 +146,7 @@ print(strategy.num_replicas_in_sync, sorted(set(dense.kernel.numpy().ravel().tol
 """
 
 
+@pytest.mark.slow
 def test_several_devices_add_l2_once():
     """w - rate * l2 * w: 1 - 0.125 as on one device."""
     out = subprocess.check_output([sys.executable, "-c", TWO_DEVICES], text=True, timeout=300)

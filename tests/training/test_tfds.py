@@ -25,6 +25,7 @@ def central_part(encoded, size, share):
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR), np.float32)
 
 
+@pytest.mark.slow
 def test_images_of_one_size_are_what_tfds_reads(tfds_folder):
     import tensorflow_datasets as tfds
 

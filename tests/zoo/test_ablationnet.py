@@ -50,6 +50,7 @@ def gradient(quantizer, values):
     return tape.gradient(y, x).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcuts", ["per_conv", "resnet", "none"])
 def test_gradients_are_exchanged_in_every_convolution(shortcuts):
     model = zoo.AblationNet18(

@@ -92,6 +92,7 @@ class TestParameters:
 
 
 class TestStructure:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "stem"),
         [("BiRealNet18", "imagenet"), ("BiRealNet18", "cifar"), ("BiRealNet34", "imagenet")],
@@ -327,6 +328,7 @@ BAD_ARGUMENTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "message"), BAD_ARGUMENTS)
 @pytest.mark.parametrize("name", ["BiRealNet18", "BiRealNet34Float"])
 def test_bad_arguments(name, arguments, message):

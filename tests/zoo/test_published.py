@@ -95,6 +95,7 @@ def test_weights_that_come_with_the_package(cifar10):
         np.testing.assert_array_equal(np.abs(kernel), 1)
 
 
+@pytest.mark.slow
 def test_they_are_as_accurate_as_the_table_says(cifar10, shared_tfds):
     """It is measured on 1,000 of CIFAR-10's 10,000 test images, within the error of the sample."""
     split = data.load("cifar10", data_dir=shared_tfds).validation
@@ -106,6 +107,7 @@ def test_they_are_as_accurate_as_the_table_says(cifar10, shared_tfds):
     assert np.mean(predicted == labels.numpy().argmax(axis=1)) == pytest.approx(top1, abs=3 * error)
 
 
+@pytest.mark.slow
 def test_weights_bring_their_arguments(cifar10):
     model = zoo.BiRealNet18(weights="cifar10")
     assert (model.input_shape, model.output_shape) == ((None, 32, 32, 3), (None, 10))
@@ -124,6 +126,7 @@ def test_all_arguments_that_differ_are_named_at_once():
         zoo.BiRealNet18(weights="cifar10", num_classes=3, width=64, stem="imagenet")
 
 
+@pytest.mark.slow
 def test_the_statistics_they_learned_are_those_of_real_images(cifar10):
     """Each layer's mean of each channel, as training averaged it and as photographs give it.
 
@@ -156,6 +159,7 @@ def test_files_are_kept_under_names_of_their_own():
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.slow
 def test_downloads_and_loads(published, server, downloads):
     for _ in range(2):
         weights = slim(weights="imagenet").get_weights()
@@ -165,6 +169,7 @@ def test_downloads_and_loads(published, server, downloads):
     assert [path.name for path in downloads.iterdir()] == ["weights.h5"]
 
 
+@pytest.mark.slow
 def test_broken_off_and_resumed(published, server):
     server.breaks_off_after = 20_000
     with pytest.raises(OSError, match=f"Cannot download {server.url}"):

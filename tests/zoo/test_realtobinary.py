@@ -1,6 +1,7 @@
 """Real-to-Binary nets: the gates against NumPy, and where they are in the graph."""
 
 import numpy as np
+import pytest
 from model_structure import chain, producers
 
 from bireal_keras import zoo
@@ -26,6 +27,7 @@ def test_gates_depend_on_the_image():
     assert np.ptp(gates, axis=0).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_structure():
     model = zoo.RealToBinaryNet(**SLIM)
     previous = model.get_layer("stem_bn")

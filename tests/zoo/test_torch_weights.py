@@ -304,6 +304,7 @@ def log_softmax(net, x):
 
 class TestOutputs:
     # 63: an odd size pads alike everywhere in TensorFlow, and then maps of even size follow.
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "size"),
         [
@@ -354,6 +355,7 @@ class TestOutputs:
             stem(images()), expected.transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-5
         )
 
+    @pytest.mark.slow
     def test_converted_and_on_the_runtime(self, tmp_path):
         pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
         from bireal_keras import export
@@ -463,6 +465,7 @@ class TestMisfits:
     def test_of_something_else(self, checkpoint):
         check_refused(checkpoint, "`checkpoint` must be the path of a file or a mapping from names")
 
+    @pytest.mark.slow
     def test_models_of_other_kinds(self, state):
         model = ours("BiRealNet18", padding="same")
         check_refused(

@@ -43,6 +43,7 @@ def test_every_truncation_is_refused(content):
             binarize(content[:length])
 
 
+@pytest.mark.slow
 def test_mutations_give_a_file_or_a_value_error(content):
     """Single bytes, and words of extreme values, which lengths and offsets become."""
     rng = np.random.default_rng(0)
@@ -188,6 +189,7 @@ def test_a_kernel_that_everybody_shares():
     assert len(result.content) < 2 * len(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ADD", "NEG", "TRANSPOSE", "MAX_POOL_2D"])
 def test_work_grows_with_the_file(kind):
     """Long chains of operators: three times as long takes about three times as long, not nine."""

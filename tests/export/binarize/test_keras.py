@@ -11,6 +11,9 @@ from bireal_keras import blocks
 from bireal_keras._keras import keras, lq, tf
 from bireal_keras.export.binarize import binarize, told
 
+# Every one of them converts a model.
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 SHAPE = (8, 8, 32)
 

@@ -20,6 +20,9 @@ from bireal_keras.export.binarize import binarize, told
 from bireal_keras.export.binarize.graph import Graph
 from bireal_keras.tflite.model import Graph as TfliteGraph
 
+# Every one of them converts a model.
+pytestmark = pytest.mark.slow
+
 lce = pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
 
 SIZE = 32
