@@ -44,10 +44,11 @@ bool IsConstant(const TfLiteTensor* tensor, int rank) {
          tensor->dims != nullptr && tensor->dims->size == rank;
 }
 
-std::vector<float> CopyFloats(const TfLiteTensor& tensor) {
-  std::vector<float> values(tensor.bytes / sizeof(float));
-  std::memcpy(values.data(), tensor.data, values.size() * sizeof(float));
-  return values;
+ConstantFloats::ConstantFloats(const TfLiteTensor& tensor)
+    : model_(static_cast<const float*>(tensor.data)) {
+  if (reinterpret_cast<uintptr_t>(tensor.data) % alignof(float) == 0) return;
+  copy_.resize(tensor.bytes / sizeof(float));
+  std::memcpy(copy_.data(), tensor.data, copy_.size() * sizeof(float));
 }
 
 const TfLiteTensor& TensorAt(const TfLiteContext& context, int index, const char* what) {

@@ -43,8 +43,16 @@ const TfLiteTensor* FindFloat(const TfLiteContext& context, int index);
 // Whether the tensor is a value with `rank` dimensions that is stored in the model.
 bool IsConstant(const TfLiteTensor* tensor, int rank);
 
-// The values of a float constant, which need not be aligned in the model.
-std::vector<float> CopyFloats(const TfLiteTensor& tensor);
+// The values of a float constant: the model's own, or a copy where they are not aligned there.
+class ConstantFloats {
+ public:
+  explicit ConstantFloats(const TfLiteTensor& tensor);
+  const float* data() const { return copy_.empty() ? model_ : copy_.data(); }
+
+ private:
+  const float* model_;
+  std::vector<float> copy_;
+};
 
 // The tensor of that index. Throws when there is none; `what` names it in the message, here
 // and below.

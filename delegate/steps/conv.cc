@@ -126,7 +126,7 @@ void ConvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   chunk_rows_ = pool.num_threads() == 1 ? output.out_h : std::min(kChunkRows, output.out_h);
 
   weights_ = MakeAligned<float>(kernel_.weight_floats(shape_));
-  kernel_.pack(shape_, CopyFloats(filter).data(), CopyFloats(bias).data(), weights_.get());
+  kernel_.pack(shape_, ConstantFloats(filter).data(), ConstantFloats(bias).data(), weights_.get());
   const size_t row_floats = kernel_.row_floats(shape_);
   zeros_ = MakeAligned<float>(row_floats);
   std::fill_n(zeros_.get(), row_floats, 0.0f);

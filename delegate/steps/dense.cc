@@ -59,7 +59,6 @@ int DenseStep::ResolveWeights(const TfLiteContext& context, int rank) {
   RequireRank(filter, rank, "filter");
   shape_.channels_out = filter.dims->data[0];
   shape_.channels_in = LastDim(filter);
-  std::vector<float> bias(shape_.channels_out);
   if (bias_ != kTfLiteOptionalTensor) {
     const TfLiteTensor& tensor = TensorAt(context, bias_, "bias");
     RequireConstant(tensor, "bias");
@@ -68,10 +67,12 @@ int DenseStep::ResolveWeights(const TfLiteContext& context, int rank) {
       Fail("bias: has %d elements, must have one for each of the %d output channels",
            tensor.dims->data[0], shape_.channels_out);
     }
-    bias = CopyFloats(tensor);
   }
   weights_ = MakeAligned<float>(kernel_.weight_floats(shape_));
-  kernel_.pack(shape_, CopyFloats(filter).data(), bias.data(), weights_.get());
+  const std::vector<float> zeros(bias_ == kTfLiteOptionalTensor ? shape_.channels_out : 0);
+  kernel_.pack(shape_, ConstantFloats(filter).data(),
+               zeros.empty() ? ConstantFloats(context.tensors[bias_]).data() : zeros.data(),
+               weights_.get());
   blocks_ = kernel_.block_count(shape_);
   return shape_.channels_out;
 }
