@@ -12,7 +12,7 @@ PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo check test test-zoo lint format lock clean
+.PHONY: help demo check test test-proofs test-zoo lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z0-9-]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -21,11 +21,14 @@ demo: $(VENV)/built ## train on real digits, export, run bit-packed, compare
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python benchmarks/demo.py
 
 check: $(VENV)/built ## lint and the fast tests, under two minutes on two cores
-	@start=$$(date +%s) && $(MAKE) --no-print-directory lint && $(PYTEST) -m "not slow" && \
+	@start=$$(date +%s) && $(MAKE) --no-print-directory lint && $(PYTEST) -m "not slow and not proof" && \
 	    echo "make check: $$(($$(date +%s) - start)) seconds"
 
-test: lint ## every check and every test
-	$(PYTEST)
+test: lint ## every check and every test but the longest
+	$(PYTEST) -m "not proof"
+
+test-proofs: $(VENV)/built ## the longest tests: runs that are killed, two machines, every model exported
+	$(PYTEST) -m proof
 
 test-zoo: $(VENV)/built ## every model at full width and three sizes, up to the runtime; an hour
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/pytest tests/acceptance/zoo

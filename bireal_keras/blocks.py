@@ -231,6 +231,10 @@ class Binomial(keras.initializers.Initializer):
         return tf.constant(np.broadcast_to(kernel, shape), dtype or tf.float32)
 
 
+# In an .h5 file Keras looks for an initializer without the package's name.
+keras.utils.get_custom_objects()["Binomial"] = Binomial
+
+
 def grouped_conv(x: tf.Tensor, filters: int, kernel_size: int, groups: int, name: str) -> tf.Tensor:
     """A real-valued convolution of each of several groups of channels alone, without bias.
 

@@ -20,6 +20,10 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(
         "bireal_keras.keras3 needs Keras 3, which is not installed: pip install 'keras>=3'."
+        if error.name == "keras"
+        else "bireal_keras.keras3 needs Keras 3 with the backend TensorFlow: set "
+        "KERAS_BACKEND=tensorflow before Python starts. Keras cannot be imported with the backend "
+        f"that is set: {error}."
     ) from error
 
 if not keras.__version__.startswith("3.") or keras.backend.backend() != "tensorflow":

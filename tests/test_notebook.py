@@ -27,7 +27,7 @@ def test_it_is_stored_without_results(repository):
         assert (cell["outputs"], cell["execution_count"]) == ([], None)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_it_trains_looks_exports_and_runs(cells, photos, tmp_path, monkeypatch, capsys):
     pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
     monkeypatch.chdir(tmp_path)

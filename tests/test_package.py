@@ -179,7 +179,7 @@ def test_only_one_module_imports_lce():
     assert status == 0, err
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.parametrize(
     "imports",
     [
@@ -301,7 +301,7 @@ class TestInstallation:
         assert len(expected) > 20
         assert installed == expected
 
-    @pytest.mark.slow
+    @pytest.mark.proof
     def test_a_users_type_checker_sees_the_zoo(self, tmp_path):
         """So it does in an editable install, of which tools see only what they find by its path."""
         script = tmp_path / "train.py"

@@ -62,7 +62,7 @@ def set_exact_weights(model: keras.Model) -> None:
             layer.set_weights([gamma, beta, np.zeros(channels), variance])
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.parametrize("size", [32, 64])
 def test_runtime_agrees_with_keras_and_lce_default_kernel_does_not(size):
     lce = pytest.importorskip("larq_compute_engine", reason="LCE has no wheel for this platform")

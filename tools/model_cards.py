@@ -21,8 +21,8 @@ _WHAT_TO_TAKE = """\
 **Which to take.** Of 1-bit networks `QuickNetSmall`, `QuickNet`, `ReActBiRealNet18`,
 `QuickNetLarge` or `ReActNetA`, by the time that you have: each is more accurate than all that take
 no longer. Bi-Real Net 18 is the one to study and to compare with; `ReActBiRealNet18` adds nine
-points to it and a tenth to its time. BinaryDenseNet, MeliusNet and Bi-Real Net 34 to 152 are here for
-comparison: others are better and faster.
+points to it and a tenth to its time. BinaryDenseNet, MeliusNet and Bi-Real Net 34 to 152 are here
+for comparison: others are better and faster.
 
 **Where 1 bit does not pay off.** On a PC's CPU, whose float and int8 multiplications are fast:
 there MobileNetV3Small in float32 is as fast as `QuickNetSmall` and more accurate than all but

@@ -97,7 +97,7 @@ def test_saved_model_output_and_labels(tmp_path):
     assert not (tmp_path / "saved.tflite").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_json_and_allow_float(tmp_path):
     path, json_path = tmp_path / "model.keras", tmp_path / "report.json"
     build(lambda x: larq_conv(8, name="padded", pad_values=-1.0)(x), (6, 6, 4)).save(path)

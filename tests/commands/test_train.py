@@ -114,7 +114,7 @@ def test_what_the_recipe_or_the_machines_lack_is_one_line(arguments, tf_config, 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_pipeline_only_trains_nothing():
     result = run(MODULE, "--config=mnist_5k", "--dataset=fake/28/10", "--pipeline_only")
     assert result.returncode == 0, result.stderr

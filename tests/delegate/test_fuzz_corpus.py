@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 # Its program takes twenty seconds to compile.
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.proof
 
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 FLAGS = ["-std=c++17", "-O0", "-g", "-ffp-contract=off", "-pthread", *SANITIZERS]

@@ -55,7 +55,7 @@ def test_its_bits_are_the_signs_of_the_weights(graph, repository):
         np.testing.assert_array_equal(found.view("<i4").reshape(packed.shape), packed)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_the_script_makes_it_of_the_weights(graph, repository, tmp_path, monkeypatch):
     """Which compares it with Keras. Integers must be the same, floats to a CPU's rounding."""
     pytest.importorskip("tensorflow", reason="needs the extra [tensorflow]")

@@ -185,7 +185,7 @@ def study(config, folder, **choices):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_is_killed_and_goes_on(recipe, tmp_path):
     folder = tmp_path / "study"
     arguments = [

@@ -211,7 +211,7 @@ train.run()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_two_machines_share_the_images_and_have_the_losses_of_one(photos, tiny_recipe, tmp_path):
     """On loopback. A low rate: at higher ones, rounding flips signs and curves part.
 

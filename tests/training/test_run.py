@@ -173,7 +173,7 @@ def assert_same_run(run_dir, straight_dir):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_a_run_that_is_terminated_and_then_killed_ends_with_the_same_weights(
     tiny_recipe, photos, tmp_path
 ):
@@ -552,7 +552,7 @@ def test_a_run_of_an_older_version_is_resumed(finished, config, photos, tmp_path
         training.train_and_evaluate(config, dataset=str(photos), output_dir=run_dir, resume=True)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_a_staged_run_that_breaks_off_ends_with_the_same_weights(
     config, photos, tmp_path, monkeypatch, capsys
 ):

@@ -21,7 +21,7 @@ from bireal_keras.export.binarize.graph import Graph
 from bireal_keras.tflite.model import Graph as TfliteGraph
 
 # Every one of them converts a model.
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.proof
 
 lce = pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
 
