@@ -293,6 +293,11 @@ def check(config: ConfigDict) -> None:
     _check_known(common, "")
     if not isinstance(config.stages, (tuple, list)) or not config.stages:
         raise ValueError("The recipe's field `stages` must be a tuple of at least one stage.")
+    if not all(isinstance(stage, ConfigDict) for stage in config.stages):
+        raise ValueError(
+            "The recipe's field `stages` must hold ConfigDicts, as `recipes.load` makes them of "
+            f"what a recipe's file says. Received: {type(config.stages[0]).__name__}."
+        )
     total = config.get("epochs")
     if total is not None and not _int_from(len(config.stages))(total):
         raise ValueError(

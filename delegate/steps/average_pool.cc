@@ -63,9 +63,14 @@ AveragePoolStep::AveragePoolStep(std::string name, const TfLiteContext&, const T
   filter_.stride_w = params.stride_width;
 }
 
-std::vector<int> AveragePoolStep::ResolveOutput(const TfLiteContext& context) {
-  const TfLiteTensor& input = Input(context);
-  const int* in = input.dims->data;
+const int* AveragePoolStep::InputDims(const TfLiteContext& context) const {
+  RequireType(Input(context), {kTfLiteFloat32}, "input");
+  RequireType(Output(context), {kTfLiteFloat32}, "output");
+  RequireRank(Input(context), 4, "input");
+  return Input(context).dims->data;
+}
+
+std::vector<int> AveragePoolStep::ResolveOutput(const int* in) {
   window_ = ResolvePool(filter_, in[1], in[2]);
   channels_ = in[3];
   rows_ = Product(in[0], window_.out_h, "output rows");
@@ -73,10 +78,7 @@ std::vector<int> AveragePoolStep::ResolveOutput(const TfLiteContext& context) {
 }
 
 void AveragePoolStep::Resolve(TfLiteContext* context, const ThreadPool&) {
-  RequireType(Input(*context), {kTfLiteFloat32}, "input");
-  RequireType(Output(*context), {kTfLiteFloat32}, "output");
-  RequireRank(Input(*context), 4, "input");
-  Resize(context, ResolveOutput(*context));
+  Resize(context, ResolveOutput(InputDims(*context)));
 }
 
 void AveragePoolStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {
@@ -99,12 +101,9 @@ MeanStep::MeanStep(std::string name, const TfLiteContext&, const TfLiteNode& nod
       keeps_rank_(static_cast<const TfLiteReducerParams*>(node.builtin_data)->keep_dims) {}
 
 void MeanStep::Resolve(TfLiteContext* context, const ThreadPool&) {
-  const TfLiteTensor& input = Input(*context);
-  RequireType(input, {kTfLiteFloat32}, "input");
-  RequireType(Output(*context), {kTfLiteFloat32}, "output");
-  RequireRank(input, 4, "input");
-  filter_ = {Padding::kValid, input.dims->data[1], input.dims->data[2], 1, 1};
-  std::vector<int> dims = ResolveOutput(*context);
+  const int* in = InputDims(*context);
+  filter_ = {Padding::kValid, in[1], in[2], 1, 1};
+  std::vector<int> dims = ResolveOutput(in);
   if (!keeps_rank_) dims = {dims[0], dims[3]};
   Resize(context, dims);
 }

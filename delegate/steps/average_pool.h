@@ -23,8 +23,11 @@ class AveragePoolStep : public Step {
   // Of a pool whose filter is not known yet.
   AveragePoolStep(std::string name, const TfLiteNode& node, const Kernels& kernels);
 
-  // The shape of the output, of pooling an input of rank 4.
-  std::vector<int> ResolveOutput(const TfLiteContext& context);
+  // The input's dimensions, which are checked to be those of images of floats.
+  const int* InputDims(const TfLiteContext& context) const;
+
+  // The shape of the output of pooling images of these dimensions.
+  std::vector<int> ResolveOutput(const int* in);
 
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bireal_keras import recipes, zoo
+from bireal_keras.recipes import cifar10_staged
 from bireal_keras.training import optimizers, preprocessing, recipe
 
 
@@ -353,3 +354,8 @@ def test_a_group_must_be_a_group():
     config = ml_collections.ConfigDict({"model": "BiRealNet18"})
     with pytest.raises(ValueError, match=r"lacks the field `model.name`"):
         recipes.check(config)
+
+
+def test_a_config_that_was_not_loaded_says_so():
+    with pytest.raises(ValueError, match=r"must hold ConfigDicts, as `recipes.load`.*: dict\."):
+        recipe.check(cifar10_staged.get_config())
