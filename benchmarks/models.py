@@ -14,7 +14,6 @@ exported and timed, and the figures are printed and nothing is written.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,7 @@ from models_picture import draw
 from report import machine, print_table
 from turns import measure, our_run
 
-from bireal_keras import zoo
+from bireal_keras import _files, zoo
 from bireal_keras._keras import keras
 from bireal_keras.commands import _cli
 
@@ -41,7 +40,7 @@ def main(names: list[str]) -> None:
     makers |= mobile_networks.makers()
     if unknown := [name for name in names if name not in makers]:
         raise ValueError(f"models are {', '.join(makers)}. Received: {', '.join(unknown)}.")
-    paths = _files({name: makers[name] for name in names or makers})
+    paths = _exported({name: makers[name] for name in names or makers})
     runs = {name: our_run(path, 1) for name, path in paths.items()}
     times = measure(runs, _ROUNDS.value, min, time.thread_time)
     results = {
@@ -74,7 +73,7 @@ def _zoo_file(name: str) -> bytes:
     return lce.convert_keras_model(zoo.create_model(name))
 
 
-def _files(makers: dict[str, Callable[[], bytes]]) -> dict[str, Path]:
+def _exported(makers: dict[str, Callable[[], bytes]]) -> dict[str, Path]:
     """Makes what is not there yet."""
     _FILES.mkdir(parents=True, exist_ok=True)
     paths = {name: _FILES / f"{name.replace(' ', '_')}.tflite" for name in makers}
@@ -83,9 +82,7 @@ def _files(makers: dict[str, Callable[[], bytes]]) -> dict[str, Path]:
             continue
         print(f"exporting {name} ...", flush=True)
         keras.utils.set_random_seed(0)
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(makers[name]())
-        os.replace(partial, path)
+        _files.write(path, makers[name]())
         keras.backend.clear_session()
     return paths
 
