@@ -36,6 +36,9 @@ _FLOAT_OPS = flags.DEFINE_enum(
     ["litert", "delegate"],
     "Who runs stems, shortcuts and heads: LiteRT, the delegate's default on Arm, or the delegate.",
 )
+_KERNEL = flags.DEFINE_enum(
+    "kernel", None, ["neon", "neon_lookup"], "Another kernel than the delegate's default there."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "A file to write the predictions to, as JSON.")
 _PUBLISHED = flags.DEFINE_bool("published", False, "Compare the method with published figures.")
 
@@ -199,21 +202,23 @@ def main(args: list[str]) -> None:
     if not args:
         raise app.UsageError("a .tflite file is needed.")
     paths = [Path(name) for name in args]
+    kernel = {} if _KERNEL.value is None else {"kernel": _KERNEL.value}
+    computers = [dataclasses.replace(computer, **kernel) for computer in _COMPUTERS]
     predictions = {}
     rows = []
     for path in paths:
         milliseconds = {}
-        for computer in _COMPUTERS:
+        for computer in computers:
             steps = steps_of(path, computer, _FLOAT_OPS.value)
             milliseconds[computer.name] = round(total(steps, computer.milliseconds), 1)
             if len(paths) == 1:
                 _print_steps(steps, computer)
         predictions[path.stem.replace("_", " ")] = milliseconds
         rows.append([path.stem, *(f"{value:.1f}" for value in milliseconds.values())])
-    header = ["PREDICTED, 1 thread", *(f"{computer.name}, ms" for computer in _COMPUTERS)]
+    header = ["PREDICTED, 1 thread", *(f"{computer.name}, ms" for computer in computers)]
     print_table(header, rows)
     if _OUTPUT.value is not None:
-        content = {"float_ops": _FLOAT_OPS.value, "models": predictions}
+        content = {"models": predictions}
         _files.write(_OUTPUT.value, json.dumps(content, indent=2) + "\n")
         print(_OUTPUT.value)
 
