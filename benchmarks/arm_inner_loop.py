@@ -18,6 +18,7 @@ it is for, or does fewer binary MACs per vector instruction than Larq Compute En
 `--output`, where the committed table is of other kernels.
 """
 
+import itertools
 import json
 import re
 import subprocess
@@ -56,7 +57,8 @@ class Loop(NamedTuple):
     """Where a loop is, and how its work is counted.
 
     Attributes:
-        function: the beginning of a function's name, without its namespace.
+        function: matches the names, without namespace, of the function and of those that it may be
+            inlined into.
         marker: matches the instructions of which each does one unit of work. Of the function's
             loops it is the one in which they are densest.
         unit: what that is.
@@ -107,10 +109,10 @@ _TILES = {
     "neon_lookup 2x64": Loop("Count<1>", "tbl", _SIXTEEN_FILTERS),
     "winograd 6x16": Loop("MultiplyPoint<4>", r"fmla\tv", _PRODUCTS),
     "winograd 6x8": Loop("MultiplyPoint<2>", r"fmla\tv", _PRODUCTS),
-    "direct 6x16": Loop("DirectRow<4>", r"fmla\tv", _PRODUCTS),
-    "direct 6x8": Loop("DirectRow<2>", r"fmla\tv", _PRODUCTS),
-    "pixels 6x16": Loop("PixelTile<6, 4>", r"fmla\tv", _PRODUCTS),
-    "pixels 6x8": Loop("PixelTile<6, 2>", r"fmla\tv", _PRODUCTS),
+    "direct 6x16": Loop("DirectRow<4>|ConvRowOf<4>", r"fmla\tv", _PRODUCTS),
+    "direct 6x8": Loop("DirectRow<2>|ConvRowOf<2>", r"fmla\tv", _PRODUCTS),
+    "pixels 6x16": Loop("PixelTile<6, 4>|ConvPixelsOf<4>", r"fmla\tv", _PRODUCTS),
+    "pixels 6x8": Loop("PixelTile<6, 2>|ConvPixelsOf<2>", r"fmla\tv", _PRODUCTS),
 }
 _LOOPS = {
     "neon spread": Loop("Accumulate", r"dup\tv\d+\.8h", "32 channels of a pixel"),
@@ -296,7 +298,8 @@ def _disassembled(functions: dict[str, list[Body]]) -> dict[str, Code]:
 def _find(functions: dict[str, list[Body]], loop: Loop) -> tuple[Body, int, int, int]:
     """The body of a function, where in it a loop begins and ends, and its units of work."""
     best: tuple[float, Body, int, int, int] | None = None
-    for body in functions.get(loop.function, []):
+    named = [bodies for name, bodies in functions.items() if re.fullmatch(loop.function, name)]
+    for body in itertools.chain(*named):
         index_of = {address: index for index, (address, _) in enumerate(body)}
         for end, (_, text) in enumerate(body):
             branch = re.match(r"(?:b|b\.\w+|cbn?z|tbn?z)\t.*\b([0-9a-f]+) <", text)

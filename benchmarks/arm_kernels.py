@@ -140,22 +140,29 @@ class BinaryConvolution:
 
 
 def float_convolution(
-    height: Axis, width: Axis, channels_in: int, filters: int
+    height: Axis, width: Axis, channels_in: int, filters: int, groups: int = 1
 ) -> collections.Counter[str]:
-    """A stem on our kernels: Winograd's product for 7 taps and stride 2, else directly."""
+    """A stem on our kernels: Winograd's product for 7 taps and stride 2, else directly.
+
+    Args:
+        height, width: its windows.
+        channels_in: of a group.
+        filters: of all groups.
+        groups: of channels.
+    """
     units: collections.Counter[str] = collections.Counter()
-    vectors, blocks = _float_block(filters)
+    vectors, blocks = _float_block(filters // groups)
+    blocks *= groups
     tile = f"{_FLOAT_PIXELS}x{vectors * _FLOAT_LANES}"
     rows = height.size_out
     if width.taps == 7 and width.stride == 2:
         depth = 2 * channels_in
         tiles = ceil(ceil(width.size_out / _WINOGRAD_PIXELS) / _FLOAT_PIXELS)
-        groups = tiles * _FLOAT_PIXELS
         all_tiles = rows * blocks * _WINOGRAD_POINTS * tiles
         units[f"winograd {tile}"] = all_tiles * height.taps * depth * _FLOAT_PIXELS * vectors
         units[f"winograd {tile}, around"] = all_tiles
-        depth_vectors = ceil(depth / _FLOAT_LANES)
-        units["winograd transform"] = height.size_in * groups * depth_vectors * _WINOGRAD_POINTS
+        transformed = height.size_in * tiles * _FLOAT_PIXELS * ceil(depth / _FLOAT_LANES)
+        units["winograd transform"] = transformed * _WINOGRAD_POINTS
         interpolated = rows * ceil(width.size_out / _WINOGRAD_PIXELS) * blocks * vectors
         units["winograd interpolate"] = interpolated * _INTERPOLATIONS
     else:

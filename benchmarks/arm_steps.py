@@ -69,20 +69,24 @@ class Model:
     def delegated(self, nodes: tuple[int, ...], kernel: str) -> Work:
         """A step of our delegate, with all that it took over, on `neon` or `neon_lookup`."""
         work = self._memory(nodes)
-        first = self._graph.operators[nodes[0]]
-        others = [self._graph.operators[node] for node in nodes[1:]]
-        if first.name == BINARY:
-            convolution = self._binary_convolution(first)
-            work.units += convolution.units(kernel)
-            has_shortcut = any(operator.name == "ADD" for operator in others)
-            store = "store with shortcut" if has_shortcut else "store"
-            work.units[store] += convolution.values // 4
-            if kernel == "neon_lookup":
-                # Its filters lie in half bytes, one in each byte.
-                work.constants += self._bytes(first.inputs[1])
+        operators = [self._graph.operators[node] for node in nodes]
+        binary = next((operator for operator in operators if operator.name == BINARY), None)
+        if binary is None:
+            for operator in operators:
+                work.units += self._float_units(operator)
             return work
-        for operator in (first, *others):
-            work.units += self._float_units(operator)
+        convolution = self._binary_convolution(binary)
+        work.units += convolution.units(kernel)
+        store = "store"
+        for operator in operators:
+            if operator.name == "ADD" and len(self._computed(operator)) == 2:
+                store = "store with shortcut"
+            elif operator.name not in (BINARY, "LceQuantize"):
+                work.units += self._elementwise(operator, "float32")
+        work.units[store] += convolution.values // 4
+        if kernel == "neon_lookup":
+            # Its filters lie in half bytes, one in each byte.
+            work.constants += self._bytes(binary.inputs[1])
         return work
 
     def _float_units(self, operator: Operator) -> collections.Counter[str]:
@@ -91,9 +95,16 @@ class Model:
         if operator.name in ("CONV_2D", "FULLY_CONNECTED"):
             kernel = self._shape(operator.inputs[1])
             filters, channels_in = kernel[0], kernel[-1]
+            if self._graph.tensors[operator.inputs[1]].type == schema.TensorType.INT8:
+                raise ValueError(
+                    f"{operator.name} with int8 weights: the delegate has no NEON kernel for it to "
+                    "count. --float_ops=litert leaves it to LiteRT."
+                )
             if prod(kernel[1:-1]) == 1:
                 return dense(size_out // filters, channels_in, filters)
-            return float_convolution(*self._axes(operator, *kernel[1:3]), channels_in, filters)
+            groups = self._shape(operator.inputs[0])[-1] // channels_in
+            height, width = self._axes(operator, *kernel[1:3])
+            return float_convolution(height, width, channels_in, filters, groups)
         if operator.name in (*_POOLS, "MEAN"):
             name = "max" if operator.name == "MAX_POOL_2D" else "average"
             return collections.Counter({name: self._pooled(operator) // 4})

@@ -131,6 +131,13 @@ def test_where_nothing_is_cut_off_float_units_are_4_macs(taps, stride, width_out
     assert units["direct 6x16, around"] == height.size_out * width_out // 6 * (64 // 16)
 
 
+def test_groups_of_channels_have_blocks_of_their_own():
+    height = width = axis(12, 3, 1)
+    units = arm_kernels.float_convolution(height, width, channels_in=8, filters=32, groups=4)
+    assert units["direct 6x8"] * 4 == 12 * 12 * 9 * 8 * 32
+    assert units["direct 6x8, around"] == 12 * 2 * 4
+
+
 def test_winograd_halves_the_products_of_the_imagenet_stem():
     height, width = axis(224, 7, 2), axis(192, 7, 2)  # 96 pixels are 4 tiles of 6 groups of 4.
     units = arm_kernels.float_convolution(height, width, 3, 64)
@@ -192,6 +199,35 @@ def test_a_step_has_the_work_of_what_it_took_over(block):
     assert work.constants == FILTERS + 2 * 4 * CHANNELS
     # Signs and the shortcut are read, the sum and its signs are written; the convolution is not.
     assert sorted(work.maps) == [SIGNS, SIGNS, MAP, MAP]
+
+
+def test_what_is_before_and_after_the_sum_is_in_the_step(block):
+    model = arm_steps.Model(block)
+    assert model.delegated((0, 1, 2, 3), "neon").units == model.delegated((1, 2, 3), "neon").units
+
+
+def test_a_scale_in_the_step_is_a_vector_for_four_values():
+    shape = (1, SIZE, SIZE, CHANNELS)
+    case = Bconv2d(*shape, CHANNELS)
+    constants = [constant(pack(case.kernel)), constant(case.multiplier), constant(case.bias)]
+    tensors = [Tensor((1, SIZE, SIZE, CHANNELS // 32), np.int32), *constants, Tensor(shape)]
+    tensors += [constant(np.ones(CHANNELS, np.float32)), Tensor(shape)]
+    ops = [
+        Op("LceBconv2d", [0, 1, 2, 3, -1], [4], case.options),
+        Op("MUL", [4, 5], [6], builtin=("MulOptions", schema.MulOptionsT())),
+    ]
+    units = arm_steps.Model(build_model(tensors, ops, [0], [6])).delegated((0, 1), "neon").units
+    values = SIZE**2 * CHANNELS
+    assert units["float32 elementwise"] == units["store"] == values // 4
+
+
+def test_int8_weights_are_not_counted_as_floats():
+    tensors = [Tensor((1, 6, 6, 8)), constant(np.ones((16, 1, 1, 8), np.int8))]
+    tensors += [constant(np.ones(16, np.float32)), Tensor((1, 6, 6, 16))]
+    options = ("Conv2DOptions", schema.Conv2DOptionsT())
+    content = build_model(tensors, [Op("CONV_2D", [0, 1, 2], [3], builtin=options)], [0], [3])
+    with pytest.raises(ValueError, match=r"CONV_2D with int8 weights: .* --float_ops=litert"):
+        arm_steps.Model(content).delegated((0,), "neon")
 
 
 def test_a_filter_for_look_ups_takes_twice_its_bytes(block):
