@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from arm_prediction import arm_kernels, arm_steps, predict
+from arm_prediction import arm_computers, arm_kernels, arm_steps
 from lce_ops import SAME, VALID, Bconv2d, Op, Tensor, build_model, constant, output_size, pack
 
 
@@ -271,8 +271,8 @@ def test_a_pool_looks_at_its_whole_window():
 
 
 def test_a_step_takes_what_computing_or_memory_takes():
-    computer = predict.RASPBERRY_PI_4
-    loop = predict.LOOPS["float32 gemm"]
+    computer = arm_computers.RASPBERRY_PI_4
+    loop = arm_computers.LOOPS["float32 gemm"]
     cycles = 1000 * loop["cycles"]["cortex-a72"]
     work = arm_steps.Work(collections.Counter({"float32 gemm": 1000 * loop["units"]}))
     assert computer.milliseconds(work) == pytest.approx(cycles / 1.5e6)
@@ -284,7 +284,7 @@ def test_a_step_takes_what_computing_or_memory_takes():
 
 
 def test_the_loops_are_no_faster_than_two_pipes():
-    for name, loop in predict.LOOPS.items():
+    for name, loop in arm_computers.LOOPS.items():
         for cycles in loop["cycles"].values():
             assert cycles >= loop["vector_instructions"] / 2 - 0.01, name
 
@@ -299,13 +299,13 @@ def test_the_table_has_every_loop(kernel):
             names |= arm_kernels.dense(width.size_out, 16, filters).keys()
         stem = axis(height.size_in, 7, 2), axis(width.size_in, 7, 2)
         names |= arm_kernels.float_convolution(*stem, 3, 64).keys()
-    assert names <= predict.LOOPS.keys()
+    assert names <= arm_computers.LOOPS.keys()
 
 
 def test_a_model_is_predicted_step_by_step(block, tmp_path):
     path = tmp_path / "block.tflite"
     path.write_bytes(block)
-    steps = predict.steps_of(path, predict.RASPBERRY_PI_4, "litert")
+    steps = arm_computers.steps_of(path, arm_computers.RASPBERRY_PI_4, "litert")
     assert [step.name for step in steps] == [
         "LceQuantize (op 0)",
         "LceBconv2d + ADD + LceQuantize (op 1 to 3)",
@@ -314,6 +314,6 @@ def test_a_model_is_predicted_step_by_step(block, tmp_path):
     model = arm_steps.Model(block)
     works = [model.delegated(nodes, "neon") for nodes in ((0,), (1, 2, 3), (4, 5))]
     assert [step.works for step in steps] == [[work] for work in works]
-    computer = predict.RASPBERRY_PI_4
-    whole = predict.total(steps, computer.milliseconds)
+    computer = arm_computers.RASPBERRY_PI_4
+    whole = arm_computers.total(steps, computer.milliseconds)
     assert whole == sum(map(computer.milliseconds, works)) > 0
