@@ -6,8 +6,9 @@ One run, one set of tables. Every setting takes its turn in each round and runs 
 row, as it would in an application; a machine whose speed drifts slows all of them. Medians are
 compared. Batch 1, 224x224 unless a table says otherwise. LCE's settings: its default kernel, its
 reference kernel, and its indirect kernel with XNNPACK, which is its fastest here. The twins are
-the same network with real-valued convolutions after ReLU, on stock LiteRT with XNNPACK. Memory
-is a process's peak beyond the same process without a model.
+the same network with real-valued convolutions after ReLU, on stock LiteRT with XNNPACK, as are the
+MobileNets: what people deploy without 1-bit layers. Memory is a process's peak beyond the same
+process without a model.
 """
 
 import statistics
@@ -16,7 +17,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 from popcount import popcount_peaks
 from report import machine, print_table
@@ -27,6 +27,13 @@ from bireal_keras.commands import _cli
 from bireal_keras.runtime.profile import profile
 
 _ROUNDS = flags.DEFINE_integer("rounds", 30, "Measurements of each setting.", lower_bound=3)
+
+# Of mobile_networks.py, which needs TensorFlow: the processes whose memory is measured do without.
+_MOBILE_NETWORKS = [
+    f"{network} {kind}"
+    for network in ("MobileNetV2-0.35", "MobileNetV2")
+    for kind in ("float32", "int8")
+]
 
 _ROOT = Path(__file__).parents[1]
 # The stages of Bi-Real-18, four 1-bit 3x3 convolutions each: (map size, channels).
@@ -46,24 +53,19 @@ def main(args: list[str]) -> None:
 
 
 def _make_models(folder: Path) -> dict[str, Path]:
-    """Bi-Real-18 and its twins as files; their speed does not depend on the weights."""
+    """Bi-Real-18, its twins and the MobileNets; their speed does not depend on the weights."""
     import larq_compute_engine as lce
+    import mobile_networks
 
     from bireal_keras import zoo
-    from bireal_keras._keras import tf
 
     print("converting the models ...", file=sys.stderr)
     content = {"binary": lce.convert_keras_model(zoo.BiRealNet18())}
     twin = zoo.BiRealNet18Float()
-    converter = tf.lite.TFLiteConverter.from_keras_model(twin)
-    content["float32"] = converter.convert()
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    random = np.random.default_rng(0)
-    converter.representative_dataset = lambda: (
-        [random.uniform(-1, 1, (1, 224, 224, 3)).astype(np.float32)] for _ in range(8)
-    )
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    content["int8"] = converter.convert()
+    for kind in ("float32", "int8"):
+        content[f"{kind} twin"] = mobile_networks.convert(twin, int8=kind == "int8")
+    makers = mobile_networks.makers()
+    content |= {name: makers[name]() for name in _MOBILE_NETWORKS}
     paths = {name: folder / f"{name}.tflite" for name in content}
     for name, path in paths.items():
         path.write_bytes(content[name])
@@ -76,11 +78,13 @@ def _compare_networks(models: dict[str, Path]) -> None:
         suffix = f", {threads} thread{'s' * (threads > 1)}"
         runs |= {
             f"ours{suffix}": our_run(models["binary"], threads),
-            f"float32 twin, XNNPACK{suffix}": our_run(models["float32"], threads),
-            f"int8 twin, XNNPACK{suffix}": our_run(models["int8"], threads),
             f"LCE 0.16, indirect + XNNPACK{suffix}": lce_run(
                 models["binary"], threads, use_indirect_bgemm=True, use_xnnpack=True
             ),
+        }
+        runs |= {
+            f"{name}, XNNPACK{suffix}": our_run(models[name], threads)
+            for name in ("float32 twin", "int8 twin", *_MOBILE_NETWORKS)
         }
     runs |= {
         "LCE 0.16, indirect, 1 thread": lce_run(models["binary"], 1, use_indirect_bgemm=True),
@@ -138,7 +142,9 @@ def _peak_kilobytes() -> int:
 def _compare_memory(models: dict[str, Path]) -> None:
     ours = "from bireal_keras import runtime; runtime.load_delegate()"
     lce = "from larq_compute_engine.tflite.python import interpreter_wrapper_lite"
-    binary, float32 = (f"compare.Path({str(models[name])!r})" for name in ("binary", "float32"))
+    binary, float32 = (
+        f"compare.Path({str(models[name])!r})" for name in ("binary", "float32 twin")
+    )
     settings = {
         "ours": (ours, f"compare.our_run({binary}, 1)"),
         "ours, float operators on LiteRT": (
@@ -200,7 +206,7 @@ def _rate_row(name: str, milliseconds: list[float], macs: float, peak: float) ->
 
 
 def _measure_growth() -> None:
-    sys.path.insert(0, str(_ROOT / "tests"))
+    sys.path.insert(0, str(_ROOT / "tests/helpers"))
     from lce_ops import Bconv2d
 
     shapes = [(7, 256, 1), (14, 256, 1), (28, 256, 1), (56, 256, 1)]

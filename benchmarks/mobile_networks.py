@@ -50,6 +50,9 @@ _build = keras.applications
 NETWORKS = {
     "MobileNetV1": Network(_build.MobileNet, 70.4, None, _KERAS),
     "MobileNetV2": Network(_build.MobileNetV2, 71.3, None, _KERAS),
+    "MobileNetV2-0.35": Network(
+        functools.partial(_build.MobileNetV2, alpha=0.35), 60.3, None, _SLIM
+    ),
     "MobileNetV3Small": Network(_build.MobileNetV3Small, 67.5, 64.9, _SLIM),
     "MobileNetV3Large": Network(_build.MobileNetV3Large, 75.2, 73.9, _SLIM),
     "EfficientNetLite0": Network(_lite0, 75.1, 74.4, _LITE),
@@ -75,7 +78,11 @@ def literature(name: str) -> dict[str, Any]:
 
 def _convert(build: Callable[..., keras.Model], int8: bool) -> bytes:
     # With any other number of images, XNNPACK does not take MobileNetV3.
-    model = build(weights=None, input_tensor=keras.Input((224, 224, 3), batch_size=1))
+    return convert(build(weights=None, input_tensor=keras.Input((224, 224, 3), batch_size=1)), int8)
+
+
+def convert(model: keras.Model, int8: bool) -> bytes:
+    """The .tflite file of a real-valued model for images of 224x224, in float32 or int8."""
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     if int8:
         random = np.random.default_rng(0)

@@ -5,8 +5,9 @@
 Exports each model with its default arguments (224x224, 1,000 classes) and fresh weights, and the
 networks of mobile_networks.py in float32 and int8; times them in turns with one thread, ours on
 our runtime, the others on LiteRT with XNNPACK. Writes docs/models/measured.json, from which
-`make cards` writes the tables, and draws docs/models/models.png. Files are kept in _build/models
-and taken from there the next time.
+`make cards` writes the tables, and draws docs/models/models.png, with the predictions for Arm that
+predict.py makes of the same files. Files are kept in _build/models and taken from there the next
+time.
 
 A figure is the least of all runs, by the time that the CPU spent on it: other programs add little
 to that. With names, only these are
@@ -64,7 +65,7 @@ def main(names: list[str]) -> None:
     _OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     _OUTPUT.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print(_OUTPUT)
-    print(draw(content, _OUTPUT.with_name("models.png")))
+    print(draw(_OUTPUT.parent))
 
 
 def _zoo_file(name: str) -> bytes:

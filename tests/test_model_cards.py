@@ -15,6 +15,11 @@ def test_every_model_is_measured():
     assert sorted(model_cards.measurements()["models"]) == zoo.list_models()
 
 
+def test_everything_measured_is_predicted():
+    measured = model_cards.measurements()
+    assert {*measured["models"], *measured["others"]} <= model_cards.predictions().keys()
+
+
 # `make test-zoo` checks the others.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["BiRealNet18", "BiRealNet34Float", "ReActBiRealNet18"])

@@ -3,8 +3,9 @@
     make cards
 
 A card says what the model is, in the words of its docstring; what it costs, as
-`bireal_keras.cost` counts it; and how large its file is and how long it takes, as
-benchmarks/models.py measured it (docs/models/measured.json).
+`bireal_keras.cost` counts it; how large its file is and how long it takes, as
+benchmarks/models.py measured it (docs/models/measured.json); and how long it should take on a
+Raspberry Pi, as benchmarks/predict.py predicts it (docs/models/predicted.json).
 """
 
 import inspect
@@ -27,10 +28,16 @@ for comparison: others are better and faster.
 **Where 1 bit does not pay off.** On a PC's CPU, whose float and int8 multiplications are fast:
 there MobileNetV3Small in float32 is as fast as `QuickNetSmall` and more accurate than all but
 `ReActNetA`. Nor does the size of the file decide, of which most is the real classifier and
-shortcuts: MobileNetV2 in int8 is smaller than every 1-bit network of the table. What remains are
-CPUs that multiply slowly, and there you should measure before you decide:
-[Deploy on a Raspberry Pi](../pi.md)."""
+shortcuts: MobileNetV2 in int8 is smaller than every 1-bit network of the table. Predictions for a
+Raspberry Pi 4 and 5 say the same: 8.1 and 2.3 ms for MobileNetV3Small in int8, 15.6 and 9.1 for
+`QuickNetSmall`. They are least sure of networks of many small layers, as MobileNets are, so measure
+before you decide: [Deploy on a Raspberry Pi](../pi.md)."""
 _PICTURE = "models.png"
+_BOARDS = {
+    "Raspberry Pi 4": "Pi 4, predicted ms",
+    "Raspberry Pi 5": "Pi 5, predicted ms",
+}
+_PREDICTED = "[predicted](../kernels.md#predicted-without-an-arm)"
 _LITERATURE = (
     "Accuracies in the text are those that its source states; none of these networks has been "
     "trained on ImageNet by us."
@@ -86,6 +93,8 @@ def describe(name: str) -> tuple[str, list[str]]:
             ["`.tflite` file", f"{size} bytes", "measured, benchmarks/models.py"],
             ["latency, 1 thread", f"{milliseconds} ms", f"measured, {measured['machine']}"],
         ]
+    for board, value in predictions().get(name, {}).items():
+        rows.append([f"latency on a {board}, 1 thread", f"{value:.1f} ms", _PREDICTED])
     for (weights, include_top), published in _registry.MODELS[name].weights.items():
         if include_top:
             figures = {"top-1": published.top1, "top-5": published.top5}
@@ -113,6 +122,7 @@ def describe(name: str) -> tuple[str, list[str]]:
         f"{_registry.MODELS[name].top1 or ''}",
         size,
         milliseconds,
+        *_predicted(name),
     ]
     return "\n\n".join(text) + "\n", row
 
@@ -120,17 +130,23 @@ def describe(name: str) -> tuple[str, list[str]]:
 def index(rows: list[list[str]]) -> str:
     """docs/models/README.md."""
     header = ["", "parameters", "1-bit layers", "FLOPs", "Mbit", "top-1, %", "file, bytes", "ms"]
+    header += _BOARDS.values()
     measured = measurements()
     text = [
         "# Models",
         _WHAT_TO_TAKE,
-        f"![Accuracy over latency and size]({_PICTURE})",
-        _table(["", "kind", "top-1, %", "file, bytes", "ms"], _comparison(measured)),
+        f"![Accuracy over latency, size and predicted latency]({_PICTURE})",
+        _table(
+            ["", "kind", "top-1, %", "file, bytes", "ms", *_BOARDS.values()], _comparison(measured)
+        ),
         "At 224x224 with 1,000 classes and one thread, the least time of a CPU that a run took: "
         f"{measured['machine']} 1-bit networks ran on our runtime, the others, which have random "
-        "weights of `keras.applications`, on LiteRT with XNNPACK. No time on a Raspberry Pi is "
-        "predicted here: none of ours was measured on one. `python benchmarks/models.py` measures "
-        "and draws anew.",
+        "weights of `keras.applications`, on LiteRT with XNNPACK. `python benchmarks/models.py` "
+        "measures and draws anew.",
+        f"What a Raspberry Pi should take is {_PREDICTED} by `python benchmarks/predict.py`: no "
+        "network of this page was measured on one by us. All are counted in the same way, and all "
+        "times are probably too short: networks that others have measured there took 1.3 to 2 "
+        "times what the method predicts for them.",
         "Top-1 is literature, none of it is measured by us: of 1-bit networks as their cards say; "
         f"of the others {_sources()}. Where no source has one, there is none, and the network is "
         "not in the picture.",
@@ -149,11 +165,12 @@ def _comparison(measured: dict) -> list[list[str]]:
     rows = []
     for name, figures in measured["models"].items():
         if _registry.MODELS[name].top1 is not None:
-            rows.append((f"[{name}]({name}.md)", "1-bit", _registry.MODELS[name].top1, figures))
+            top1 = _registry.MODELS[name].top1
+            rows.append((f"[{name}]({name}.md)", "1-bit", top1, figures, _predicted(name)))
     for name, figures in measured["others"].items():
         network, kind = name.split(" ")
-        rows.append((network, kind, figures["top1"], figures))
-    rows.sort(key=lambda row: row[-1]["milliseconds"])
+        rows.append((network, kind, figures["top1"], figures, _predicted(name)))
+    rows.sort(key=lambda row: row[3]["milliseconds"])
     return [
         [
             name,
@@ -161,9 +178,16 @@ def _comparison(measured: dict) -> list[list[str]]:
             f"{top1 or ''}",
             f"{figures['bytes']:,}",
             f"{figures['milliseconds']:.1f}",
+            *predicted,
         ]
-        for name, kind, top1, figures in rows
+        for name, kind, top1, figures, predicted in rows
     ]
+
+
+def _predicted(name: str) -> list[str]:
+    """Cells of the columns of `_BOARDS`."""
+    figures = predictions().get(name, {})
+    return [f"{figures[board]:.1f}" if board in figures else "" for board in _BOARDS]
 
 
 def _sources() -> str:
@@ -178,6 +202,11 @@ def _sources() -> str:
 def measurements() -> dict:
     """What benchmarks/models.py wrote."""
     return json.loads((FOLDER / "measured.json").read_text(encoding="utf-8"))
+
+
+def predictions() -> dict:
+    """What benchmarks/predict.py wrote, milliseconds by name and board."""
+    return json.loads((FOLDER / "predicted.json").read_text(encoding="utf-8"))["models"]
 
 
 def _figure(value: float) -> str:

@@ -11,3 +11,4 @@ _spec.loader.exec_module(_module)
 FOLDER = _module.FOLDER
 describe = _module.describe
 measurements = _module.measurements
+predictions = _module.predictions
