@@ -1,4 +1,4 @@
-"""The ablation study: its cells, its tables, and a study that is killed and goes on."""
+"""A study: what is trained, in which order, and how it is killed and goes on."""
 
 import csv
 import json
@@ -7,129 +7,13 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from bireal_keras import recipes
+from bireal_keras import recipes, training
 from bireal_keras.training import ablation
 
 COMMAND = [sys.executable, "-m", "bireal_keras.commands.ablate"]
-
-
-class TestCells:
-    def test_all_of_them_the_papers_first(self):
-        cells = ablation.select_cells()
-        assert len(cells) == len(set(cells)) == 3 * 2 * 2 * 3
-        assert str(cells[0]) == "per_conv-approx_sign-magnitude_aware-clip"
-
-    def test_some_of_them(self):
-        cells = ablation.select_cells(
-            shortcuts=["none", "per_conv"], weight_gradient=["plain"], start=["scratch"]
-        )
-        assert [str(cell) for cell in cells] == [
-            "none-approx_sign-plain-scratch",
-            "none-ste_sign-plain-scratch",
-            "per_conv-approx_sign-plain-scratch",
-            "per_conv-ste_sign-plain-scratch",
-        ]
-
-    @pytest.mark.parametrize(
-        ("choices", "message"),
-        [
-            ({"shortcuts": ["both"]}, "`shortcuts` must be some of per_conv, .* Received: both"),
-            ({"start": []}, "`start` must be some of clip, .* Received: none"),
-            ({"width": ["8"]}, "An axis must be one of .*'shortcuts'.*: 'width'"),
-        ],
-    )
-    def test_what_does_not_exist(self, choices, message):
-        with pytest.raises(ValueError, match=message):
-            ablation.select_cells(**choices)
-
-
-def write_study(folder, accuracies):
-    """A finished study: {cell: {seed: accuracy}}."""
-    config = recipes.load("cifar10").to_dict()
-    description = {"recipe": config, "dataset": "cifar10", "pretrain_epochs": 5}
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(description))
-    for cell, by_seed in accuracies.items():
-        for seed, accuracy in by_seed.items():
-            run = folder / "cells" / cell / f"seed{seed}"
-            run.mkdir(parents=True)
-            metrics = {"seed": seed, "validation": {"accuracy": accuracy}}
-            (run / "metrics.json").write_text(json.dumps(metrics))
-
-
-ACCURACIES = {
-    "per_conv-approx_sign-plain-scratch": {0: 0.5, 1: 0.53, 10: 0.54},
-    "none-approx_sign-plain-scratch": {0: 0.3, 1: 0.36},
-    "none-ste_sign-plain-scratch": {1: 0.38},
-    "none-ste_sign-plain-clip": {1: 0.25},
-}
-
-
-class TestTables:
-    @pytest.fixture
-    def study(self, tmp_path):
-        write_study(tmp_path, ACCURACIES)
-        # This cell is not finished.
-        (tmp_path / "cells" / "resnet-ste_sign-plain-clip" / "seed0").mkdir(parents=True)
-        ablation.write_tables(tmp_path)
-        return tmp_path
-
-    def test_csv(self, study):
-        rows = list(csv.DictReader((study / "ablation.csv").read_text().splitlines()))
-        cells = ["-".join(row[axis] for axis in ablation.AXES) for row in rows]
-        assert cells == [
-            "per_conv-approx_sign-plain-scratch",
-            "none-approx_sign-plain-scratch",
-            "none-ste_sign-plain-clip",
-            "none-ste_sign-plain-scratch",
-        ]
-        for cell, row in zip(cells, rows):
-            values = list(ACCURACIES[cell].values())
-            assert row["seeds"] == " ".join(map(str, ACCURACIES[cell]))
-            assert float(row["mean"]) == pytest.approx(np.mean(values), abs=1e-6)
-            if len(values) > 1:
-                assert float(row["spread"]) == pytest.approx(np.std(values, ddof=1), abs=1e-6)
-            else:
-                assert row["spread"] == ""
-            assert [float(value) for value in row["accuracies"].split()] == values
-
-    def test_markdown(self, study):
-        text = (study / "ablation.md").read_text()
-        assert "Epochs of 1-bit training: 20; of each real-valued network before it: 5." in text
-        lines = text.splitlines()
-        assert "| per_conv | approx_sign | plain | scratch | 20 | 3 | 52.33 | 2.08 |" in lines
-        # Pre-training has three stages.
-        assert "| none | ste_sign | plain | clip | 35 | 1 | 25.00 |  |" in lines
-        # 50 - 30 and 53 - 36: the third seed has no counterpart.
-        assert "| shortcuts: per_conv | none | 2 | +18.50 | 2.12 | 2 |" in lines
-        assert "| activation: approx_sign | ste_sign | 1 | -2.00 |  | 0 |" in lines
-        assert "| start: clip | scratch | 1 | -13.00 |  | 0 |" in lines
-        assert "weight gradient: magnitude_aware" not in text
-        # Every table is one: all its rows have as many cells as its head.
-        tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
-        assert len(tables) == 2
-        for table in tables:
-            assert len({line.count("|") for line in table.splitlines()}) == 1
-
-    def test_plot(self, study):
-        image = np.asarray(Image.open(study / "ablation.png").convert("RGB"))
-        assert min(image.shape[:2]) > 200
-        # Each kind of shortcut that there is has a colour: matplotlib's blue and green.
-        pixels = {tuple(pixel) for pixel in image.reshape(-1, 3)}
-        assert {(31, 119, 180), (44, 160, 44)} <= pixels
-        assert (255, 127, 14) not in pixels
-
-    def test_nothing_finished(self, tmp_path):
-        write_study(tmp_path, {})
-        ablation.write_tables(tmp_path)
-        assert (tmp_path / "ablation.csv").read_text().count("\n") == 1
-        assert not (tmp_path / "ablation.png").exists()
 
 
 RECIPE = """
@@ -174,14 +58,16 @@ def recipe(tmp_path):
     return path
 
 
-def study(config, folder, **choices):
+def study(config, folder, *, seeds=(0,), pretrain_epochs=3, report=print, options=None, **choices):
     return ablation.run(
         config,
         ablation.select_cells(**choices),
-        seeds=[0],
+        seeds=seeds,
         dataset="fake/8/2",
         output_dir=folder,
-        pretrain_epochs=3,
+        pretrain_epochs=pretrain_epochs,
+        report=report,
+        **(options or {}),
     )
 
 
@@ -212,6 +98,7 @@ def test_is_killed_and_goes_on(recipe, tmp_path):
     assert killed.returncode == -signal.SIGKILL
     finished = (cell / "metrics.json").stat()
     assert not (pretrained / "metrics.json").exists()
+    assert "3 trainings, 7 epochs in all; 7 are left" in killed.stdout
     assert "[2/3] none-relu seed0" in killed.stdout
     assert (folder / "ablation.csv").read_text().count("\n") == 2
 
@@ -222,6 +109,7 @@ def test_is_killed_and_goes_on(recipe, tmp_path):
     # What was finished is not trained again; of the rest, no epoch twice.
     assert (cell / "metrics.json").stat() == finished
     assert "[1/3]" not in result.stdout
+    assert "3 trainings, 7 epochs in all; 4 are left" in result.stdout
     assert re.search(r"none-relu seed0\nfake/8/2: .* parameters\nepoch 2/3", result.stdout)
     assert (pretrained / "log.csv").read_text().count("\n") == 1 + 3
     accuracies = re.findall(r"^\[3/3\] (\S+) seed0: .* ([\d.]+)%$", result.stdout, re.MULTILINE)
@@ -241,39 +129,137 @@ def test_is_killed_and_goes_on(recipe, tmp_path):
         study(config, folder, start=["scratch"])
 
 
-def test_the_plan_pretrains_in_the_papers_order_and_shares(recipe):
-    cells = ablation.select_cells(shortcuts=["per_conv", "none"])
-    runs = ablation._plan(recipes.load(recipe), cells, [3, 4], 5, Path("/study"))
-    assert len(runs) == 2 * (24 + 2 * 2)
-    for run in runs.values():
-        recipes.check(run)
+FAIR = {"equal_budget": True, "learning_rates": [0.02, 0.005], "search_epochs": 4}
+ONE_CELL = {"shortcuts": ["none"], "activation": ["ste_sign"], "weight_gradient": ["plain"]}
 
-    def steps(path):
-        """[(activation, shortcuts, epochs, seed)] of all that a run builds on, and its own."""
-        stages = recipes.stages(runs[Path(path)])
-        own = [
-            (stage.model.activation, stage.model.shortcuts, stage.epochs, stage.seed)
-            for stage in stages
+
+@pytest.mark.proof
+def test_learning_rates_are_chosen_on_images_that_are_held_out(recipe, tmp_path):
+    config = recipes.load(recipe)
+    options = {"learning_rates": [0.01, 1e-6], "search_epochs": 1}
+    [result] = study(config, tmp_path / "study", start=["scratch"], options=options, **ONE_CELL)
+    name = "none-ste_sign-plain-scratch"
+    held_out = {}
+    for rate in ("0.01", "1e-06"):
+        folder = tmp_path / "study/search/cells" / name / f"rate{rate}"
+        about = json.loads((folder / "config.json").read_text())["dataset"]
+        # The fakes are 1,024 images to train with and 128 to validate with.
+        assert (about["train_images"], about["validation_images"]) == (922, 102)
+        held_out[rate] = json.loads((folder / "metrics.json").read_text())["validation"]["accuracy"]
+        assert (folder / "log.csv").read_text().count("\n") == 1 + 1
+    folder = tmp_path / "study/cells" / name / "seed0"
+    about = json.loads((folder / "config.json").read_text())
+    assert about["dataset"]["train_images"] == 1024
+    assert about["dataset"]["validation_images"] == 128
+    best = max(held_out.values())
+    assert held_out[str(about["recipe"]["optimizer"]["learning_rate"])] == best
+    assert result.learning_rate == about["recipe"]["optimizer"]["learning_rate"]
+
+
+class Trainer:
+    """Takes the place of `train_and_evaluate`: what it would write, without training.
+
+    Args:
+        accuracy: of a run, from its recipe.
+    """
+
+    def __init__(self, accuracy=lambda config: 0.5):
+        self.folders = []
+        self._accuracy = accuracy
+
+    def __call__(self, config, *, output_dir, callbacks, **options):
+        self.folders.append(output_dir)
+        output_dir.mkdir(parents=True, exist_ok=True)
+        (output_dir / "config.json").write_text(json.dumps({"recipe": recipes.to_dict(config)}))
+        epochs = sum(stage.epochs for stage in recipes.stages(config))
+        (output_dir / "log.csv").write_text("epoch\n")
+        for epoch in range(epochs):
+            with (output_dir / "log.csv").open("a") as log:
+                log.write(f"{epoch}\n")
+            for callback in callbacks:
+                callback.on_epoch_end(epoch, {"seconds": 60.0})
+        metrics = {"seed": config.seed, "validation": {"accuracy": self._accuracy(config)}}
+        (output_dir / "metrics.json").write_text(json.dumps(metrics))
+
+
+@pytest.fixture
+def train(monkeypatch):
+    def install(**options):
+        trainer = Trainer(**options)
+        monkeypatch.setattr(training, "train_and_evaluate", trainer)
+        return trainer
+
+    return install
+
+
+class TestWhatIsTrained:
+    @pytest.fixture
+    def config(self, recipe):
+        config = recipes.load(recipe)
+        config.epochs = 8
+        return config
+
+    def test_says_first_what_it_takes_and_soon_how_long(self, config, tmp_path, train):
+        train()
+        lines = []
+        start = ["scratch", "relu"]
+        study(
+            config,
+            tmp_path / "study",
+            seeds=[0, 1],
+            pretrain_epochs=None,
+            report=lines.append,
+            options=FAIR,
+            start=start,
+            **ONE_CELL,
+        )
+        # A network relu of a quarter, and two cells, of which one has three quarters: 16 epochs
+        # for each seed, and 8 for each rate.
+        assert lines[:5] == [
+            "12 trainings (6 of them to choose learning rates), 48 epochs in all; 48 are left",
+            "[1/12] search none-ste_sign-plain-scratch rate0.005",
+            "46 epochs are left: about 0 h 46 min",
+            "[1/12] search none-ste_sign-plain-scratch rate0.005: held-out accuracy 50.00%",
+            "44 epochs are left: about 0 h 44 min",
         ]
-        start = stages[0].start
-        if start == "scratch":
-            return own
-        assert list(runs).index(Path(start).parent) < list(runs).index(Path(path))
-        return steps(Path(start).parent) + own
+        assert lines[-2:] == [
+            "[12/12] none-ste_sign-plain-relu seed1: validation accuracy 50.00%",
+            "0 epochs are left: about 0 h 00 min",
+        ]
 
-    assert steps("/study/cells/none-ste_sign-plain-clip/seed4") == [
-        ("relu", "none", 5, 4),
-        ("leaky_clip", "none", 5, 4),
-        ("clip", "none", 5, 4),
-        ("ste_sign", "none", 2, 4),
-    ]
-    assert steps("/study/cells/per_conv-approx_sign-plain-relu/seed3") == [
-        ("relu", "per_conv", 5, 3),
-        ("approx_sign", "per_conv", 2, 3),
-    ]
-    assert steps("/study/cells/none-approx_sign-plain-scratch/seed3") == [
-        ("approx_sign", "none", 2, 3)
-    ]
+    def test_goes_on_with_what_is_missing(self, config, tmp_path, train):
+        arguments = {"start": ["scratch"], "options": FAIR, **ONE_CELL}
+        first = train()
+        study(config, tmp_path / "study", pretrain_epochs=1, **arguments)
+        assert len(first.folders) == 3
+        second = train()
+        study(config, tmp_path / "study", seeds=[0, 1], pretrain_epochs=1, **arguments)
+        assert [folder.name for folder in second.folders] == ["seed1"]
+        arguments["options"] = {**FAIR, "learning_rates": [0.005, 0.01]}
+        with pytest.raises(ValueError, match=r"started with learning_rates=.*0.02\], .*0.01\]"):
+            study(config, tmp_path / "study", pretrain_epochs=1, **arguments)
+
+    def test_a_rate_that_diverges_loses_and_is_not_tried_again(self, config, tmp_path, train):
+        def accuracy(config):
+            if config.optimizer.learning_rate == 0.02:
+                raise FloatingPointError("The loss became nan at step 3.")
+            return 0.3
+
+        arguments = {"start": ["scratch"], "options": FAIR, **ONE_CELL}
+        train(accuracy=accuracy)
+        [result] = study(config, tmp_path / "study", **arguments)
+        assert result.learning_rate == 0.005
+        again = train(accuracy=accuracy)
+        study(config, tmp_path / "study", **arguments)
+        assert again.folders == []
+
+    def test_a_run_that_diverges_says_which(self, config, tmp_path, train):
+        def accuracy(config):
+            raise FloatingPointError("The loss became nan at step 3.")
+
+        train(accuracy=accuracy)
+        with pytest.raises(FloatingPointError, match="plain-scratch seed0: The loss became nan"):
+            study(config, tmp_path / "study", start=["scratch"], **ONE_CELL)
 
 
 class TestErrors:
@@ -286,6 +272,29 @@ class TestErrors:
         config.start = "elsewhere.keras"
         with pytest.raises(ValueError, match="must be without the field `start`"):
             study(config, tmp_path / "study")
+        for field, value in (("keep", "best"), ("patience", 3), ("dataset.held_out", 0.1)):
+            config = recipes.load(recipe)
+            config.update_from_flattened_dict({field: value})
+            with pytest.raises(ValueError, match=f"must be without the field `{field}`"):
+                study(config, tmp_path / "study")
+        assert not (tmp_path / "study").exists()
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"equal_budget": True}, "`epochs` must be more than the 9 epochs .* clip .*epochs=2"),
+            ({"learning_rates": [0.1]}, r"`learning_rates` must be several .*Received: 0\.1"),
+            ({"learning_rates": [0.1, -1]}, "`learning_rates` must be positive .*Received: -1"),
+            ({"search_epochs": 3}, "`search_epochs` needs `learning_rates`"),
+            (
+                {"learning_rates": [0.1, 0.2], "search_epochs": 0},
+                "`search_epochs` must be a positive int. Received: 0",
+            ),
+        ],
+    )
+    def test_a_budget_or_a_search_that_cannot_be(self, recipe, tmp_path, options, message):
+        with pytest.raises(ValueError, match=message):
+            study(recipes.load(recipe), tmp_path / "study", options=options)
         assert not (tmp_path / "study").exists()
 
     def test_a_folder_with_other_things(self, recipe, tmp_path):
@@ -299,6 +308,8 @@ class TestErrors:
             ("--starts=", "flag --starts=.*: must be some of clip,scratch,relu"),
             ("--seeds=0,one", "flag --seeds=.*: must be ints from 0"),
             ("--pretrain_epochs=0", "flag --pretrain_epochs=0: .*"),
+            ("--design=none", "flag --design=none: .*factorial\\|claims.*"),
+            ("--learning_rates=0.1,high", "flag --learning_rates=.*: must be numbers"),
             ("--config.epoch=2", r".*A recipe has no field `epoch`. Near: epochs"),
             ("extra", "Unexpected argument 'extra': every argument is a --flag"),
         ],
