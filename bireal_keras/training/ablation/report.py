@@ -209,10 +209,10 @@ def _plot_effects(axes: Any, found: Sequence[Effect]) -> None:
     for row, effect in enumerate(found):
         points = list(effect.points.values())
         if effect.interval:
-            axes.plot(effect.interval, [row, row], color="0.5", linewidth=5, alpha=0.4)
+            axes.plot(effect.interval, [row, row], color="0.75", linewidth=5, solid_capstyle="butt")
         axes.plot(points, [row] * len(points), "o", color="black", markersize=4)
     _name_rows(axes, [f"{effect.idea}, not {effect.other}: {effect.verdict}" for effect in found])
-    axes.set_xlabel("what an idea brings in points: every seed, and 95 % confidence interval")
+    axes.set_xlabel("points that an idea brings: every seed, and 95 % confidence interval")
 
 
 def _name_rows(axes: Any, names: Sequence[str]) -> None:
