@@ -270,6 +270,58 @@ def _load_tfds(name: str, data_dir: str | os.PathLike[str] | None, download: boo
     )
 
 
+def hold_out(images: ImageDataset, share: float) -> ImageDataset:
+    """A dataset with a part of its training images in place of its validation images.
+
+    What is chosen by validating, a learning rate say, is then not chosen by the images that are to
+    judge the result.
+
+    Args:
+        images: what `load` returned.
+        share: of the training images that are held out, in (0, 1); they are spread evenly over
+            the split, and the same ones every time.
+
+    Raises:
+        ValueError: `share` is out of its range, or too small or large for so few images.
+    """
+    split = images.train
+    held_out = math.floor(share * split.size) if 0 < share < 1 else 0
+    if not 0 < held_out < split.size:
+        raise ValueError(
+            "`held_out` must be a share of the training images, in (0, 1), that leaves some on "
+            f"both sides. Received: held_out={share!r} of {split.size}."
+        )
+    return dataclasses.replace(
+        images,
+        train=_part(split, share, False, split.size - held_out, images.class_names),
+        validation=_part(split, share, True, held_out, images.class_names),
+    )
+
+
+def _part(
+    split: Split, share: float, is_held_out: bool, size: int, class_names: Sequence[str]
+) -> Split:
+    """Of a split, `share` of the examples or the others, `size` of them."""
+
+    def belongs(index: tf.Tensor, example: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        # An example is held out where the number of those up to it grows.
+        before, after = (tf.floor(share * tf.cast(index + more, tf.float64)) for more in (0, 1))
+        return tf.equal(after > before, is_held_out)
+
+    examples = split.examples.enumerate().filter(belongs).map(lambda index, example: example)
+    sizes = None
+    if split.class_sizes is not None:
+        labels = [label for _, label in examples.as_numpy_iterator()]
+        sizes = _class_sizes(np.array(labels), class_names)
+    return dataclasses.replace(
+        split,
+        examples=examples.apply(tf.data.experimental.assert_cardinality(size)),
+        size=size,
+        shuffle_buffer=min(split.shuffle_buffer, size),
+        class_sizes=sizes,
+    )
+
+
 def steps_per_epoch(split: Split, batch_size: int) -> int:
     """How many full batches an epoch has; what is left of its shuffle is dropped.
 

@@ -20,6 +20,10 @@ and of these, which a recipe may leave out. `load` gives it those with their def
     dataset.center_crop
                     side of the centre square that validation sees, as a share of an image's
                     shorter side; 1.0
+    dataset.held_out
+                    share of the training images that are held out and validate, in place of the
+                    dataset's validation images, in [0, 1): to choose by them, and to leave the
+                    others for the end; 0.0
     optimizer.l2    adds l2 * w to the gradient of every convolution's and dense layer's
                     kernel w, which is what Caffe and PyTorch call weight decay; 0.0. (Keras's
                     own `weight_decay` subtracts learning_rate * weight_decay * w instead.)
@@ -226,6 +230,9 @@ _FIELDS = {
     "dataset.image_size": _Field(int, _int_from(1), "a positive int"),
     "dataset.augmentation.name": _Field(str, _string, "a string"),
     "dataset.center_crop": _Field(float, is_share, "a number in (0, 1]", 1.0),
+    "dataset.held_out": _Field(
+        float, lambda value: _number(value) and 0 <= value < 1, "a number in [0, 1)", 0.0
+    ),
     "optimizer.name": _Field(str, _string, "a string"),
     "optimizer.learning_rate": _Field(
         float, lambda value: _number(value) and 0 < value < float("inf"), "a positive number"
@@ -273,7 +280,7 @@ DEFAULTS = {
 # The other groups take the arguments of what they name.
 _CLOSED = {
     "": {name.split(".")[0] for name in _FIELDS},
-    "dataset": {"image_size", "augmentation", "center_crop"},
+    "dataset": {"image_size", "augmentation", "center_crop", "held_out"},
     "distillation": {"teacher", "weight"},
 }
 _MISSING = object()

@@ -51,6 +51,9 @@ def train_and_evaluate(
 ) -> dict[str, Any] | None:
     """Trains a recipe's model on a dataset and evaluates it on the validation split.
 
+    With the recipe's `dataset.held_out` that is a part of the training images, see
+    `data.hold_out`.
+
     Writes into `output_dir`, which is made once everything has been checked:
 
         config.json    the recipe as it is run, and the dataset
@@ -111,6 +114,8 @@ def train_and_evaluate(
     keras.utils.set_random_seed(config.seed)
 
     images = data.load(dataset, data_dir=data_dir, download=download)
+    if config.dataset.get("held_out"):
+        images = data.hold_out(images, config.dataset.held_out)
     run = _Run(
         images=images,
         run_dir=run_dir,

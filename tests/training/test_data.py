@@ -1,5 +1,6 @@
 """Datasets against the files they come from; the order and the augmentation of a run."""
 
+import dataclasses
 import io
 import json
 import os
@@ -392,6 +393,51 @@ def center_crop_as_pillow_does(encoded, size, share):
     left, top = (image.width - side) // 2, (image.height - side) // 2
     image = image.crop((left, top, left + side, top + side))
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR), np.float32)
+
+
+class TestHoldOut:
+    """A part of the training images in place of the validation images."""
+
+    def images(self, size, class_sizes=None):
+        split = dataclasses.replace(numbered_split(size), class_sizes=class_sizes)
+        return data.ImageDataset("numbers", ("a", "b", "c"), split, numbered_split(7))
+
+    @pytest.mark.parametrize(("size", "share"), [(100, 0.1), (100, 0.29), (101, 0.5), (7, 0.9)])
+    def test_parts_are_disjoint_complete_and_spread_evenly(self, size, share):
+        parts = data.hold_out(self.images(size), share)
+        train, held_out = (
+            [int(image[0, 0, 0]) for image, _ in split.examples.as_numpy_iterator()]
+            for split in (parts.train, parts.validation)
+        )
+        assert (len(train), len(held_out)) == (parts.train.size, parts.validation.size)
+        assert len(held_out) == int(size * share)
+        assert sorted(train + held_out) == list(range(size))
+        # No first images have one more or less than their share.
+        for count in range(size + 1):
+            assert abs(sum(number < count for number in held_out) - share * count) <= 1
+        labels = [int(label) for _, label in parts.validation.examples.as_numpy_iterator()]
+        assert labels == [number % 3 for number in held_out]
+
+    def test_knows_the_sizes_of_classes_where_they_were_known(self):
+        parts = data.hold_out(self.images(10, class_sizes=(4, 3, 3)), 0.3)
+        assert parts.class_sizes == (4, 3, 3)
+        # 3, 6 and 9 are held out, whose labels are 0.
+        assert (parts.train.class_sizes, parts.validation.class_sizes) == ((1, 3, 3), (3, 0, 0))
+        assert data.hold_out(self.images(10), 0.3).class_sizes is None
+
+    def test_trains_and_validates(self):
+        parts = data.hold_out(self.images(80), 0.1)
+        pixels, _ = train_arrays(parts.train, epochs=2)
+        numbers = np.round((pixels[:, 0, 0, 0] + 1) * 127.5)
+        for epoch in numbers.reshape(2, 72):
+            assert sorted(epoch) == [number for number in range(80) if number % 10 != 9]
+        pixels, _ = evaluation_arrays(parts.validation, 8, 3)
+        assert list(np.round((pixels[:, 0, 0, 0] + 1) * 127.5)) == list(range(9, 80, 10))
+
+    @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 0.01, float("nan")])
+    def test_must_leave_images_on_both_sides(self, share):
+        with pytest.raises(ValueError, match=r"`held_out` must be a share .*Received: .* of 50"):
+            data.hold_out(self.images(50), share)
 
 
 class TestFake:

@@ -204,6 +204,7 @@ def test_says_which_field_of_a_stage_is_wrong(stages, fields, message):
 
 DEFAULTS = {
     "dataset.center_crop": 1.0,
+    "dataset.held_out": 0.0,
     "optimizer.l2": 0.0,
     "binary_weights": True,
     "start": None,

@@ -1,9 +1,14 @@
 """A checkpoint of larq-zoo's is one of ours, for every network that both have: `make test-peers`.
 
 Two TensorFlows of different versions round differently, and a value within rounding of zero may
-turn its sign; see test_larq_zoo.py. Most images have none. In Real-to-Binary nets every value
+turn its sign; see test_larq_zoo.py. So what larq-zoo's network computes is compared sign by sign:
+ours is told the signs of the file that LCE's converter made of larq-zoo's model, and then every
+value before a sign, and every result, has to agree up to rounding, on every image; see
+`bireal_keras.export.comparison`.
+
+The results of the two Kerases agree on most images as they are. In Real-to-Binary nets every value
 before a sign went through a sigmoid, which the two approximate differently, and three of eight
-images have none. With a single wrong weight no image would agree.
+images have no sign that turns. With a single wrong weight no image would agree.
 """
 
 from pathlib import Path
@@ -13,6 +18,7 @@ import pytest
 
 from bireal_keras import export, zoo
 from bireal_keras._keras import keras
+from bireal_keras.export import comparison, probes
 from bireal_keras.export.multiplications import multiplications
 from bireal_keras.zoo import _registry
 
@@ -30,12 +36,38 @@ MODELS = {
     "RealToBinaryNet": ("RealToBinaryNet", 16),
 }
 
+# What passes for rounding, as a share of a tensor's spread. Real-to-Binary nets multiply sums of
+# up to 576 by gates, which come from the means of 56x56 values. LCE's interpreter adds these up one
+# after the other: that may be off by 3,136 * 2^-24 = 1.9e-4 of the mean of their absolute values,
+# and LiteRT's, which does the same, was seen to be off by 2.9e-5 of the mean. One wrong weight of a
+# convolution makes 0.03 of the spread or more.
+TOLERANCES = {"RealToBinaryNet": 1e-3}
+
 
 def test_all_whose_weights_larq_zoo_publishes():
     ours = sorted(name for name, _ in MODELS.values())
     assert ours == zoo.list_models(pretrained=True)
     for name in ours:
         assert "larq/zoo" in _registry.MODELS[name].weights["imagenet", True].url
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_told_its_signs_ours_computes_what_larq_zoos_does(name):
+    ours, count = MODELS[name]
+    model = zoo.create_model(ours, weights=FOLDER / f"{name}.h5")
+    inputs = np.load(FOLDER / f"{name}.npz")["inputs"]
+    content = (FOLDER / f"{name}.tflite").read_bytes()
+    tolerance = TOLERANCES.get(name, comparison.TOLERANCE)
+    _, [compared] = comparison.compare(
+        model, content, [inputs], [probes.run_on_lce], tolerance=tolerance
+    )
+    keras.backend.clear_session()
+    largest = max(layer.difference / layer.spread for layer in compared.layers)
+    print(f"{name}: {compared.flips} of {compared.signs:,} signs flip, {largest:.1e} of the spread")
+    assert compared.all_signs_told
+    assert [layer.signs > 0 for layer in compared.layers] == [True] * count + [False]
+    assert compared.first_wrong is None
+    assert compared.close.all()
 
 
 @pytest.mark.parametrize("suffix", ["", "_notop"])
@@ -53,7 +85,7 @@ def test_the_outputs_agree(name, suffix):
     differences = np.abs(outputs - expected).reshape(len(expected), -1).max(axis=1)
     agree = differences <= 1e-5 * np.abs(expected).max()
     print(f"{name}{suffix}: {agree.sum()} of {len(agree)} images agree")
-    assert agree.sum() >= (2 if name == "RealToBinaryNet" else 5)
+    assert agree.sum() >= (2 if name + suffix == "RealToBinaryNet" else 5)
 
 
 @pytest.mark.parametrize("name", MODELS)
