@@ -454,7 +454,7 @@ class _Int8Tally:
         is_inside = np.abs(call.outputs - call.inputs) <= half * (1 + 1e-3)
         values = np.where(is_inside, call.inputs, call.outputs)
         excess = np.abs(actual.reshape(values.shape) - values) - half
-        self._difference = float(np.max([self._difference, excess.max()]))
+        self._difference = float(np.max([self._difference, np.max(excess)]))
         self._spread.add(values)
 
     def result(self, names: "_Names", tolerance: float) -> Layer:
