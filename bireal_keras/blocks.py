@@ -226,8 +226,8 @@ class Binomial(keras.initializers.Initializer):
     ) -> tf.Tensor:
         height, width, *_ = shape
         down, across = ([math.comb(n - 1, k) for k in range(n)] for n in (height, width))
-        kernel = np.outer(down, across)
-        kernel = (kernel / kernel.sum()).reshape(height, width, 1, 1)
+        products = np.outer(down, across)
+        kernel = (products / products.sum()).reshape(height, width, 1, 1)
         return tf.constant(np.broadcast_to(kernel, shape), dtype or tf.float32)
 
 

@@ -146,4 +146,4 @@ class Evaluation:
 
 
 def _share(part: np.int64, whole: np.int64) -> float | None:
-    return float(part / whole) if whole else None
+    return int(part) / int(whole) if whole else None

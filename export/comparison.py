@@ -184,18 +184,16 @@ def compare(
         batch = [values[start : start + size] for values in inputs]
         free = first_batch if start == 0 else signed.run(batch)
         expected.append(free.outputs)
-        told_so_far: list[tuple[_Told, _Run]] = []
+        teller = _Teller(signed, batch)
         for run, tally in zip(run_file, tallies):
             values = run(batch)
             signs = {
                 call: unpack_signs(values[convolution.signs], convolution.input_shape[-1])
                 for call, (_, convolution) in pairs.items()
             }
-            telling = _Told(signs, {call: values[one.index] for call, one in quantized.items()})
-            # Two interpreters rarely differ in a sign, and Keras takes longer than both.
-            told = next((run for other, run in told_so_far if other == telling), None)
-            told = told or signed.run(batch, telling.signs, telling.quantized)
-            told_so_far.append((telling, told))
+            told = teller.run(
+                _Told(signs, {call: values[one.index] for call, one in quantized.items()})
+            )
             tally.outputs.append([values[index] for index in file_outputs])
             tally.told_outputs.append(told.outputs)
             for call, (wrong_bits, convolution) in pairs.items():
@@ -275,19 +273,28 @@ class _Run(NamedTuple):
     quantized: list[_Quantized]
 
 
-@dataclass(eq=False)
-class _Told:
+class _Told(NamedTuple):
     """What Keras is told of a batch: signs, True for -1, and int8 values by number of the call."""
 
     signs: dict[int, np.ndarray]
     quantized: dict[int, np.ndarray]
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Told) and all(
-            np.array_equal(mine, theirs[call])
-            for own, theirs in ((self.signs, other.signs), (self.quantized, other.quantized))
-            for call, mine in own.items()
+    def of(self, chosen: np.ndarray) -> "_Told":
+        """The same of some images, (images,) bool."""
+        return _Told(
+            *(
+                {call: values.reshape(len(chosen), -1)[chosen] for call, values in told.items()}
+                for told in self
+            )
         )
+
+    def differs(self, other: "_Told", images: int) -> np.ndarray:
+        """(images,) bool: for which of them."""
+        found = np.zeros(images, bool)
+        for mine, theirs in zip(self, other):
+            for call, values in mine.items():
+                found |= (values != theirs[call]).reshape(images, -1).any(axis=1)
+        return found
 
 
 class _SignedModel:
@@ -295,7 +302,12 @@ class _SignedModel:
 
     def __init__(self, model: keras.Model, signature: Signature):
         self._model, self._signature = model, signature
-        self.layers = [layer for layer in model.submodules if _keras_model.has_one_bit_input(layer)]
+        self._layers = _layer_calls.layers_of(model)
+        self.layers = [layer for layer in self._layers if _keras_model.has_one_bit_input(layer)]
+
+    @property
+    def fixes_batch(self) -> bool:
+        return self._signature.batch is not None
 
     def run(
         self,
@@ -334,11 +346,57 @@ class _SignedModel:
         # A GPU may round more coarsely. On its own a model runs eagerly, layer by layer.
         with (
             _layer_calls.given(self.layers, intercept),
-            fake_quant.intercepted(self._model, quantize),
+            fake_quant.intercepted(self._layers, quantize),
             tf.device("/CPU:0"),
         ):
             outputs = self._signature.call(self._model, inputs)
         return _Run(outputs, calls, quantizations)
+
+
+class _Teller:
+    """Keras on one batch, told what one interpreter after the other has computed.
+
+    Two interpreters differ in a sign on few images, and Keras takes longer than both: it runs
+    again for those images only.
+    """
+
+    def __init__(self, signed: _SignedModel, batch: Sequence[np.ndarray]):
+        self._signed, self._batch = signed, batch
+        self._first: tuple[_Told, _Run] | None = None
+
+    def run(self, telling: _Told) -> _Run:
+        """What Keras gives; of its calls those that were told."""
+        if self._first is None:
+            self._first = telling, self._signed.run(self._batch, *telling)
+            return self._first[1]
+        told, run = self._first
+        again = telling.differs(told, len(self._batch[0]))
+        if not again.any():
+            return run
+        if self._signed.fixes_batch:
+            return self._signed.run(self._batch, *telling)
+        some = self._signed.run([values[again] for values in self._batch], *telling.of(again))
+        calls, quantized = list(run.calls), list(run.quantized)
+        for call in telling.signs:
+            inputs = _with_images(calls[call].inputs, again, some.calls[call].inputs)
+            calls[call] = calls[call]._replace(inputs=inputs)
+        for call in telling.quantized:
+            before, after = quantized[call], some.quantized[call]
+            quantized[call] = before._replace(
+                inputs=_with_images(before.inputs, again, after.inputs),
+                outputs=_with_images(before.outputs, again, after.outputs),
+            )
+        outputs = [
+            _with_images(values, again, given) for values, given in zip(run.outputs, some.outputs)
+        ]
+        return _Run(outputs, calls, quantized)
+
+
+def _with_images(values: np.ndarray, chosen: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """A copy of a batch's values with those of some images, (images,) bool, as given."""
+    result = values.copy()
+    result.reshape(len(chosen), -1)[chosen] = given.reshape(chosen.sum(), -1)
+    return result
 
 
 def _channel_axis(layer: keras.layers.Layer) -> int:
@@ -454,7 +512,7 @@ class _Int8Tally:
         is_inside = np.abs(call.outputs - call.inputs) <= half * (1 + 1e-3)
         values = np.where(is_inside, call.inputs, call.outputs)
         excess = np.abs(actual.reshape(values.shape) - values) - half
-        self._difference = float(np.max([self._difference, excess.max()]))
+        self._difference = float(np.max([self._difference, np.max(excess)]))
         self._spread.add(values)
 
     def result(self, names: "_Names", tolerance: float) -> Layer:

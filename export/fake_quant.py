@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,9 +104,10 @@ def _kernel_error(graph: Graph, operator: Operator) -> float:
 
 @contextlib.contextmanager
 def intercepted(
-    model: keras.Model, intercept: Callable[[np.ndarray, np.ndarray, float], np.ndarray]
+    layers: Sequence[keras.layers.Layer],
+    intercept: Callable[[np.ndarray, np.ndarray, float], np.ndarray],
 ) -> Iterator[None]:
-    """While the block runs, `intercept` decides what fake quantization gives.
+    """While the block runs, `intercept` decides what fake quantization gives in a model's layers.
 
     It takes what is quantized, what comes of it, and the step. Fake quantization is found where
     it is a layer of a functional model, or where a layer calls it by its name in TensorFlow; with
@@ -116,12 +117,12 @@ def intercepted(
         getattr(tf.quantization, name): _wrapped(getattr(tf.quantization, name), intercept)
         for name in _FUNCTIONS
     }
-    layers = [
+    replacements = [
         _layer_calls.Replacement(layer, "function", wrapped[layer.function])
-        for layer in _layer_calls.layers_of(model)
+        for layer in layers
         if getattr(layer, "function", None) in wrapped
     ]
-    with _layer_calls.replaced(layers):
+    with _layer_calls.replaced(replacements):
         try:
             for function, wrapper in wrapped.items():
                 setattr(tf.quantization, function.__name__, wrapper)

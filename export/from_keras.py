@@ -24,7 +24,10 @@ def float_file(model: keras.Model, signature: Signature) -> bytes:
     """
 
     def convert(folder: str) -> bytes:
-        return bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        # They say how the file was made, and to add them takes another copy of it.
+        converter.exclude_conversion_metadata = True
+        return bytes(converter.convert())
 
     structure = tf.nest.map_structure(_of_one_image, signature.structure)
     content = _converted(model, structure, "TensorFlow", convert)
@@ -72,12 +75,13 @@ def _converted(
         contextlib.redirect_stdout(io.StringIO()),
     ):
         try:
-            archive = keras.export.ExportArchive()
-            archive.track(model)
-            archive.add_endpoint("serve", serve, [structure])
+            # Keras's own export would trace the model three times, and save each of them.
+            function = tf.function(serve, input_signature=[structure]).get_concrete_function()
+            servable = tf.Module()
+            servable.kept = list(function.graph.variables)
             # No converter asks for gradients, and tracing those of all signs takes a while.
             options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-            archive.write_out(folder, options=options)
+            tf.saved_model.save(servable, folder, signatures=function, options=options)
             return convert(folder)
         except Exception as error:
             raise ValueError(

@@ -50,7 +50,9 @@ def to_npz(model: keras.Model, path: str | os.PathLike[str]) -> None:
         "operations": graph.operations,
     }
     file = io.BytesIO()
-    np.savez(file, **graph.arrays)
+    # Any: savez has a keyword of another type, which no name with a dot in it is.
+    arrays: dict[str, Any] = graph.arrays
+    np.savez(file, **arrays)
     with zipfile.ZipFile(file, "a") as archive:
         # A ZipInfo of our own has a fixed date, which writestr("graph.json") has not.
         archive.writestr(zipfile.ZipInfo(_GRAPH), json.dumps(description, indent=1) + "\n")

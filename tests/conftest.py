@@ -122,9 +122,9 @@ def lce():
 
 
 def pytest_runtest_setup(item) -> None:
-    """Tests of both converters leave out LCE's where there is none."""
+    """Where there is no LCE, what a test asks of several, LCE among them, is not asked of it."""
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    if parameters.get("converter") == "lce":
+    if any(isinstance(value, str) and value == "lce" for value in parameters.values()):
         pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
 
 

@@ -29,7 +29,6 @@ def test_it_is_stored_without_results(repository):
 
 @pytest.mark.proof
 def test_it_trains_looks_exports_and_runs(cells, photos, tmp_path, monkeypatch, capsys):
-    pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").symlink_to(photos)
     namespace = {}

@@ -223,9 +223,9 @@ def _images(signature: "Signature", name: str | None, center_crop: float) -> _Im
         batch_size=32,
         center_crop=center_crop,
     )
-    values, one_hot = (np.concatenate(arrays) for arrays in zip(*batches.as_numpy_iterator()))
+    samples, one_hot = (np.concatenate(arrays) for arrays in zip(*batches.as_numpy_iterator()))
     labels = one_hot.argmax(axis=1) if is_classifier else None
-    return _Images([values], labels, f"images of {name}'s validation split")
+    return _Images([samples], labels, f"images of {name}'s validation split")
 
 
 class _Progress:

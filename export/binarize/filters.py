@@ -48,7 +48,7 @@ def signs_of(kernel: np.ndarray, *, zero_is_one: bool) -> Filters | Reason:
     low, high = magnitudes.min(axis=1), magnitudes.max(axis=1)
     typical = high.copy()
     zeros: dict[int, int] = {}
-    for index in np.flatnonzero(~(low == high)):
+    for index in map(int, np.flatnonzero(~(low == high))):
         filter_magnitudes = magnitudes[index]
         nonzero = filter_magnitudes[filter_magnitudes != 0]
         # An element, not a mean of two.
@@ -56,9 +56,9 @@ def signs_of(kernel: np.ndarray, *, zero_is_one: bool) -> Filters | Reason:
         with np.errstate(invalid="ignore"):  # Infinities.
             differences = np.abs(nonzero - typical[index])
         if not (differences <= _SAME_MAGNITUDE * typical[index]).all():
-            return reasons.kernel_values(int(index), float(low[index]), float(high[index]))
+            return reasons.kernel_values(index, float(low[index]), float(high[index]))
         if len(nonzero) < len(filter_magnitudes):
-            zeros[int(index)] = len(filter_magnitudes) - len(nonzero)
+            zeros[index] = len(filter_magnitudes) - len(nonzero)
     if not np.isfinite(typical).all():
         index = int(np.flatnonzero(~np.isfinite(typical))[0])
         return reasons.kernel_values(index, float(low[index]), float(high[index]))

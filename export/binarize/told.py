@@ -246,7 +246,7 @@ class _Tally:
 
     def add(self, values: np.ndarray, differences: np.ndarray) -> None:
         values = values.astype(np.float64)
-        self._sums += [values.size, values.sum(), np.square(values).sum()]
+        self._sums += np.array([values.size, values.sum(), np.square(values).sum()])
         # `max` of Python would drop a NaN.
         self._difference = float(np.maximum(self._difference, np.max(differences, initial=0)))
         self._largest = float(np.maximum(self._largest, np.max(np.abs(values), initial=0)))

@@ -178,8 +178,9 @@ class TestAgainstKeras:
     """The file of a model: the same multiplications and 1-bit weights, and what folding leaves."""
 
     def convert(self, model):
-        lce = pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
-        return cost.of_tflite(lce.convert_keras_model(model)).total
+        from export_helpers import packed
+
+        return cost.of_tflite(packed(model)).total
 
     def check(self, model, folded):
         from bireal_keras.cost import of_model
@@ -194,7 +195,7 @@ class TestAgainstKeras:
     @pytest.mark.slow
     def test_birealnet(self):
         """BatchNormalization's gammas go into the kernel of a real convolution, which frees one
-        value for each channel; LCE keeps factor and summand where the kernel is 1-bit."""
+        value for each channel; factor and summand stay where the kernel is 1-bit."""
         from export_helpers import birealnet, build
 
         model = build(birealnet)
@@ -216,5 +217,5 @@ class TestAgainstKeras:
             x = keras.layers.Conv2D(6, 1, groups=2, bias_initializer="normal")(x)
             return keras.layers.Dense(5, bias_initializer="normal")(keras.layers.Flatten()(x))
 
-        # LCE gives the second 1-bit convolution a factor for each of its 8 filters.
+        # The second 1-bit convolution has a factor for each of its 8 filters.
         self.check(build(layers), folded=8)

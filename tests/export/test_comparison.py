@@ -2,19 +2,15 @@
 
 import numpy as np
 import pytest
-from export_helpers import SIZE, build, edit, larq_conv
+from export_helpers import SIZE, build, edit, larq_conv, packed
 
 from bireal_keras import zoo
 from bireal_keras._keras import keras
-
-pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
-
 from bireal_keras.export import comparison, probes
-from bireal_keras.export._lce import lce
 from bireal_keras.export.converter import convert
 from bireal_keras.export.samples import random_samples
 
-BOTH = [probes.run_on_lce, probes.run_on_runtime]
+RUNTIME = [probes.run_on_runtime]
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +19,12 @@ def samples():
 
 
 @pytest.mark.slow
-def test_every_layer_of_a_right_file(small, samples):
-    """On LCE's interpreter and on ours; more images than one batch."""
-    [expected], found = comparison.compare(small.model, small.content, [samples], BOTH)
+@pytest.mark.parametrize("witness", ["lce", "none"])
+def test_every_layer_of_a_right_file(witness, small, samples):
+    """On our runtime, and beside it on LCE's interpreter; more images than one batch."""
+    runners = [probes.run_on_lce, *RUNTIME] if witness == "lce" else RUNTIME
+    [expected], found = comparison.compare(small.model, small.content, [samples], runners)
+    assert len(found) == len(runners)
     np.testing.assert_allclose(expected, small.model(samples, training=False), rtol=1e-5)
     inputs = keras.Model(
         small.model.input,
@@ -53,9 +52,43 @@ def test_every_layer_of_a_right_file(small, samples):
     assert output.computed_by[-1] == "head"
 
 
+@pytest.mark.slow
+def test_an_interpreter_that_differs_on_some_images(small, samples):
+    """Beside another it is compared as it is alone, though Keras runs again for those only."""
+
+    def flipping(content):
+        run = probes.run_on_runtime(content)
+
+        def flipped(inputs):
+            outputs = run(inputs)
+            for values in outputs:
+                if values.dtype == np.int32:
+                    values[1:7:5] ^= 1
+            return outputs
+
+        return flipped
+
+    _, [right, beside] = comparison.compare(
+        small.model, small.content, [samples], [*RUNTIME, flipping]
+    )
+    _, [alone] = comparison.compare(small.model, small.content, [samples], [flipping])
+    assert right.first_wrong is None
+    assert beside.flips == alone.flips > 100
+    assert beside.first_wrong.name == alone.first_wrong.name == "block1_conv"
+    for mine, theirs in zip(beside.layers, alone.layers, strict=True):
+        assert (mine.signs, mine.flips, mine.free_flips) == (
+            theirs.signs,
+            theirs.flips,
+            theirs.free_flips,
+        )
+        assert mine.difference == pytest.approx(theirs.difference, rel=1e-3, abs=1e-5)
+        assert mine.spread == pytest.approx(theirs.spread, rel=1e-4)
+    np.testing.assert_array_equal(beside.close, alone.close)
+
+
 def test_progress_is_told(small, samples):
     done = []
-    comparison.compare(small.model, small.content, [samples], BOTH[:1], progress=done.append)
+    comparison.compare(small.model, small.content, [samples], RUNTIME, progress=done.append)
     assert done == [8, 16, 20]
 
 
@@ -65,9 +98,9 @@ def test_less_precision_takes_a_part_of_a_larger_tolerance(small, samples):
         values[:] = values.astype(np.float16)
 
     content = edit(small.content, "CONV_2D", 1, halve)
-    _, [strict] = comparison.compare(small.model, content, [samples], BOTH[:1])
+    _, [strict] = comparison.compare(small.model, content, [samples], RUNTIME)
     assert strict.first_wrong is not None
-    _, [wide] = comparison.compare(small.model, content, [samples], BOTH[:1], tolerance=0.01)
+    _, [wide] = comparison.compare(small.model, content, [samples], RUNTIME, tolerance=0.01)
     assert wide.first_wrong is None
     differences = [[layer.difference for layer in one.layers] for one in (strict, wide)]
     assert differences[0] == differences[1]
@@ -77,9 +110,9 @@ def test_less_precision_takes_a_part_of_a_larger_tolerance(small, samples):
 def test_flips_that_follow_from_flips():
     """Fresh BatchNorms leave sums of signs around exactly zero: flips by the thousand."""
     model = zoo.BinaryPlainNet18(input_shape=(16, 16, 3), num_classes=10, width=4, stem="cifar")
-    content = lce.convert_keras_model(model)
+    content = packed(model)
     images = random_samples((16, 16, 3), 8)
-    _, [compared] = comparison.compare(model, content, [images], BOTH[:1])
+    _, [compared] = comparison.compare(model, content, [images], RUNTIME)
     assert compared.free_flips > compared.flips > 1000
     assert max(layer.difference / layer.tolerance for layer in compared.layers) < 0.5
 
@@ -89,7 +122,7 @@ def test_wrong_bits_are_counted(small, samples):
         data[0] ^= 0b111
 
     content = edit(small.content, "LceBconv2d", 1, flip_three, which=1)
-    _, [compared] = comparison.compare(small.model, content, [samples], BOTH[:1])
+    _, [compared] = comparison.compare(small.model, content, [samples], RUNTIME)
     assert [layer.wrong_bits for layer in compared.layers] == [0, 3, 0, 0]
     assert compared.first_wrong.name == "block2_conv"
 
@@ -105,6 +138,6 @@ def test_signs_that_cannot_be_told(tmp_path):
     model = build(layers, (8, 8, 4))
     convert(model, tmp_path / "model.tflite", allow_float=True)
     content = (tmp_path / "model.tflite").read_bytes()
-    _, [compared] = comparison.compare(model, content, [random_samples((8, 8, 4))], BOTH[:1])
+    _, [compared] = comparison.compare(model, content, [random_samples((8, 8, 4))], RUNTIME)
     assert not compared.all_signs_told
     assert [layer.name for layer in compared.layers] == ["packed", "output"]

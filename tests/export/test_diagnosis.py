@@ -1,17 +1,14 @@
 """Every pattern that keeps a layer in float, built, converted and explained."""
 
+import functools
+
 import numpy as np
 import pytest
 from export_helpers import Uneven, build, larq_conv, operators
 
-from bireal_keras import blocks, runtime
+from bireal_keras import blocks, export, runtime
 from bireal_keras._keras import keras, lq, tf
-
-pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
-
-from bireal_keras import export
 from bireal_keras.export import signature
-from bireal_keras.export._lce import lce
 from bireal_keras.export.diagnosis import diagnose
 from bireal_keras.export.samples import random_samples
 
@@ -213,99 +210,6 @@ BINARY = {
     ),
 }
 ALL = {**FLOAT, **NOT_MEANT, **BINARY}
-
-
-@keras.utils.register_keras_serializable("test_diagnosis")
-class Smooth(lq.quantizers.Quantizer):
-    """Calls itself 1-bit, and is not."""
-
-    precision = 1
-
-    def call(self, inputs):
-        return tf.tanh(inputs)
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    """All patterns as branches of one model: path and report of LCE's file and of ours."""
-
-    def layers(x):
-        branches = [make(name, x) for name, (make, *_) in ALL.items()]
-        return L.Dense(5, name="head")(
-            L.Concatenate()([L.GlobalAveragePooling2D()(branch) for branch in branches])
-        )
-
-    folder = tmp_path_factory.mktemp("diagnosis")
-    model = build(layers, SHAPE)
-
-    def convert(converter):
-        path = folder / f"{converter}.tflite"
-        return path, export.convert(model, path, allow_float=True, converter=converter)
-
-    return convert("lce"), convert("bireal")
-
-
-@pytest.fixture(scope="module")
-def converted(both):
-    """What LCE makes of it."""
-    return both[0]
-
-
-@pytest.fixture(scope="module")
-def ours(both):
-    """What our own converter says of each layer."""
-    return {layer.name: layer for layer in both[1][1].layers}
-
-
-@pytest.fixture(scope="module")
-def report(converted):
-    """The reports on layers by their names."""
-    return {layer.name: layer for layer in converted[1].layers}
-
-
-@pytest.mark.parametrize("name", FLOAT)
-def test_intended_layers_that_stay_float(name, report):
-    _, reason, part = FLOAT[name]
-    layer = report[name]
-    assert (layer.intended_binary, layer.binary) == (True, False)
-    assert layer.reason == reason
-    assert part in layer.explanation
-    assert layer.expected_kernel_bytes == -(-layer.weights // 8)
-    assert layer.kernel_bytes == 4 * layer.weights
-
-
-@pytest.mark.parametrize("name", NOT_MEANT)
-def test_layers_that_are_meant_to_be_float(name, report):
-    _, reason, part = NOT_MEANT[name]
-    layer = report[name]
-    assert (layer.intended_binary, layer.binary) == (False, False)
-    assert layer.reason == reason
-    assert part in layer.explanation
-    assert layer.expected_kernel_bytes == layer.kernel_bytes == 4 * layer.weights
-
-
-@pytest.mark.parametrize("name", BINARY)
-def test_binary_layers_and_what_stays_behind_them(name, report):
-    _, reason, left_behind, left_reason = BINARY[name]
-    layer = report[name]
-    assert (layer.intended_binary, layer.binary, layer.reason) == (True, True, reason)
-    assert layer.left_behind == left_behind
-    assert layer.left_reason == left_reason
-    followed = name in ("bias_and_bn", "relu_on_ones")
-    assert layer.fused is (False if left_behind else True if followed else None)
-    # 32 channels fill a word: no byte is wasted.
-    assert layer.kernel_bytes == layer.expected_kernel_bytes
-
-
-def test_every_layer_is_there_once(converted):
-    _, report = converted
-    names = [layer.name for layer in report.layers]
-    assert sorted(names) == sorted([*ALL, "head"])
-    assert {layer.reason for layer in report.layers}.isdisjoint({"unknown", "no_layer"})
-    assert report.intended_binary_convolutions == len(FLOAT) + len(BINARY)
-    assert report.binary_convolutions == len(BINARY)
-
-
 # What LCE keeps in float and our own converter packs.
 PACKED = {
     "where_ones_like",
@@ -322,9 +226,94 @@ PACKED = {
 }
 
 
+@keras.utils.register_keras_serializable("test_diagnosis")
+class Smooth(lq.quantizers.Quantizer):
+    """Calls itself 1-bit, and is not."""
+
+    precision = 1
+
+    def call(self, inputs):
+        return tf.tanh(inputs)
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """All patterns as branches of one model: path and report of its file by each converter."""
+
+    def layers(x):
+        branches = [make(name, x) for name, (make, *_) in ALL.items()]
+        return L.Dense(5, name="head")(
+            L.Concatenate()([L.GlobalAveragePooling2D()(branch) for branch in branches])
+        )
+
+    folder = tmp_path_factory.mktemp("diagnosis")
+    model = build(layers, SHAPE)
+
+    @functools.cache
+    def convert(converter):
+        path = folder / f"{converter}.tflite"
+        return path, export.convert(model, path, allow_float=True, converter=converter)
+
+    return convert
+
+
+@pytest.fixture(scope="module")
+def layers(converted):
+    """The reports on layers by their names, by converter."""
+    return lambda converter: {layer.name: layer for layer in converted(converter)[1].layers}
+
+
+@pytest.mark.usefixtures("lce")
 @pytest.mark.parametrize("name", FLOAT)
-def test_what_our_converter_packs_and_why_not(name, ours):
-    layer = ours[name]
+def test_intended_layers_that_stay_float_in_lce(name, layers):
+    _, reason, part = FLOAT[name]
+    layer = layers("lce")[name]
+    assert (layer.intended_binary, layer.binary) == (True, False)
+    assert layer.reason == reason
+    assert part in layer.explanation
+    assert layer.expected_kernel_bytes == -(-layer.weights // 8)
+    assert layer.kernel_bytes == 4 * layer.weights
+
+
+@pytest.mark.parametrize("converter", ["bireal", "lce"])
+@pytest.mark.parametrize("name", NOT_MEANT)
+def test_layers_that_are_meant_to_be_float(name, converter, layers):
+    _, reason, part = NOT_MEANT[name]
+    layer = layers(converter)[name]
+    assert (layer.intended_binary, layer.binary) == (False, False)
+    assert layer.reason == reason
+    assert part in layer.explanation
+    assert layer.expected_kernel_bytes == layer.kernel_bytes == 4 * layer.weights
+
+
+@pytest.mark.parametrize("converter", ["bireal", "lce"])
+@pytest.mark.parametrize("name", BINARY)
+def test_binary_layers_and_what_stays_after_them(name, converter, layers):
+    _, reason, left_behind, left_reason = BINARY[name]
+    layer = layers(converter)[name]
+    assert (layer.intended_binary, layer.binary, layer.reason) == (True, True, reason)
+    assert layer.left_behind == left_behind
+    assert layer.left_reason == left_reason
+    followed = name in ("bias_and_bn", "relu_on_ones")
+    assert layer.fused is (False if left_behind else True if followed else None)
+    # 32 channels fill a word: no byte is wasted.
+    assert layer.kernel_bytes == layer.expected_kernel_bytes
+
+
+@pytest.mark.parametrize("converter", ["bireal", "lce"])
+def test_every_layer_is_there_once(converter, converted):
+    _, report = converted(converter)
+    names = [layer.name for layer in report.layers]
+    assert sorted(names) == sorted([*ALL, "head"])
+    assert {layer.reason for layer in report.layers}.isdisjoint({"unknown", "no_layer"})
+    assert report.intended_binary_convolutions == len(FLOAT) + len(BINARY)
+    packed = len(PACKED) if converter == "bireal" else 0
+    assert report.binary_convolutions == len(BINARY) + packed
+
+
+@pytest.mark.parametrize("name", FLOAT)
+def test_what_our_converter_packs_and_why_not(name, layers):
+    layer = layers("bireal")[name]
     assert layer.intended_binary
     assert layer.binary == (name in PACKED)
     if layer.binary:
@@ -338,9 +327,10 @@ def test_what_our_converter_packs_and_why_not(name, ours):
         assert layer.kernel_bytes == 4 * layer.weights
 
 
+@pytest.mark.usefixtures("lce")
 @pytest.mark.parametrize("name", [*NOT_MEANT, *BINARY])
-def test_our_converter_makes_of_the_others_what_lce_makes_of_them(name, ours, report):
-    our, their = ours[name], report[name]
+def test_our_converter_makes_of_the_others_what_lce_makes_of_them(name, layers):
+    our, their = layers("bireal")[name], layers("lce")[name]
     assert our.binary == their.binary
     assert (our.reason, our.explanation) == (their.reason, their.explanation)
     assert (our.left_behind, our.left_reason) == (their.left_behind, their.left_reason)
@@ -348,14 +338,15 @@ def test_our_converter_makes_of_the_others_what_lce_makes_of_them(name, ours, re
     assert (our.kernel_bytes, our.macs) == (their.kernel_bytes, their.macs)
 
 
-def test_our_file_gives_what_keras_gives(both):
+@pytest.mark.usefixtures("lce")
+def test_our_file_gives_what_lce_file_gives(converted):
     """The report's own check has found the same sum of all branches; here the files are run."""
-    (lce_path, _), (path, report) = both
-    assert report.binary_convolutions == len(BINARY) + len(PACKED)
-    assert sorted(layer.name for layer in report.layers) == sorted([*ALL, "head"])
     images = random_samples(SHAPE, 4)
-    expected = runtime.Interpreter(lce_path).predict(images)
-    np.testing.assert_allclose(runtime.Interpreter(path).predict(images), expected, atol=1e-3)
+    ours, theirs = (
+        runtime.Interpreter(converted(converter)[0]).predict(images)
+        for converter in ("bireal", "lce")
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -372,26 +363,32 @@ def test_our_file_gives_what_keras_gives(both):
         ("conv3d", 6**3 * 27 * 4 * 4),
     ],
 )
-def test_macs(name, macs, report):
-    assert report[name].macs == macs
+@pytest.mark.parametrize("converter", ["bireal", "lce"])
+def test_macs(name, macs, converter, layers):
+    assert layers(converter)[name].macs == macs
 
 
-def test_runtime_takes_what_lce_refuses(converted):
+def test_runtime_takes_what_lce_refuses(lce, converted):
     """Groups, and int8 outputs with zero padding, as the warnings say."""
-    path, _ = converted
+    path, _ = converted("lce")
     images = random_samples(SHAPE, 1)
     expected = lce.testing.Interpreter(path.read_bytes(), use_reference_bconv=True).predict(images)
     np.testing.assert_allclose(runtime.Interpreter(path).predict(images), expected, atol=1e-3)
 
 
-def test_ternary_input_is_refused(tmp_path):
+@pytest.fixture
+def ternary():
+    return build(lambda x: signed("tern", x, input_quantizer="ste_tern"), SHAPE)
+
+
+def test_ternary_input_is_refused_for_lce(ternary, tmp_path):
     """LCE would take its two signs for one, and write a wrong file."""
-    model = build(lambda x: signed("tern", x, input_quantizer="ste_tern"), SHAPE)
-    path = tmp_path / "model.tflite"
     with pytest.raises(ValueError, match=r"cannot be converted: tern: .* three values"):
-        export.convert(model, path, allow_float=True, converter="lce")
-    # Ours does not, and keeps the layer in float.
-    report = export.convert(model, path)
+        export.convert(ternary, tmp_path / "model.tflite", allow_float=True, converter="lce")
+
+
+def test_ternary_input_stays_float(ternary, tmp_path):
+    report = export.convert(ternary, tmp_path / "model.tflite")
     [layer] = report.layers
     assert (layer.intended_binary, layer.binary, layer.reason) == (False, False, "ternary")
     assert "three values" in layer.explanation
@@ -418,19 +415,26 @@ def test_constant_kernel_of_signs_needs_no_quantizer():
     assert (found["random"].intended_binary, found["random"].reason) == (False, "input_only")
 
 
-@pytest.mark.parametrize(
-    ("share", "reason"), [(0.004, ""), (0.006, "kernel_values"), (0.4, "kernel_values")]
-)
-def test_magnitudes_may_differ_by_as_much_as_lce_lets_them(share, reason, tmp_path):
+UNEVEN = [(0.004, ""), (0.006, "kernel_values"), (0.4, "kernel_values")]
+
+
+def uneven(share):
+    return build(lambda x: signed("conv", x, kernel_quantizer=Uneven(share)), SHAPE)
+
+
+@pytest.mark.parametrize(("share", "reason"), UNEVEN)
+def test_magnitudes_may_differ_by_as_much_as_lce_lets_them(share, reason, lce, tmp_path):
     """By half a percent. The file then has one magnitude: what differs is an error of the file."""
-    model = build(lambda x: signed("conv", x, kernel_quantizer=Uneven(share)), SHAPE)
+    model = uneven(share)
     [found] = diagnose(model, signature.of(model))
     assert (found.intended_binary, found.reason) == (True, reason)
     names = [name for name, _ in operators(lce.convert_keras_model(model))]
     assert ("LceBconv2d" in names) == (reason == "")
-    path = tmp_path / "model.tflite"
     with pytest.raises(ValueError, match=r"kernel_values" if reason else "does not compute what"):
-        export.convert(model, path, converter="lce")
-    # Ours takes them for one magnitude up to 0.1 %, and says so where it does not.
+        export.convert(model, tmp_path / "model.tflite", converter="lce")
+
+
+@pytest.mark.parametrize("share", [share for share, _ in UNEVEN])
+def test_our_converter_takes_magnitudes_for_one_up_to_a_tenth_percent(share, tmp_path):
     with pytest.raises(ValueError, match=r"conv \(kernel_values\): The magnitudes of filter 0"):
-        export.convert(model, path)
+        export.convert(uneven(share), tmp_path / "model.tflite")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from export_helpers import edit, larq_conv
 
-from bireal_keras import export
+from bireal_keras import _layer_calls, export
 from bireal_keras._keras import keras, tf
 from bireal_keras.export import comparison, fake_quant, probes
 from bireal_keras.export.samples import random_samples
@@ -136,7 +136,7 @@ def test_the_functions_are_what_they_were():
         return np.zeros_like(outputs)
 
     def fail_inside():
-        with fake_quant.intercepted(model, intercept):
+        with fake_quant.intercepted(_layer_calls.layers_of(model), intercept):
             model(np.ones((2, *SHAPE), np.float32))
             raise RuntimeError("fire")
 

@@ -5,12 +5,12 @@ import pytest
 from export_helpers import SIZE
 from lce_ops import Bconv2d
 
-pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
-
 from bireal_keras.export import probes
 from bireal_keras.export.packing import unpack_signs
 from bireal_keras.export.samples import random_samples
 from bireal_keras.tflite.model import Graph
+
+RUN_ON = {"lce": probes.run_on_lce, "ours": probes.run_on_runtime}
 
 
 def test_binary_convolutions_of_a_file(small):
@@ -29,24 +29,29 @@ def test_signs_that_another_operator_makes_have_no_real_tensor():
     assert found.real is None
 
 
-@pytest.mark.parametrize("run_on", [probes.run_on_lce, probes.run_on_runtime])
-def test_inner_tensors(run_on, small):
+@pytest.mark.parametrize("kernels", RUN_ON)
+def test_inner_tensors(kernels, small):
     """The packed tensor holds the signs of the real one, and the result stays what it is."""
     images = random_samples((SIZE, SIZE, 3), 3)
     graph = Graph(small.content)
     first, *_ = probes.binary_convolutions(graph)
     probed = probes.with_outputs(small.content, [first.signs, first.real, *graph.outputs])
-    signs, real, output = run_on(probed)([images])
+    signs, real, output = RUN_ON[kernels](probed)([images])
     assert real.shape == (3, *first.input_shape)
     np.testing.assert_array_equal(unpack_signs(signs, 16), real < 0)
     assert 0.1 < (real < 0).mean() < 0.9
-    [alone] = run_on(small.content)([images])
+    [alone] = RUN_ON[kernels](small.content)([images])
     np.testing.assert_array_equal(output, alone)
 
 
-def test_files_that_do_not_run():
+@pytest.mark.parametrize(
+    ("kernels", "message"),
+    [
+        ("lce", r"does not run on LCE's reference kernel.*LceBconvXX"),
+        ("ours", r"does not run on LiteRT: .*LceBconvXX"),
+    ],
+)
+def test_files_that_do_not_run(kernels, message):
     content = Bconv2d(1, 5, 7, 40, 6).model().replace(b"LceBconv2d", b"LceBconvXX")
-    with pytest.raises(ValueError, match=r"does not run on LCE's reference kernel.*LceBconvXX"):
-        probes.run_on_lce(content)
-    with pytest.raises(ValueError, match=r"does not run on LiteRT: .*LceBconvXX"):
-        probes.run_on_runtime(content)
+    with pytest.raises(ValueError, match=message):
+        RUN_ON[kernels](content)

@@ -1,16 +1,14 @@
 """What is rewritten computes what it did before, and in 1 bit."""
 
+import functools
+
 import numpy as np
 import pytest
 from export_helpers import build, larq_conv, operators
 
+from bireal_keras import export, runtime
 from bireal_keras._keras import keras, lq
-
-pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
-
-from bireal_keras import export
 from bireal_keras.export import rewriting, signature
-from bireal_keras.export._lce import lce
 from bireal_keras.export.samples import random_samples
 
 L = keras.layers
@@ -30,12 +28,11 @@ def set_magnitude(layer, magnitude):
 
 
 def run(path, images):
-    interpreter = lce.testing.Interpreter(path.read_bytes(), use_reference_bconv=True)
-    return interpreter.predict(images)
+    return runtime.Interpreter(path).predict(images)
 
 
 @pytest.fixture(scope="module")
-def dead(tmp_path_factory):
+def dead():
     """Dead filters before and after others, with a bias, BatchNormalization and packed output."""
 
     def layers(x):
@@ -50,41 +47,51 @@ def dead(tmp_path_factory):
     set_magnitude(model.get_layer("none"), 0)
     set_magnitude(model.get_layer("tiny"), 1e-7)
     set_magnitude(model.get_layer("packed"), 0)
-    before = [weights.copy() for weights in model.get_weights()]
-    path = tmp_path_factory.mktemp("dead") / "model.tflite"
-    report = export.convert(model, path, converter="lce")
-    for old, new in zip(before, model.get_weights()):
-        np.testing.assert_array_equal(old, new)
-    return model, path, report
+    return model
 
 
-def test_dead_filters_leave_their_layers_binary(dead):
-    _, path, report = dead
+@pytest.fixture(scope="module")
+def converted(dead, tmp_path_factory):
+    """Path and report of its file by each converter, which is asked once."""
+
+    @functools.cache
+    def convert(converter):
+        path = tmp_path_factory.mktemp("dead") / "model.tflite"
+        before = [weights.copy() for weights in dead.get_weights()]
+        report = export.convert(dead, path, converter=converter)
+        for old, new in zip(before, dead.get_weights()):
+            np.testing.assert_array_equal(old, new)
+        return path, report
+
+    return convert
+
+
+@pytest.mark.parametrize("converter", ["bireal", "lce"])
+def test_dead_filters_leave_their_layers_binary(converter, converted):
+    """Our converter, a pass over the float file, packs them as they are."""
+    path, report = converted(converter)
+    assert len(report.layers) == 4
     assert all(layer.binary for layer in report.layers)
     rewritten = {layer.name: layer.rewritten for layer in report.layers if layer.rewritten}
-    assert set(rewritten) == {"none", "tiny", "packed"}
-    assert "dead filters (1 of 8)" in rewritten["none"]
+    assert set(rewritten) == (set() if converter == "bireal" else {"none", "tiny", "packed"})
+    assert all("dead filters (1 of 8)" in note for note in rewritten.values())
     assert "CONV_2D" not in [name for name, _ in operators(path.read_bytes())]
 
 
-@pytest.mark.slow
-def test_our_converter_rewrites_no_dead_filter(dead, tmp_path):
-    """The pass over the float file packs them as they are, to the same results."""
-    model, lce_path, _ = dead
-    path = tmp_path / "model.tflite"
-    report = export.convert(model, path)
-    assert [(layer.binary, layer.rewritten) for layer in report.layers] == 4 * [(True, "")]
+def test_both_converters_write_the_same_operators_for_dead_filters(lce, converted):
+    path, lce_path = (converted(converter)[0] for converter in ("bireal", "lce"))
     assert sorted(operators(path.read_bytes())) == sorted(operators(lce_path.read_bytes()))
     images = random_samples(SHAPE, 8)
     np.testing.assert_allclose(run(path, images), run(lce_path, images), rtol=1e-5, atol=1e-5)
 
 
-def test_dead_filter_gives_what_batch_norm_makes_of_zero(dead):
-    model, path, report = dead
+@pytest.mark.parametrize("converter", ["bireal", "lce"])
+def test_dead_filter_gives_what_batch_norm_makes_of_zero(converter, dead, converted):
+    path, report = converted(converter)
     images = random_samples(SHAPE, 8)
-    actual, expected = run(path, images), model.predict(images, verbose=0)
+    actual, expected = run(path, images), dead.predict(images, verbose=0)
     assert report.close_samples == 32
-    norm = model.get_layer("none_bn")
+    norm = dead.get_layer("none_bn")
     of_zero = norm(np.zeros((1, 1, 1, 8), np.float32)).numpy()[..., DEAD].item()
     filters = [values[:, : 6 * 6 * 8].reshape(8, 6, 6, 8) for values in (actual, expected)]
     for values in filters:

@@ -6,6 +6,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from bireal_keras import blocks
 from bireal_keras._keras import keras, lq
+from bireal_keras.export import from_keras, signature
+from bireal_keras.export.binarize import binarize
 
 SIZE = 12
 CLASSES = 5
@@ -73,6 +75,11 @@ class Uneven(lq.quantizers.SteSign):
         count = int(np.prod(inputs.shape[:3]))
         uneven = np.where(np.arange(count) == count - 1, 1 + self.share, 1.0)
         return super().call(inputs) * uneven.reshape(*inputs.shape[:3], 1).astype(np.float32)
+
+
+def packed(model):
+    """The file that our converter makes of a model, before any check."""
+    return binarize(from_keras.float_file(model, signature.of(model))).content
 
 
 def operators(content):

@@ -80,7 +80,7 @@ def bconvs(content):
     return found
 
 
-def _inverted(ours, theirs):
+def inversions(ours, theirs):
     """Which filters are LCE's inverted, and the bits that a filter's weights fill."""
     channels = ours.options["channels_in"]
     mask = np.packbits(np.arange(ours.filters.shape[-1] * 32) < channels, bitorder="little")
@@ -104,7 +104,7 @@ def with_inversions(content, lce_file):
     for operator in graph.operators:
         if model.operatorCodes[operator.opcodeIndex].customCode == b"LceBconv2d":
             ours, theirs = next(layers)
-            inverted, mask = _inverted(ours, theirs)
+            inverted, mask = inversions(ours, theirs)
             filters = ours.filters ^ np.where(inverted[:, None, None, None], mask, 0)
             store(operator.inputs[1], filters.astype("<u4"))
             if ours.multiplier is not None:
@@ -129,7 +129,7 @@ def assert_same_layer(ours, theirs):
         options["padding"] = 1
     assert ours.options == options
     assert ours.filters.shape == theirs.filters.shape
-    inverted, _ = _inverted(ours, theirs)
+    inverted, _ = inversions(ours, theirs)
     if theirs.thresholds is not None:
         assert not inverted.any()
         np.testing.assert_array_equal(ours.thresholds, theirs.thresholds)

@@ -47,12 +47,11 @@ def test_is_bi_real_net_when_the_activations_do_nothing():
 
 @pytest.mark.slow
 def test_becomes_plain_operators():
-    lce = pytest.importorskip("larq_compute_engine", reason="LCE has no wheel for this platform")
-    from export_helpers import operators
+    from export_helpers import operators, packed
 
     model = zoo.ReActBiRealNet18(**SLIM)
     set_exact_weights(model)
-    names = [name for name, _ in operators(lce.convert_keras_model(model))]
+    names = [name for name, _ in operators(packed(model))]
     assert names.count("LceBconv2d") == names.count("LceQuantize") == names.count("PRELU") == 16
     # Each block has one before the sign, the shortcut's, and two around the PReLU.
     assert names.count("ADD") == 4 * 16

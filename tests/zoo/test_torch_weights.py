@@ -357,7 +357,6 @@ class TestOutputs:
 
     @pytest.mark.slow
     def test_converted_and_on_the_runtime(self, tmp_path):
-        pytest.importorskip("larq_compute_engine", reason="has no wheel for this platform")
         from bireal_keras import export
 
         net = theirs("BiRealNet18")

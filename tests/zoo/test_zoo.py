@@ -330,7 +330,6 @@ EXPORTED = [
     ids=[f"{name}{arguments or ''}" for name, arguments in EXPORTED],
 )
 def test_exports_and_agrees_with_keras(name, arguments, tmp_path):
-    pytest.importorskip("larq_compute_engine", reason="LCE has no wheel for this platform")
     from bireal_keras import export
 
     model = slim(name)
