@@ -1,16 +1,18 @@
 """What real-valued layers in float16 and int8 save, and what they cost in accuracy.
 
-    python benchmarks/real_layers.py --model_dir=runs/cifar10 --dataset=cifar10 [--images=10000]
+    python benchmarks/real_layers.py [--model_dir=runs/cifar10 --dataset=cifar10 --images=10000]
 
-Two tables. The trained model of a run folder: size, top-1 on validation images, latency. Then
-Bi-Real-18 at 224x224 and 1,000 classes with fresh weights: size and latency, and where it goes.
-All on our runtime, one thread. The files take turns; the shortest time of each is shown, which a
-busy machine disturbs least.
+Two tables. The trained model of a run folder, if one is given: size, top-1 on validation images,
+latency. Then Bi-Real-18 at 224x224 and 1,000 classes with fresh weights: size and latency, and
+where it goes; the int8 file that takes pixels; and MobileNetV2 in int8. All on our runtime, one
+thread. The files take
+turns; the shortest time of each is shown, which a busy machine disturbs least.
 """
 
 import tempfile
 from pathlib import Path
 
+import mobile_networks
 import numpy as np
 from absl import app, flags
 from report import machine, print_table
@@ -19,9 +21,12 @@ from bireal_keras import export, runtime, zoo
 from bireal_keras._keras import keras
 from bireal_keras._safe_load import load_model
 from bireal_keras.commands import _cli
+from bireal_keras.export.pixel_input import take_pixels
 from bireal_keras.export.real_layers import PRECISIONS, compact
 from bireal_keras.runtime.latency import measure
 from bireal_keras.runtime.profile import profile
+from bireal_keras.tflite.metadata import Normalization
+from bireal_keras.tflite.metadata_writer import without_metadata
 from bireal_keras.training import data
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder that bireal-train wrote.")
@@ -32,24 +37,33 @@ _DATA_DIR = flags.DEFINE_string(
 _IMAGES = flags.DEFINE_integer(
     "images", 10_000, "Validation images to classify, or as many as there are.", lower_bound=1
 )
+# What a network of this size has to be faster than.
+_MOBILE = "MobileNetV2 int8"
+
 _NUM_RUNS = flags.DEFINE_integer("num_runs", 200, "Runs of each file.", lower_bound=10)
 
 
 def main(args: list[str]) -> None:
-    if args or not (_MODEL_DIR.value and _DATASET.value):
-        raise app.UsageError("--model_dir and --dataset are needed, and nothing else.")
+    if args or bool(_MODEL_DIR.value) != bool(_DATASET.value):
+        raise app.UsageError(
+            "--model_dir and --dataset belong together, and nothing else is taken."
+        )
     print(f"{machine()}\n")
-    folder = Path(_MODEL_DIR.value)
-    _compare_accuracy(_files(load_model(folder / "model.keras")), folder.name)
+    if _MODEL_DIR.value:
+        folder = Path(_MODEL_DIR.value)
+        _compare_accuracy(_files(load_model(folder / "model.keras")), folder.name)
     keras.utils.set_random_seed(0)
-    _compare_stages(_files(zoo.BiRealNet18()))
+    files = _files(zoo.BiRealNet18())
+    files["int8, of pixels"] = take_pixels(files["int8"], Normalization())
+    _compare_stages(files, {_MOBILE: mobile_networks.makers()[_MOBILE]()})
 
 
 def _files(model: keras.Model) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
         export.convert(model, path)
-        return {precision: compact(path.read_bytes(), precision) for precision in PRECISIONS}
+        content = without_metadata(path.read_bytes())
+        return {precision: compact(content, precision) for precision in PRECISIONS}
 
 
 def _compare_accuracy(files: dict[str, bytes], name: str) -> None:
@@ -87,15 +101,16 @@ def _validation_images(interpreter: runtime.Interpreter) -> tuple[np.ndarray, np
     return np.concatenate(images)[: _IMAGES.value], labels[: _IMAGES.value]
 
 
-def _compare_stages(files: dict[str, bytes]) -> None:
-    interpreters = {precision: runtime.Interpreter(content) for precision, content in files.items()}
-    stages = {precision: _real_stages(content) for precision, content in files.items()}
+def _compare_stages(files: dict[str, bytes], others: dict[str, bytes]) -> None:
+    stages = {name: _real_stages(content) for name, content in files.items()}
+    files = files | others
+    interpreters = {name: runtime.Interpreter(content) for name, content in files.items()}
     print_table(
         ["Bi-Real-18, 224x224", "bytes", "latency, ms", "times float32"]
         + ["stem, ms", "shortcuts, ms", "classifier, ms"],
         [
-            [precision, f"{len(files[precision]):,}", *latency, *stages[precision]]
-            for precision, latency in _latencies(interpreters).items()
+            [name, f"{len(files[name]):,}", *latency, *stages.get(name, [""] * 3)]
+            for name, latency in _latencies(interpreters).items()
         ],
     )
 
@@ -111,10 +126,15 @@ def _latencies(interpreters: dict[str, runtime.Interpreter]) -> dict[str, list[s
 
 
 def _real_stages(content: bytes) -> list[str]:
-    """Milliseconds of what LiteRT runs before, between and after the 1-bit layers."""
+    """Milliseconds of what runs before, between and after the 1-bit layers."""
     entries = profile(content, num_runs=_NUM_RUNS.value)
-    stem, *shortcuts, head = [entry.milliseconds for entry in entries if not entry.delegated]
-    return [f"{stem:.3f}", f"{sum(shortcuts):.3f}", f"{head:.3f}"]
+    binary = [index for index, entry in enumerate(entries) if "LceBconv2d" in entry.ops]
+    stages = {"stem": 0.0, "shortcuts": 0.0, "head": 0.0}
+    for index, entry in enumerate(entries):
+        if index not in binary:
+            stage = "stem" if index < binary[0] else "head" if index > binary[-1] else "shortcuts"
+            stages[stage] += entry.milliseconds
+    return [f"{milliseconds:.3f}" for milliseconds in stages.values()]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 #ifndef BIREAL_DELEGATE_ALIGNED_H_
 #define BIREAL_DELEGATE_ALIGNED_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <new>
@@ -23,6 +24,13 @@ template <typename T>
 AlignedArray<T> MakeAligned(size_t count) {
   void* array = ::operator new(count * sizeof(T), std::align_val_t{kCacheLine});
   return AlignedArray<T>(static_cast<T*>(array));
+}
+
+template <typename T>
+AlignedArray<T> MakeZeros(size_t count) {
+  AlignedArray<T> array = MakeAligned<T>(count);
+  std::fill_n(array.get(), count, T{0});
+  return array;
 }
 
 // `count` elements of T, or as many more as fill the last cache line.

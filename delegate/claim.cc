@@ -7,6 +7,7 @@
 
 #include "delegate/model.h"
 #include "delegate/ops.h"
+#include "delegate/sources.h"
 
 namespace bireal {
 namespace {
@@ -37,7 +38,7 @@ void RequireOrder(const std::vector<PlannedNode>& plan) {
 
 bool HasLceOps(const TfLiteContext& context, const std::vector<PlannedNode>& plan) {
   return std::any_of(plan.begin(), plan.end(), [&](const PlannedNode& planned) {
-    const Op* op = FindOp(context, *planned.node, *planned.registration);
+    const Op* op = FindOp(context, Sources(), *planned.node, *planned.registration);
     return op != nullptr && op->builtin_code == kTfLiteBuiltinCustom;
   });
 }
@@ -71,25 +72,63 @@ std::vector<std::vector<int>> ClaimedTurns(const TfLiteContext& context,
     int turn = 0;  // How often the interpreter hands over to the delegate on the way to it.
     std::vector<size_t> producers;
     int readers = 0;
+    // A conversion that a step of ours reads through; and whether this node does so.
+    bool is_read_through = false;
+    bool reads_through = false;
   };
   std::vector<Node> nodes(plan.size());
   std::unordered_map<int, size_t> producer_of;  // By tensor.
+  const auto find_op = [&](size_t i, const Sources& sources) {
+    const Op* op = FindOp(context, sources, *plan[i].node, *plan[i].registration);
+    return op != nullptr && (claims_float || !op->is_float) ? op : nullptr;
+  };
+  const auto is_ours = [&](size_t producer) { return nodes[producer].op != nullptr; };
+
+  const Sources sources(context, plan);
+  const Sources no_sources;
   for (size_t i = 0; i < plan.size(); ++i) {
     Node& node = nodes[i];
-    bool follows_ours = false;
+    std::vector<size_t> conversions;
+    std::vector<size_t> beyond;  // The producers of what the conversions read.
     for (int input : Elements(plan[i].node->inputs)) {
       const auto producer = producer_of.find(input);
       if (producer == producer_of.end()) continue;
       node.producers.push_back(producer->second);
       ++nodes[producer->second].readers;
-      follows_ours = follows_ours || nodes[producer->second].op != nullptr;
+      if (!sources.Converts(*plan[producer->second].node)) {
+        beyond.push_back(producer->second);
+        continue;
+      }
+      // A conversion has one reader: no conversion is met twice.
+      for (size_t next = producer->second;;) {
+        conversions.push_back(next);
+        const std::vector<size_t>& before = nodes[next].producers;
+        if (before.empty()) break;
+        if (!sources.Converts(*plan[before[0]].node)) {
+          beyond.insert(beyond.end(), before.begin(), before.end());
+          break;
+        }
+        next = before[0];
+      }
     }
-    const Op* op = FindOp(context, *plan[i].node, *plan[i].registration);
-    if (op != nullptr && (claims_float || !op->is_float) && (follows_ours || !op->follows)) {
-      node.op = op;
+
+    // In a later turn the interpreter may hand a conversion over before its reader.
+    const bool is_first_turn = std::all_of(beyond.begin(), beyond.end(), [&](size_t producer) {
+      return is_ours(producer) && nodes[producer].turn == 0;
+    });
+    if (!conversions.empty() && is_first_turn && !sources.Converts(*plan[i].node)) {
+      const Op* op = find_op(i, sources);
+      node.reads_through = op != nullptr && op->reads_through && (!op->follows || !beyond.empty());
     }
+    if (node.reads_through) {
+      for (size_t conversion : conversions) nodes[conversion].is_read_through = true;
+      node.producers = std::move(beyond);
+    }
+    const Op* op = find_op(i, node.reads_through ? sources : no_sources);
+    const bool follows_ours = std::any_of(node.producers.begin(), node.producers.end(), is_ours);
+    if (op != nullptr && (follows_ours || !op->follows)) node.op = op;
     for (size_t producer : node.producers) {
-      const bool handed_over = node.op != nullptr && nodes[producer].op == nullptr;
+      const bool handed_over = node.op != nullptr && !is_ours(producer);
       node.turn = std::max(node.turn, nodes[producer].turn + handed_over);
     }
     for (int output : Elements(plan[i].node->outputs)) producer_of[output] = i;
@@ -99,13 +138,19 @@ std::vector<std::vector<int>> ClaimedTurns(const TfLiteContext& context,
     if (nodes[i].op == nullptr || !nodes[i].op->follows) continue;
     for (size_t producer : nodes[i].producers) {
       Node& node = nodes[producer];
-      if (node.op != nullptr && node.readers == 1) node.turn = nodes[i].turn;
+      if (node.op != nullptr && node.readers == 1 && !node.reads_through) {
+        node.turn = nodes[i].turn;
+      }
     }
   }
 
   std::map<int, std::vector<int>> turns;
   for (size_t i = 0; i < plan.size(); ++i) {
-    if (nodes[i].op != nullptr) turns[nodes[i].turn].push_back(plan[i].index);
+    if (nodes[i].is_read_through) {
+      turns[0].push_back(plan[i].index);
+    } else if (nodes[i].op != nullptr) {
+      turns[nodes[i].turn].push_back(plan[i].index);
+    }
   }
   std::vector<std::vector<int>> in_order;
   for (auto& turn : turns) in_order.push_back(std::move(turn.second));

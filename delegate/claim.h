@@ -28,6 +28,8 @@ std::vector<PlannedNode> ExecutionPlan(TfLiteContext* context);
 // In Bi-Real Net that is the first convolution of a stage, which waits for the interpreter's
 // down-sampling of the shortcut.
 //
+// In the first turn are also the conversions that a step reads through, see `Sources`.
+//
 // Throws ModelError where a node reads what a later one writes.
 std::vector<std::vector<int>> ClaimedTurns(const TfLiteContext& context,
                                            const std::vector<PlannedNode>& plan, bool claims_float);

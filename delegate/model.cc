@@ -1,6 +1,7 @@
 #include "delegate/model.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -26,17 +27,25 @@ const char* TypeName(TfLiteType type) {
       return "INT32";
     case kTfLiteBool:
       return "BOOL";
+    case kTfLiteUInt8:
+      return "UINT8";
     case kTfLiteInt8:
       return "INT8";
+    case kTfLiteFloat16:
+      return "FLOAT16";
     default:
       return "another type";
   }
 }
 
-const TfLiteTensor* FindFloat(const TfLiteContext& context, int index) {
+const TfLiteTensor* FindTensor(const TfLiteContext& context, int index) {
   if (index < 0 || static_cast<size_t>(index) >= context.tensors_size) return nullptr;
-  const TfLiteTensor& tensor = context.tensors[index];
-  return tensor.type == kTfLiteFloat32 ? &tensor : nullptr;
+  return &context.tensors[index];
+}
+
+const TfLiteTensor* FindFloat(const TfLiteContext& context, int index) {
+  const TfLiteTensor* tensor = FindTensor(context, index);
+  return tensor != nullptr && tensor->type == kTfLiteFloat32 ? tensor : nullptr;
 }
 
 bool IsConstant(const TfLiteTensor* tensor, int rank) {
@@ -44,11 +53,68 @@ bool IsConstant(const TfLiteTensor* tensor, int rank) {
          tensor->dims != nullptr && tensor->dims->size == rank;
 }
 
+const TfLiteFloatArray* FindScales(const TfLiteTensor* tensor) {
+  if (tensor == nullptr || tensor->type != kTfLiteInt8 || tensor->dims == nullptr ||
+      tensor->dims->size < 1 || !IsConstant(tensor, tensor->dims->size) ||
+      tensor->quantization.type != kTfLiteAffineQuantization ||
+      tensor->quantization.params == nullptr) {
+    return nullptr;
+  }
+  const auto& affine = *static_cast<const TfLiteAffineQuantization*>(tensor->quantization.params);
+  const TfLiteFloatArray* scales = affine.scale;
+  const TfLiteIntArray* zeros = affine.zero_point;
+  if (scales == nullptr || zeros == nullptr ||
+      std::any_of(zeros->data, zeros->data + zeros->size, [](int zero) { return zero != 0; })) {
+    return nullptr;
+  }
+  const bool is_of_outputs =
+      affine.quantized_dimension == 0 && scales->size == tensor->dims->data[0];
+  return scales->size == 1 || is_of_outputs ? scales : nullptr;
+}
+
+bool IsPacked(const TfLiteTensor* tensor) {
+  if (tensor == nullptr || tensor->dims == nullptr) return false;
+  return tensor->type == kTfLiteFloat16 ? IsConstant(tensor, tensor->dims->size)
+                                        : FindScales(tensor) != nullptr;
+}
+
+namespace {
+
+// IEEE 754's binary16.
+float FromHalf(uint16_t half) {
+  constexpr int kExponentShift = 10;
+  const int exponent = half >> kExponentShift & 0x1f;
+  const int fraction = half & 0x3ff;
+  const float magnitude = exponent == 0x1f
+                              ? (fraction == 0 ? INFINITY : NAN)
+                              : std::ldexp(static_cast<float>(fraction + (exponent ? 0x400 : 0)),
+                                           std::max(exponent, 1) - 15 - kExponentShift);
+  return (half & 0x8000) != 0 ? -magnitude : magnitude;
+}
+
+}  // namespace
+
 ConstantFloats::ConstantFloats(const TfLiteTensor& tensor)
     : model_(static_cast<const float*>(tensor.data)) {
-  if (reinterpret_cast<uintptr_t>(tensor.data) % alignof(float) == 0) return;
-  copy_.resize(tensor.bytes / sizeof(float));
-  std::memcpy(copy_.data(), tensor.data, copy_.size() * sizeof(float));
+  if (tensor.type == kTfLiteFloat16) {
+    copy_.resize(tensor.bytes / sizeof(uint16_t));
+    for (size_t i = 0; i < copy_.size(); ++i) {
+      uint16_t half;
+      std::memcpy(&half, static_cast<const char*>(tensor.data) + i * sizeof(half), sizeof(half));
+      copy_[i] = FromHalf(half);
+    }
+  } else if (tensor.type == kTfLiteInt8) {
+    const TfLiteFloatArray& scales = *FindScales(&tensor);
+    const size_t output = tensor.bytes / tensor.dims->data[0];
+    const auto* values = static_cast<const int8_t*>(tensor.data);
+    copy_.resize(tensor.bytes);
+    for (size_t i = 0; i < copy_.size(); ++i) {
+      copy_[i] = scales.data[scales.size == 1 ? 0 : i / output] * static_cast<float>(values[i]);
+    }
+  } else if (reinterpret_cast<uintptr_t>(tensor.data) % alignof(float) != 0) {
+    copy_.resize(tensor.bytes / sizeof(float));
+    std::memcpy(copy_.data(), tensor.data, copy_.size() * sizeof(float));
+  }
 }
 
 const TfLiteTensor& TensorAt(const TfLiteContext& context, int index, const char* what) {
@@ -72,10 +138,25 @@ void RequireType(const TfLiteTensor& tensor, std::initializer_list<TfLiteType> t
        static_cast<int>(tensor.type), accepted);
 }
 
+namespace {
+
+size_t SizeOf(TfLiteType type) {
+  switch (type) {
+    case kTfLiteFloat32:
+    case kTfLiteInt32:
+      return sizeof(uint32_t);
+    case kTfLiteFloat16:
+      return sizeof(uint16_t);
+    default:
+      return sizeof(uint8_t);
+  }
+}
+
+}  // namespace
+
 size_t BytesOf(const TfLiteTensor& tensor, const char* what) {
   if (tensor.dims == nullptr || tensor.dims->size < 1) Fail("%s: has no dimensions", what);
-  const bool has_words = tensor.type == kTfLiteFloat32 || tensor.type == kTfLiteInt32;
-  size_t bytes = has_words ? sizeof(uint32_t) : sizeof(uint8_t);
+  size_t bytes = SizeOf(tensor.type);
   for (int i = 0; i < tensor.dims->size; ++i) {
     const int dim = tensor.dims->data[i];
     if (dim < 1) Fail("%s: dimension %d is %d, must be positive", what, i, dim);

@@ -37,13 +37,23 @@ void Named(const std::string& name, const Body& body) {
 
 const char* TypeName(TfLiteType type);
 
-// The tensor of that index, if there is one and it is of float32; else null.
+// The tensor of that index, if there is one, and it is of float32; else null.
+const TfLiteTensor* FindTensor(const TfLiteContext& context, int index);
 const TfLiteTensor* FindFloat(const TfLiteContext& context, int index);
 
 // Whether the tensor is a value with `rank` dimensions that is stored in the model.
 bool IsConstant(const TfLiteTensor* tensor, int rank);
 
-// The values of a float constant: the model's own, or a copy where they are not aligned there.
+// The scales of weights of int8, whose zero is 0: one for all, or one for each of the outputs, the
+// first dimension. Null if the tensor is not such a constant.
+const TfLiteFloatArray* FindScales(const TfLiteTensor* tensor);
+
+// Whether the tensor is a constant of float16 or such a one of int8, which a DEQUANTIZE can make
+// floats of.
+bool IsPacked(const TfLiteTensor* tensor);
+
+// The values of a constant of floats or of one that is packed: the model's own, or a copy where
+// they are not floats or not aligned there. The constant's bytes have been checked.
 class ConstantFloats {
  public:
   explicit ConstantFloats(const TfLiteTensor& tensor);

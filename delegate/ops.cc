@@ -9,6 +9,7 @@
 #include "delegate/steps/bconv.h"
 #include "delegate/steps/conv.h"
 #include "delegate/steps/dense.h"
+#include "delegate/steps/dynamic_conv.h"
 #include "delegate/steps/float_max_pool.h"
 #include "delegate/steps/max_pool.h"
 #include "delegate/steps/quantize.h"
@@ -17,32 +18,47 @@
 namespace bireal {
 namespace {
 
-bool Always(const TfLiteContext&, const TfLiteNode&) { return true; }
+bool Always(const TfLiteContext&, const Sources&, const TfLiteNode&) { return true; }
 
 template <typename SomeStep>
-std::unique_ptr<Step> Make(std::string name, const TfLiteContext& context, const TfLiteNode& node,
-                           const Kernels& kernels) {
+bool Claims(const TfLiteContext& context, const Sources&, const TfLiteNode& node) {
+  return SomeStep::Claims(context, node);
+}
+
+template <typename SomeStep>
+std::unique_ptr<Step> Make(std::string name, const TfLiteContext& context, const Sources&,
+                           const TfLiteNode& node, const Kernels& kernels) {
   return std::make_unique<SomeStep>(std::move(name), context, node, kernels);
 }
 
-// name, builtin code, inputs, follows, is_float, claims, make
+// Of a step that reads through conversions.
+template <typename SomeStep>
+std::unique_ptr<Step> MakeOf(std::string name, const TfLiteContext& context, const Sources& sources,
+                             const TfLiteNode& node, const Kernels& kernels) {
+  return std::make_unique<SomeStep>(std::move(name), context, sources, node, kernels);
+}
+
+// name, builtin code, inputs, follows, is_float, reads_through, claims, make
 constexpr Op kOps[] = {
-    {"LceQuantize", kTfLiteBuiltinCustom, 1, false, false, Always, Make<QuantizeStep>},
-    {"LceDequantize", kTfLiteBuiltinCustom, 1, false, false, Always, Make<DequantizeStep>},
-    {"LceBMaxPool2d", kTfLiteBuiltinCustom, 1, false, false, Always, Make<MaxPoolStep>},
-    {"LceBconv2d", kTfLiteBuiltinCustom, 5, false, false, Always, Make<BconvStep>},
-    {"ADD", kTfLiteBuiltinAdd, 2, true, false, AddStep::Claims, Make<AddStep>},
-    {"CONV_2D", kTfLiteBuiltinConv2d, 3, false, true, ConvStep::Claims, Make<ConvStep>},
-    {"MAX_POOL_2D", kTfLiteBuiltinMaxPool2d, 1, true, true, FloatMaxPoolStep::Claims,
+    {"LceQuantize", kTfLiteBuiltinCustom, 1, false, false, false, Always, Make<QuantizeStep>},
+    {"LceDequantize", kTfLiteBuiltinCustom, 1, false, false, false, Always, Make<DequantizeStep>},
+    {"LceBMaxPool2d", kTfLiteBuiltinCustom, 1, false, false, false, Always, Make<MaxPoolStep>},
+    {"LceBconv2d", kTfLiteBuiltinCustom, 5, false, false, false, Always, Make<BconvStep>},
+    {"ADD", kTfLiteBuiltinAdd, 2, true, false, false, Claims<AddStep>, Make<AddStep>},
+    {"CONV_2D", kTfLiteBuiltinConv2d, 3, false, true, true, ConvStep::Claims, MakeOf<ConvStep>},
+    {"MAX_POOL_2D", kTfLiteBuiltinMaxPool2d, 1, true, true, false, Claims<FloatMaxPoolStep>,
      Make<FloatMaxPoolStep>},
-    {"AVERAGE_POOL_2D", kTfLiteBuiltinAveragePool2d, 1, true, true, AveragePoolStep::Claims,
+    {"AVERAGE_POOL_2D", kTfLiteBuiltinAveragePool2d, 1, true, true, false, Claims<AveragePoolStep>,
      Make<AveragePoolStep>},
-    {"MEAN", kTfLiteBuiltinMean, 2, true, true, MeanStep::Claims, Make<MeanStep>},
-    {"CONV_2D", kTfLiteBuiltinConv2d, 3, true, true, PointwiseConvStep::Claims,
-     Make<PointwiseConvStep>},
-    {"FULLY_CONNECTED", kTfLiteBuiltinFullyConnected, 3, true, true, FullyConnectedStep::Claims,
-     Make<FullyConnectedStep>},
-    {"SOFTMAX", kTfLiteBuiltinSoftmax, 1, true, true, SoftmaxStep::Claims, Make<SoftmaxStep>},
+    {"MEAN", kTfLiteBuiltinMean, 2, true, true, false, Claims<MeanStep>, Make<MeanStep>},
+    {"CONV_2D", kTfLiteBuiltinConv2d, 3, true, true, true, PointwiseConvStep::Claims,
+     MakeOf<PointwiseConvStep>},
+    {"CONV_2D", kTfLiteBuiltinConv2d, 3, true, true, false, Claims<DynamicConvStep>,
+     Make<DynamicConvStep>},
+    {"FULLY_CONNECTED", kTfLiteBuiltinFullyConnected, 3, true, true, true,
+     FullyConnectedStep::Claims, MakeOf<FullyConnectedStep>},
+    {"SOFTMAX", kTfLiteBuiltinSoftmax, 1, true, true, false, Claims<SoftmaxStep>,
+     Make<SoftmaxStep>},
 };
 
 void RequireCounts(const TfLiteNode& node, int inputs, int outputs) {
@@ -56,29 +72,34 @@ void RequireCounts(const TfLiteNode& node, int inputs, int outputs) {
 
 }  // namespace
 
-const Op* FindOp(const TfLiteContext& context, const TfLiteNode& node,
+const Op* FindOp(const TfLiteContext& context, const Sources& sources, const TfLiteNode& node,
                  const TfLiteRegistration& registration) {
   for (const Op& op : kOps) {
     if (registration.builtin_code != op.builtin_code) continue;
     const bool is_custom = op.builtin_code == kTfLiteBuiltinCustom;
     const bool is_named = !is_custom || (registration.custom_name != nullptr &&
                                          std::strcmp(registration.custom_name, op.name) == 0);
-    if (is_named && op.claims(context, node)) return &op;
+    if (is_named && op.claims(context, sources, node)) return &op;
   }
   return nullptr;
 }
 
-std::unique_ptr<Step> MakeStep(const TfLiteContext& context, int index, const TfLiteNode& node,
-                               const TfLiteRegistration& registration, const Kernels& kernels) {
-  const Op* op = FindOp(context, node, registration);
+std::unique_ptr<Step> MakeStep(const TfLiteContext& context, const Sources& sources, int index,
+                               const TfLiteNode& node, const TfLiteRegistration& registration,
+                               const Kernels& kernels) {
+  const Op* op = FindOp(context, sources, node, registration);
   if (op == nullptr) Fail("node %d is not an op of the delegate's", index);
-  const std::string name = std::string(op->name) + " (node " + std::to_string(index) + ")";
+  std::string name;
+  for (int i = 0; node.inputs != nullptr && i < node.inputs->size; ++i) {
+    name += sources.NameOf(node.inputs->data[i]);
+  }
+  name += std::string(op->name) + " (node " + std::to_string(index) + ")";
   std::unique_ptr<Step> step;
   Named(name, [&] {
     RequireCounts(node, op->inputs, 1);
     TensorAt(context, node.inputs->data[0], "input");
     TensorAt(context, node.outputs->data[0], "output");
-    step = op->make(name, context, node, kernels);
+    step = op->make(name, context, sources, node, kernels);
   });
   return step;
 }

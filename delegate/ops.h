@@ -7,6 +7,7 @@
 #include <string>
 
 #include "delegate/kernels/kernels.h"
+#include "delegate/sources.h"
 #include "delegate/step.h"
 #include "delegate/tflite_abi.h"
 
@@ -22,23 +23,28 @@ struct Op {
   // Whether it is one of the interpreter's float operators, which is taken over where that is
   // faster or asked for.
   bool is_float;
-  // Whether the step can do what this node of that builtin code asks for. An op that no
-  // interpreter has is always claimed: MakeStep says what is wrong with it.
-  bool (*claims)(const TfLiteContext& context, const TfLiteNode& node);
+  // Whether the step reads through the conversions of its inputs, see `Sources`.
+  bool reads_through;
+  // Whether the step can do what this node of that builtin code asks for, if it reads through the
+  // conversions of `sources`. An op that no interpreter has is always claimed: MakeStep says what
+  // is wrong with it.
+  bool (*claims)(const TfLiteContext& context, const Sources& sources, const TfLiteNode& node);
   // The node has as many inputs and outputs as above. Throws ModelError when its options are
   // malformed.
   std::unique_ptr<Step> (*make)(std::string name, const TfLiteContext& context,
-                                const TfLiteNode& node, const Kernels& kernels);
+                                const Sources& sources, const TfLiteNode& node,
+                                const Kernels& kernels);
 };
 
 // The op that claims the node, or null when the delegate has no step for it.
-const Op* FindOp(const TfLiteContext& context, const TfLiteNode& node,
+const Op* FindOp(const TfLiteContext& context, const Sources& sources, const TfLiteNode& node,
                  const TfLiteRegistration& registration);
 
 // The step for node `index`, which was claimed. Throws ModelError when its options or its lists of
 // inputs and outputs are malformed.
-std::unique_ptr<Step> MakeStep(const TfLiteContext& context, int index, const TfLiteNode& node,
-                               const TfLiteRegistration& registration, const Kernels& kernels);
+std::unique_ptr<Step> MakeStep(const TfLiteContext& context, const Sources& sources, int index,
+                               const TfLiteNode& node, const TfLiteRegistration& registration,
+                               const Kernels& kernels);
 
 }  // namespace bireal
 

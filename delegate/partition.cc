@@ -7,6 +7,7 @@
 #include "delegate/denormals.h"
 #include "delegate/model.h"
 #include "delegate/ops.h"
+#include "delegate/sources.h"
 
 namespace bireal {
 namespace {
@@ -30,20 +31,32 @@ void* TensorData(const TfLiteContext& context, const Step& step, const Step::Por
 Partition::Partition(TfLiteContext* context, const TfLiteDelegateParams& params,
                      const Kernels& kernels, ThreadPool& pool)
     : pool_(pool), internal_(context->tensors_size, false) {
+  std::vector<PlannedNode> nodes;
   for (int i = 0; i < params.nodes_to_replace->size; ++i) {
-    const int index = params.nodes_to_replace->data[i];
-    TfLiteNode* node = nullptr;
-    TfLiteRegistration* registration = nullptr;
-    if (context->GetNodeAndRegistration(context, index, &node, &registration) != kTfLiteOk) {
-      Fail("node %d does not exist", index);
+    PlannedNode planned = {params.nodes_to_replace->data[i], nullptr, nullptr};
+    if (context->GetNodeAndRegistration(context, planned.index, &planned.node,
+                                        &planned.registration) != kTfLiteOk) {
+      Fail("node %d does not exist", planned.index);
     }
+    nodes.push_back(planned);
+  }
+  const Sources sources(*context, nodes);
+  for (const PlannedNode& node : nodes) {
+    if (sources.Converts(*node.node)) continue;  // What reads it reads through it.
     PlannedStep planned;
-    planned.step = MakeStep(*context, index, *node, *registration, kernels);
+    planned.step = MakeStep(*context, sources, node.index, *node.node, *node.registration, kernels);
     internal_[planned.step->outputs()[0].tensor] = true;
     steps_.push_back(std::move(planned));
   }
   for (int i = 0; i < params.output_tensors->size; ++i) {
-    internal_[params.output_tensors->data[i]] = false;
+    const int tensor = params.output_tensors->data[i];
+    if (sources.IsConverted(tensor)) {
+      Fail(
+          "tensor %d, which a convolution reads through, must not be an output as well. The option "
+          "float_ops=litert leaves such a convolution to the interpreter",
+          tensor);
+    }
+    internal_[tensor] = false;
   }
   Fuse();
 }

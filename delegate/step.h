@@ -93,6 +93,7 @@ class Step {
 
   void AddInput(int tensor) { inputs_.push_back({tensor, 0}); }
   void AddOutput(int tensor) { outputs_.push_back({tensor, 0}); }
+  void ReplaceInput(int tensor) { inputs_[0].tensor = tensor; }
   void ReplaceOutput(int tensor) { outputs_[0].tensor = tensor; }
 
   const TfLiteTensor& Input(const TfLiteContext& context, int port = 0) const;

@@ -19,8 +19,10 @@ enum TfLiteType : int {
   kTfLiteNoType = 0,
   kTfLiteFloat32 = 1,
   kTfLiteInt32 = 2,
+  kTfLiteUInt8 = 3,
   kTfLiteBool = 6,
   kTfLiteInt8 = 9,
+  kTfLiteFloat16 = 10,
 };
 
 enum TfLiteAllocationType : int { kTfLiteMmapRo = 1 };
@@ -29,13 +31,18 @@ constexpr int kTfLiteOptionalTensor = -1;
 constexpr int32_t kTfLiteBuiltinAdd = 0;
 constexpr int32_t kTfLiteBuiltinAveragePool2d = 1;
 constexpr int32_t kTfLiteBuiltinConv2d = 3;
+constexpr int32_t kTfLiteBuiltinDequantize = 6;
 constexpr int32_t kTfLiteBuiltinFullyConnected = 9;
 constexpr int32_t kTfLiteBuiltinMaxPool2d = 17;
+constexpr int32_t kTfLiteBuiltinMul = 18;
 constexpr int32_t kTfLiteBuiltinSoftmax = 25;
 constexpr int32_t kTfLiteBuiltinCustom = 32;
 constexpr int32_t kTfLiteBuiltinMean = 40;
+constexpr int32_t kTfLiteBuiltinSub = 41;
+constexpr int32_t kTfLiteBuiltinCast = 53;
 constexpr int kTfLiteActNone = 0;
 constexpr int kTfLiteActRelu = 1;
+constexpr int kTfLiteAffineQuantization = 1;
 constexpr int kTfLitePaddingSame = 1;
 constexpr int kTfLitePaddingValid = 2;
 constexpr int64_t kTfLiteDelegateFlagsAllowDynamicTensors = 1;
@@ -49,6 +56,11 @@ struct TfLiteIntArray {
   int data[];  // A GNU extension in C++, and the ABI.
 };
 
+struct TfLiteFloatArray {
+  int size;
+  float data[];
+};
+
 struct TfLiteQuantizationParams {
   float scale;
   int32_t zero_point;
@@ -57,6 +69,13 @@ struct TfLiteQuantizationParams {
 struct TfLiteQuantization {
   int type;
   void* params;
+};
+
+// The params of a TfLiteQuantization of type kTfLiteAffineQuantization.
+struct TfLiteAffineQuantization {
+  TfLiteFloatArray* scale;
+  TfLiteIntArray* zero_point;
+  int32_t quantized_dimension;
 };
 
 struct TfLiteTensor {
@@ -134,6 +153,17 @@ struct TfLiteDelegate {
 
 // The builtin_data of an ADD.
 struct TfLiteAddParams {
+  int activation;
+  bool pot_scale_int16;
+};
+
+// The builtin_data of a MUL.
+struct TfLiteMulParams {
+  int activation;
+};
+
+// The builtin_data of a SUB.
+struct TfLiteSubParams {
   int activation;
   bool pot_scale_int16;
 };

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bireal_keras.export.pixel_input import INPUT_TYPES
 from bireal_keras.export.real_layers import PRECISIONS
 from bireal_keras.tflite.labels import check_labels
 from bireal_keras.tflite.metadata import Metadata, Normalization
@@ -26,6 +27,24 @@ def check_real_layers(real_layers: str) -> None:
         raise ValueError(
             f"`real_layers` must be one of {', '.join(PRECISIONS)}. "
             f"Received: real_layers={real_layers!r}."
+        )
+
+
+def check_input_type(input_type: str, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> None:
+    """Checks what a file is to take.
+
+    Raises:
+        ValueError: it is no such type, or the model does not take images and give one output.
+    """
+    if input_type not in INPUT_TYPES:
+        raise ValueError(
+            f"`input_type` must be one of {', '.join(INPUT_TYPES)}. "
+            f"Received: input_type={input_type!r}."
+        )
+    if input_type != "float32" and not (takes_images(inputs) and len(outputs) == 1):
+        raise ValueError(
+            "`input_type` 'uint8' needs a model of one RGB or grey image and one output. Received: "
+            f"one of {', '.join(map(str, inputs))} and {len(outputs)} outputs."
         )
 
 

@@ -26,6 +26,7 @@ def convert(
     samples: np.ndarray | Sequence[np.ndarray] | None = None,
     allow_float: bool = False,
     real_layers: str = "float32",
+    input_type: str = "float32",
     converter: str = "bireal",
 ) -> Report:
     """Converts a Keras model to a `.tflite` file with bit-packed convolutions.
@@ -65,6 +66,8 @@ def convert(
         allow_float: whether to write the file though a 1-bit layer stayed float.
         real_layers: precision of the kernels of real-valued layers, "float32", "float16" or
             "int8": see `bireal_keras.export.real_layers`.
+        input_type: what the file takes: "float32", images as the model takes them, or "uint8",
+            their pixels, see `bireal_keras.export.pixel_input`.
         converter: "bireal", as described, or "lce", for legacy Keras: LCE's own, which packs less,
             and whose reference kernel has to run the file.
 
@@ -87,6 +90,7 @@ def convert(
         "samples": samples,
         "allow_float": allow_float,
         "real_layers": real_layers,
+        "input_type": input_type,
     }
     # Each front end imports its Keras: an environment may lack the other.
     if not _is_of_keras3(model):

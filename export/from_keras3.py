@@ -33,13 +33,16 @@ def convert(
     samples: np.ndarray | Sequence[np.ndarray] | None,
     allow_float: bool,
     real_layers: str,
+    input_type: str,
 ) -> Report:
     """Converts a model of Keras 3; see `bireal_keras.export.convert`."""
     arguments.check_real_layers(real_layers)
     path = arguments.output_path(path)
     _check(model)
     shapes = [tuple(tensor.shape) for tensor in model.inputs]
-    arguments.check_labels_of(labels, [tuple(tensor.shape) for tensor in model.outputs])
+    outputs = [tuple(tensor.shape) for tensor in model.outputs]
+    arguments.check_labels_of(labels, outputs)
+    arguments.check_input_type(input_type, shapes, outputs)
     if normalization is None and arguments.takes_images(shapes):
         _check_images(model)
     return convert_tflite(
@@ -51,6 +54,7 @@ def convert(
         samples=samples,
         allow_float=allow_float,
         real_layers=real_layers,
+        input_type=input_type,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from bireal_keras import _files, _native_log
-from bireal_keras.export import arguments, latency, real_layers_check, reasons
+from bireal_keras.export import arguments, latency, pixel_input, real_layers_check, reasons
 from bireal_keras.export.binarize import Layer, Result, binarize, told
 from bireal_keras.export.binarize.graph import Graph
 from bireal_keras.export.multiplications import Multiplication, multiplications
@@ -44,6 +44,7 @@ def convert_tflite(
     samples: np.ndarray | Sequence[np.ndarray] | None = None,
     allow_float: bool = False,
     real_layers: str = "float32",
+    input_type: str = "float32",
     zero_sign: Literal["refuse", "+1"] = "refuse",
     zero_weights: Literal["refuse", "+1"] = "refuse",
 ) -> Report:
@@ -70,6 +71,7 @@ def convert_tflite(
             batch; for several inputs a list, one array for each. Default: 32 artificial ones.
         allow_float: whether to write the file though such a layer stayed float.
         real_layers: precision of the kernels of real-valued layers, as for `convert`.
+        input_type: what the new file takes, as for `convert`.
         zero_sign: what a sign is worth that is 0 for 0, see `binarize`.
         zero_weights: what a weight of exactly 0 is worth, see `binarize`.
 
@@ -94,6 +96,7 @@ def convert_tflite(
     labels = own.labels if labels is None else labels
     arguments.check_labels_of(labels, signature.outputs)
     arguments.check_normalization(normalization, signature.inputs)
+    arguments.check_input_type(input_type, signature.inputs, signature.outputs)
     said = own.normalization if own.image_size is not None else None
     metadata = arguments.metadata_of(
         signature.inputs,
@@ -113,11 +116,11 @@ def convert_tflite(
     if not allow_float:
         _check_binary(result.layers)
     float32_file = without_metadata(result.content)
-    file = compact(float32_file, real_layers)
+    file = compacted = compact(float32_file, real_layers)
     operators = multiplications(float32_file, file)
     layers = _layer_reports(result.layers, operators, signature.batch)
+    title = "model" if isinstance(model, bytes) else Path(model).stem
     if metadata is not None:
-        title = "model" if isinstance(model, bytes) else Path(model).stem
         float32_file, file = (embed(one, metadata, name=title) for one in (float32_file, file))
 
     _log.info("checking it against the float file on %d samples", len(runs) * signature.batch)
@@ -131,6 +134,8 @@ def convert_tflite(
         float32_agreement = real_layers_check.check(float32_file, file, inputs)
         files[real_layers] = file
     times = latency.of_files(files, runs[0])
+    if input_type == "uint8" and metadata is not None:
+        file = pixel_input.of_pixels(compacted, metadata, name=title)
 
     _files.write(path, file)
     images = None
@@ -146,6 +151,7 @@ def convert_tflite(
         cast_layers=(),
         agreement=agreement,
         real_layers=real_layers,
+        input_type=input_type,
         images=images,
         float32_agreement=float32_agreement,
         latency_ms=times,

@@ -40,6 +40,7 @@ def convert_torch(
     samples: "np.ndarray | Sequence[np.ndarray] | None" = None,
     allow_float: bool = False,
     real_layers: str = "float32",
+    input_type: str = "float32",
     zero_sign: Literal["refuse", "+1"] = "refuse",
     zero_weights: Literal["refuse", "+1"] = "refuse",
 ) -> Report:
@@ -67,6 +68,7 @@ def convert_torch(
             `convert_tflite`.
         allow_float: whether to write the file though a 1-bit layer stayed float.
         real_layers: precision of the kernels of real-valued layers, as for `convert`.
+        input_type: what the file takes, as for `convert`.
         zero_sign: what a sign is worth that is 0 for 0, as torch.sign: see `binarize`.
         zero_weights: what a weight of exactly 0 is worth, see `binarize`.
 
@@ -110,6 +112,7 @@ def convert_torch(
         samples=[_channels_last(values) for values in arrays],
         allow_float=allow_float,
         real_layers=real_layers,
+        input_type=input_type,
         zero_sign=zero_sign,
         zero_weights=zero_weights,
     )

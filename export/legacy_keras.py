@@ -15,6 +15,7 @@ from bireal_keras.export import (
     from_keras,
     image_range,
     latency,
+    pixel_input,
     probes,
     real_layers_check,
     reasons,
@@ -49,6 +50,7 @@ def convert(
     samples: np.ndarray | Sequence[np.ndarray] | None,
     allow_float: bool,
     real_layers: str,
+    input_type: str,
     converter: str,
 ) -> Report:
     """Converts a model of legacy Keras; see `bireal_keras.export.convert`."""
@@ -61,6 +63,7 @@ def convert(
     _check_signature(signature)
     shapes = (signature.input_shapes, signature.outputs)
     arguments.check_labels_of(labels, signature.outputs)
+    arguments.check_input_type(input_type, *shapes)
     normalization, images = _normalization(model, signature, normalization)
     metadata = arguments.metadata_of(*shapes, labels, normalization, center_crop)
     inputs = _samples(samples, signature)
@@ -92,6 +95,8 @@ def convert(
         float32_agreement = real_layers_check.check(float32_file, file, file_inputs)
         files[real_layers] = file
     times = latency.of_files(files, [values[: signature.batch or 1] for values in file_inputs])
+    if input_type == "uint8" and metadata is not None:
+        file = pixel_input.of_pixels(compacted, metadata, name=model.name)
 
     _files.write(path, file)
     return Report.of(
@@ -103,6 +108,7 @@ def convert(
         cast_layers=tuple(cast_layers),
         agreement=agreement,
         real_layers=real_layers,
+        input_type=input_type,
         images=images,
         float32_agreement=float32_agreement,
         latency_ms=times,

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from bireal_keras.tflite.model import Graph, Operator, serialize, unpack
+from bireal_keras.tflite.model import Graph, Operator, add_tensor, opcode, serialize, unpack
 
 PRECISIONS = ("float32", "float16", "int8")
 
@@ -69,7 +69,7 @@ def compact(content: bytes, precision: str) -> bytes:
         _store(model, index, values, scales, axis)
         if all(_has_dynamic_range(graph, reader) for reader in readers):
             for layer in layers:
-                layer.opcodeIndex = _opcode(model, schema.BuiltinOperator.CONV_2D, _CONV_2D_DYNAMIC)
+                layer.opcodeIndex = opcode(model, schema.BuiltinOperator.CONV_2D, _CONV_2D_DYNAMIC)
         else:
             _dequantize(model, index, layers, _DEQUANTIZE_INT8)
     return serialize(model)
@@ -161,33 +161,15 @@ def _dequantize(
     """Has layers read a constant through a DEQUANTIZE, which comes right before the first."""
     graph = model.subgraphs[0]
     stored = graph.tensors[index]
-    model.buffers.append(schema.BufferT())
-    tensor = schema.TensorT()
-    tensor.name = stored.name + b"/dequantized"
-    tensor.shape = stored.shape
-    tensor.type = schema.TensorType.FLOAT32
-    tensor.buffer = len(model.buffers) - 1
-    graph.tensors.append(tensor)
+    name, float32 = stored.name + b"/dequantized", schema.TensorType.FLOAT32
+    unpacked = add_tensor(model, name, stored.shape, float32)
 
     operator = schema.OperatorT()
-    operator.opcodeIndex = _opcode(model, schema.BuiltinOperator.DEQUANTIZE, version)
-    operator.inputs, operator.outputs = [index], [len(graph.tensors) - 1]
+    operator.opcodeIndex = opcode(model, schema.BuiltinOperator.DEQUANTIZE, version)
+    operator.inputs, operator.outputs = [index], [unpacked]
     first = next(i for i, other in enumerate(graph.operators) if other is layers[0])
     graph.operators.insert(first, operator)
     for layer in layers:
         inputs = np.array(layer.inputs)
-        inputs[1] = len(graph.tensors) - 1
+        inputs[1] = unpacked
         layer.inputs = inputs
-
-
-def _opcode(model: schema.ModelT, builtin: int, version: int) -> int:
-    """The index of an operator and its version in the model's list, to which it may be new."""
-    for index, code in enumerate(model.operatorCodes):
-        if (code.builtinCode, code.version) == (builtin, version):
-            return index
-    code = schema.OperatorCodeT()
-    # The deprecated field, of one byte, is what old interpreters read.
-    code.builtinCode = code.deprecatedBuiltinCode = builtin
-    code.version = version
-    model.operatorCodes.append(code)
-    return len(model.operatorCodes) - 1

@@ -167,8 +167,10 @@ class Report:
         agreement: how far the file agrees with `source`.
         real_layers: precision of the kernels of real-valued layers. Keras is compared with the
             file in which it is float32, and this with the file that was written.
-        images: what its images are made of pixels by, as the file says it, and how that is known;
-            None for a model of something else than RGB or grey images.
+        input_type: what the file takes, "float32" or, pixels, "uint8". Keras is compared with the
+            file that takes float32, whose latency it is, too.
+        images: what the model's images are made of pixels by, and how that is known; None for a
+            model of something else than RGB or grey images.
         float32_agreement: share of the samples on which these two files find the same class; None
             if they are one, or as `top1_agreement`.
         latency_ms: the shortest of a few runs on our runtime, one image, one thread of this
@@ -193,6 +195,7 @@ class Report:
     images: str | None
     float32_agreement: float | None
     latency_ms: dict[str, float]
+    input_type: str = "float32"
     source: str = KERAS
     pytorch: Results | None = None
 
@@ -349,7 +352,7 @@ def _totals(report: Report) -> list[str]:
         f"{report.signs:,} signs differ, by rounding",
         f"on its own, {_results(report.agreement)}",
         *([] if report.pytorch is None else [_against_pytorch(report.pytorch)]),
-        *([] if report.images is None else [f"images: {report.images}"]),
+        *_images(report),
         *_compact(report),
         f"latency here, one thread: {latency}",
     ]
@@ -367,6 +370,13 @@ def _results(results: Results) -> str:
 
 def _against_pytorch(results: Results) -> str:
     return f"the float file against PyTorch, {_results(results)}"
+
+
+def _images(report: Report) -> list[str]:
+    if report.images is None:
+        return []
+    pixels = "; the file does that, and takes pixels" if report.input_type == "uint8" else ""
+    return [f"images: {report.images}{pixels}"]
 
 
 def _compact(report: Report) -> list[str]:

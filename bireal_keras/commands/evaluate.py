@@ -264,7 +264,8 @@ def _tensorflow_dataset(name: str, model: _Model) -> _Dataset:
         for images, labels in batches.as_numpy_iterator():
             for pixels, label in zip((images + 1) * np.float32(127.5), labels.argmax(axis=1)):
                 picture = np.clip(np.round(pixels), 0, 255).astype(np.uint8)
-                yield _Example(f"{name} {next(number)}", int(label), (pixels - mean) / std, picture)
+                values = picture if metadata.takes_pixels else (pixels - mean) / std
+                yield _Example(f"{name} {next(number)}", int(label), values, picture)
 
     return _Dataset(f"{name}, validation", dataset.class_names, examples())
 

@@ -33,6 +33,7 @@ from absl import app, flags
 
 from bireal_keras import _files, _native_log
 from bireal_keras.commands import _cli
+from bireal_keras.export.pixel_input import INPUT_TYPES
 from bireal_keras.export.real_layers import PRECISIONS
 from bireal_keras.tflite.metadata import NORMALIZATIONS, Normalization
 from bireal_keras.training import run_folder
@@ -104,6 +105,12 @@ _REAL_LAYERS = flags.DEFINE_enum(
     "Precision of the kernels of real-valued layers: the first convolution, those on shortcuts, "
     "the classifier.",
 )
+_INPUT_TYPE = flags.DEFINE_enum(
+    "input_type",
+    "float32",
+    INPUT_TYPES,
+    "What the file takes: images as the model takes them, or uint8, their pixels.",
+)
 _ALLOW_FLOAT = flags.DEFINE_bool(
     "allow_float", False, "Write the file even if a layer that is meant to be 1-bit stays float."
 )
@@ -165,6 +172,7 @@ def main(argv: list[str]) -> None:
         "normalization": _NORMALIZATION.value,
         "allow_float": _ALLOW_FLOAT.value,
         "real_layers": _REAL_LAYERS.value,
+        "input_type": _INPUT_TYPE.value,
     }
     log = _cli.show_log("bireal_keras.export")
     if is_float_file:

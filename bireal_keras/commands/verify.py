@@ -30,7 +30,7 @@ from absl import app, flags
 
 from bireal_keras import _files, _native_log
 from bireal_keras.commands import _cli
-from bireal_keras.tflite.model import Graph
+from bireal_keras.tflite.model import UINT8, Graph
 from bireal_keras.training import run_folder
 
 if TYPE_CHECKING:
@@ -172,6 +172,11 @@ def _file_order(signature: "Signature", graph: Graph, file: Path) -> _Order:
         inputs, outputs = signature.tensors_of(graph)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
+    if any(graph.tensors[index].type == UINT8 for index in inputs):
+        raise ValueError(
+            f"{file} must take float32, as the model does. Received: one that takes pixels. Verify "
+            "the file without --input_type=uint8, which is the same after the first operators."
+        )
     batch = graph.tensors[inputs[0]].shape[0]
     if batch != (signature.batch or 1):
         raise ValueError(

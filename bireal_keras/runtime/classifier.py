@@ -72,10 +72,11 @@ def check(interpreter: Interpreter) -> None:
         if len(tensors) != 1:
             raise ValueError(f"{name}: must have one {what}. Received: {len(tensors)}.")
     [image], [scores] = interpreter.inputs, interpreter.outputs
-    if len(image.shape) != 4 or image.shape[-1] not in (1, 3) or image.dtype != np.float32:
+    is_image = len(image.shape) == 4 and image.shape[-1] in (1, 3)
+    if not is_image or image.dtype not in (np.float32, np.uint8):
         raise ValueError(
-            f"{name}: must take float32 images (batch, height, width, 3), or 1 if they are grey. "
-            f"Received: {image}."
+            f"{name}: must take images (batch, height, width, 3), or 1 if they are grey, "
+            f"float32 or uint8. Received: {image}."
         )
     if len(scores.shape) != 2 or scores.dtype != np.float32:
         raise ValueError(f"{name}: must give float32 (batch, classes). Received: {scores}.")

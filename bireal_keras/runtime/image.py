@@ -20,7 +20,7 @@ def load_image(source: str | os.PathLike[str] | BinaryIO, metadata: Metadata) ->
         metadata: `Interpreter.metadata`.
 
     Returns:
-        float32 (height, width, channels), normalized.
+        float32 (height, width, channels), normalized; uint8 for a model that takes pixels.
 
     Raises:
         OSError: the file cannot be read as an image.
@@ -40,7 +40,7 @@ def prepare(image: Image.Image, metadata: Metadata) -> np.ndarray:
             proportions of `image_size`, resized and normalized.
 
     Returns:
-        float32 (height, width, channels).
+        float32 (height, width, channels); for a model that takes pixels they are that, uint8.
 
     Raises:
         ValueError: `metadata` say no size, or the image has pixels that are not colours.
@@ -53,11 +53,13 @@ def prepare(image: Image.Image, metadata: Metadata) -> np.ndarray:
     if metadata.channels == 1:
         image = image.convert("L")
     image = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image).reshape(height, width, metadata.channels)
+    if metadata.takes_pixels:
+        return pixels
     mean = np.array(metadata.normalization.mean, np.float32)
     std = np.array(metadata.normalization.std, np.float32)
     # In this order, so that [-1, 1] is to the last bit what training sees.
-    pixels = np.asarray(image, np.float32).reshape(height, width, metadata.channels)
-    return pixels / std - mean / std
+    return pixels.astype(np.float32) / std - mean / std
 
 
 def central_box(image: Image.Image, metadata: Metadata) -> tuple[int, int, int, int]:

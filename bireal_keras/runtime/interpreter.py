@@ -280,6 +280,7 @@ class Interpreter:
             raise ValueError(f"{self.name}: {error}") from error
         if len(self.input_shape) != 4:
             return metadata
+        metadata = dataclasses.replace(metadata, takes_pixels=self.input_dtype == np.uint8)
         height, width, channels = self.input_shape[1:]
         if channels in (1, 3):
             metadata = dataclasses.replace(metadata, channels=channels)
@@ -390,6 +391,8 @@ def _fitting(array: np.ndarray, tensor: Tensor, has_batch: bool) -> np.ndarray:
         hint = ""
         if array.dtype == np.uint8 and np.issubdtype(tensor.dtype, np.floating):
             hint = " Pixels are normalized by `runtime.classify` or `runtime.load_image`."
+        if tensor.dtype == np.uint8:
+            hint = " Pixels are taken as they are, from 0 to 255."
         raise ValueError(f"`batch` must be {tensor.dtype}. Received: dtype {array.dtype}.{hint}")
     with np.errstate(over="ignore"):
         cast = array.astype(tensor.dtype)

@@ -111,6 +111,8 @@ class Metadata:
         center_crop: how much of an image the model sees: a central part in the proportions of
             `image_size`, as a share of the largest one that fits, in (0, 1].
         channels: 3 for images in RGB, 1 for grey ones.
+        takes_pixels: whether the model takes pixels as they are, uint8. No metadata say it, but the
+            type of the input does: `Interpreter.metadata` tells, `read_metadata` does not.
 
     Raises:
         ValueError: `image_size`, `center_crop` or `channels` is out of its range, or
@@ -122,6 +124,7 @@ class Metadata:
     normalization: Normalization = field(default_factory=Normalization)
     center_crop: float = 1.0
     channels: int = 3
+    takes_pixels: bool = False
 
     def __post_init__(self) -> None:
         if self.image_size and not all(1 <= size <= _MAX_SIZE for size in self.image_size):

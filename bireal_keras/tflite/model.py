@@ -16,6 +16,8 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
 IDENTIFIER = b"TFL3"
+# The type of tensors that hold pixels.
+UINT8 = schema.TensorType.UINT8
 # What the schema demands of the content of buffers (`force_align`).
 BUFFER_ALIGNMENT = 16
 
@@ -290,3 +292,43 @@ def serialize(model: schema.ModelT) -> bytes:
     builder = _Builder(2 * sum(sizes) + 1024)
     builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
     return bytes(builder.Output())
+
+
+def opcode(model: schema.ModelT, builtin: int, version: int) -> int:
+    """The index of an operator and its version in a model's list, to which it may be new."""
+    for index, code in enumerate(model.operatorCodes):
+        if (code.builtinCode, code.version) == (builtin, version):
+            return index
+    code = schema.OperatorCodeT()
+    # The deprecated field, of one byte, is what old interpreters read.
+    code.builtinCode = code.deprecatedBuiltinCode = builtin
+    code.version = version
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
+def add_tensor(model: schema.ModelT, name: bytes, shape: Sequence[int], kind: int) -> int:
+    """Adds a tensor that is computed to a model's first subgraph, and returns its number.
+
+    Args:
+        model: to change.
+        name: of the tensor.
+        shape: of it.
+        kind: a `schema.TensorType`.
+    """
+    # Each has a buffer of its own, which is empty.
+    model.buffers.append(schema.BufferT())
+    tensor = schema.TensorT()
+    tensor.name, tensor.shape, tensor.type = name, shape, kind
+    tensor.buffer = len(model.buffers) - 1
+    tensors = model.subgraphs[0].tensors
+    tensors.append(tensor)
+    return len(tensors) - 1
+
+
+def add_constant(model: schema.ModelT, name: bytes, value: np.ndarray) -> int:
+    """Likewise for a float32 constant."""
+    index = add_tensor(model, name, value.shape, schema.TensorType.FLOAT32)
+    data = np.frombuffer(value.astype("<f4").tobytes(), np.uint8)
+    model.buffers[model.subgraphs[0].tensors[index].buffer].data = data
+    return index

@@ -194,6 +194,7 @@ BIREAL_AVX2 void PackFloat(const float* in, size_t rows, int channels, uint32_t*
 
 }  // namespace
 
+extern const ByteKernel kAvx2Bytes;
 extern const FloatKernel kAvx2Float;
 extern const Kernels kAvx2;
 const Kernels kAvx2 = {
@@ -203,6 +204,7 @@ const Kernels kAvx2 = {
      TwoPassFloatRow<Accumulate, StoreFloats>},
     {PackFloat},
     &kAvx2Float,
+    &kAvx2Bytes,
 };
 
 }  // namespace bireal

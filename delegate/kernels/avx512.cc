@@ -375,14 +375,12 @@ BIREAL_AVX512 void PackFloat(const float* in, size_t rows, int channels, uint32_
 
 }  // namespace
 
+extern const ByteKernel kAvx512Bytes;
 extern const FloatKernel kAvx512Float;
 extern const Kernels kAvx512;
 const Kernels kAvx512 = {
-    "avx512",
-    HasAvx512Popcount,
-    {Handles, WeightBytes, ScratchBytes, Pack, Accumulate, FloatRow},
-    {PackFloat},
-    &kAvx512Float,
+    "avx512",    HasAvx512,     {Handles, WeightBytes, ScratchBytes, Pack, Accumulate, FloatRow},
+    {PackFloat}, &kAvx512Float, &kAvx512Bytes,
 };
 
 }  // namespace bireal

@@ -7,12 +7,13 @@
 //   - Sizes have been checked: every product fits its type.
 //
 // Arithmetic is canonical, the same bytes on every CPU: for binary ops integers until the end, then
-// one multiplication and one addition, rounded separately; for float operators fused multiply-adds
-// in a fixed order.
+// one multiplication and one addition, rounded separately; likewise for int8 weights, with one
+// multiplication more; for float operators fused multiply-adds in a fixed order.
 #ifndef BIREAL_DELEGATE_KERNELS_KERNELS_H_
 #define BIREAL_DELEGATE_KERNELS_KERNELS_H_
 
 #include "delegate/kernels/bconv.h"
+#include "delegate/kernels/byte_ops.h"
 #include "delegate/kernels/float_ops.h"
 #include "delegate/kernels/quantize.h"
 
@@ -26,6 +27,7 @@ struct Kernels {
   BconvKernel bconv;
   QuantizeKernel quantize;
   const FloatKernel* float_ops;
+  const ByteKernel* bytes;
 };
 
 extern const Kernels kPortable;

@@ -271,6 +271,7 @@ const Kernels kNeon = {
      TwoPassFloatRow<Accumulate, NeonStoreFloat>},
     {NeonPackFloat},
     &kNeonFloat,
+    &kPortableBytes,
 };
 
 }  // namespace bireal

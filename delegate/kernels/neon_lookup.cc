@@ -130,6 +130,7 @@ const Kernels kNeonLookup = {
      TwoPassFloatRow<Accumulate, NeonStoreFloat>},
     {NeonPackFloat},
     &kNeonFloat,
+    &kPortableBytes,
 };
 
 }  // namespace bireal

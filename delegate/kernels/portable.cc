@@ -94,6 +94,7 @@ const Kernels kPortable = {
      TwoPassFloatRow<Accumulate, PortableStoreFloat>},
     {PackFloat},
     &kPortableFloat,
+    &kPortableBytes,
 };
 
 }  // namespace bireal

@@ -47,11 +47,13 @@ bool HasAvx2() {
   return Saves(kSavesAvx) && (ExtendedFeatures().ebx & kAvx2) != 0 && (BasicFeatures() & kFma) != 0;
 }
 
-bool HasAvx512Popcount() {
+bool HasAvx512() {
   constexpr uint32_t kAvx512f = 1u << 16;
+  constexpr uint32_t kVnni = 1u << 11;
   constexpr uint32_t kVpopcntdq = 1u << 14;
   const Features features = ExtendedFeatures();
-  return Saves(kSavesAvx512) && (features.ebx & kAvx512f) != 0 && (features.ecx & kVpopcntdq) != 0;
+  return Saves(kSavesAvx512) && (features.ebx & kAvx512f) != 0 && (features.ecx & kVnni) != 0 &&
+         (features.ecx & kVpopcntdq) != 0;
 }
 
 }  // namespace bireal

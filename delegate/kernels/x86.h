@@ -9,8 +9,8 @@ namespace bireal {
 
 // AVX2 and FMA.
 bool HasAvx2();
-// AVX512F and AVX512_VPOPCNTDQ.
-bool HasAvx512Popcount();
+// AVX512F, AVX512_VPOPCNTDQ and AVX512_VNNI.
+bool HasAvx512();
 
 }  // namespace bireal
 

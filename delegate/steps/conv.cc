@@ -20,15 +20,18 @@ const TfLiteConvParams& Params(const TfLiteNode& node) {
 
 }  // namespace
 
-bool ConvStep::Claims(const TfLiteContext& context, const TfLiteNode& node) {
+bool ConvStep::Claims(const TfLiteContext& context, const Sources& sources,
+                      const TfLiteNode& node) {
   if (node.builtin_data == nullptr || node.inputs == nullptr || node.inputs->size != 3 ||
       node.outputs == nullptr || node.outputs->size != 1) {
     return false;
   }
-  const TfLiteTensor* input = FindFloat(context, node.inputs->data[0]);
-  const TfLiteTensor* filter = FindFloat(context, node.inputs->data[1]);
-  if (input == nullptr || input->dims == nullptr || input->dims->size != 4 ||
-      !IsConstant(filter, 4) || !IsConstant(FindFloat(context, node.inputs->data[2]), 1) ||
+  const Pixels* pixels = sources.FindPixels(node.inputs->data[0]);
+  const TfLiteTensor* input = pixels != nullptr ? &context.tensors[pixels->tensor]
+                                                : FindFloat(context, node.inputs->data[0]);
+  const TfLiteTensor* filter = sources.FindWeights(context, node.inputs->data[1], 4);
+  if (input == nullptr || input->dims == nullptr || input->dims->size != 4 || filter == nullptr ||
+      !IsConstant(FindFloat(context, node.inputs->data[2]), 1) ||
       FindFloat(context, node.outputs->data[0]) == nullptr) {
     return false;
   }
@@ -45,13 +48,16 @@ bool ConvStep::Claims(const TfLiteContext& context, const TfLiteNode& node) {
          (params.activation == kTfLiteActNone || params.activation == kTfLiteActRelu);
 }
 
-ConvStep::ConvStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
-                   const Kernels& kernels)
+ConvStep::ConvStep(std::string name, const TfLiteContext&, const Sources& sources,
+                   const TfLiteNode& node, const Kernels& kernels)
     : Step(std::move(name), node),
-      kernel_(*kernels.float_ops),
-      quantize_(kernels.quantize),
-      filter_(node.inputs->data[1]),
+      kernels_(kernels),
+      filter_(sources.Stored(node.inputs->data[1])),
       bias_(node.inputs->data[2]) {
+  if (const Pixels* pixels = sources.FindPixels(node.inputs->data[0])) {
+    pixels_ = *pixels;
+    ReplaceInput(pixels->tensor);
+  }
   const TfLiteConvParams& params = Params(node);
   ParsePadding(params.padding, &padding_);
   shape_.window.stride_h = params.stride_height;
@@ -82,7 +88,7 @@ bool ConvStep::TakeOver(std::unique_ptr<Step>& next) {
 
 void ConvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   const TfLiteTensor& input = Input(*context);
-  RequireType(input, {kTfLiteFloat32}, "input");
+  RequireType(input, {pixels_ ? kTfLiteUInt8 : kTfLiteFloat32}, "input");
   RequireType(Output(*context), {kTfLiteFloat32}, "output");
   RequireRank(input, 4, "input");
   const TfLiteTensor& filter = TensorAt(*context, filter_, "filter");
@@ -98,6 +104,10 @@ void ConvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   shape_.channels_out = of_filter[0];
   if (of_filter[3] != shape_.channels_in) {
     Fail("filter: has %d input channels, the input has %d", of_filter[3], shape_.channels_in);
+  }
+  if (pixels_ && pixels_->channels != shape_.channels_in) {
+    Fail("input: has %d channels, its pixels are normalized for %d", shape_.channels_in,
+         pixels_->channels);
   }
   if (bias.dims->data[0] != shape_.channels_out) {
     Fail("bias: has %d elements, must have one for each of the %d output channels",
@@ -125,19 +135,23 @@ void ConvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   constexpr int kChunkRows = 7;
   chunk_rows_ = pool.num_threads() == 1 ? output.out_h : std::min(kChunkRows, output.out_h);
 
-  weights_ = MakeAligned<float>(kernel_.weight_floats(shape_));
-  kernel_.pack(shape_, ConstantFloats(filter).data(), ConstantFloats(bias).data(), weights_.get());
-  const size_t row_floats = kernel_.row_floats(shape_);
-  zeros_ = MakeAligned<float>(row_floats);
-  std::fill_n(zeros_.get(), row_floats, 0.0f);
+  if (pixels_ && MultipliesPixels(*pixels_, filter)) {
+    rows_ = MakePixelRows(*kernels_.bytes, shape_, filter, bias, *pixels_);
+  } else {
+    rows_ = MakeFloatRows(*kernels_.float_ops, shape_, filter, bias, pixels_ ? &*pixels_ : nullptr);
+  }
+  zeros_ = MakeZeros<char>(rows_->row_bytes());
 
-  prepared_floats_ = WholeCacheLines<float>(row_floats);
-  conv_floats_ = WholeCacheLines<float>(static_cast<size_t>(window.out_w) * channels);
-  output_floats_ = WholeCacheLines<float>(static_cast<size_t>(output.out_w) * channels);
-  thread_floats_ =
-      window.filter_h * prepared_floats_ + (pools_ ? pool_window_.filter_h * conv_floats_ : 0) +
-      (packs() ? output_floats_ : 0) + WholeCacheLines<float>(kernel_.scratch_floats(shape_));
-  memory_ = MakeAligned<float>(thread_floats_ * pool.num_threads());
+  const size_t in_values = static_cast<size_t>(window.in_w) * shape_.channels_in;
+  in_row_bytes_ = in_values * (pixels_ ? sizeof(uint8_t) : sizeof(float));
+  const size_t pixel_bytes = channels * sizeof(float);
+  prepared_bytes_ = WholeCacheLines<char>(rows_->row_bytes());
+  conv_bytes_ = WholeCacheLines<char>(window.out_w * pixel_bytes);
+  output_bytes_ = WholeCacheLines<char>(output.out_w * pixel_bytes);
+  thread_bytes_ = window.filter_h * prepared_bytes_ +
+                  (pools_ ? pool_window_.filter_h * conv_bytes_ : 0) +
+                  (packs() ? output_bytes_ : 0) + WholeCacheLines<char>(rows_->scratch_bytes());
+  memory_ = MakeAligned<char>(thread_bytes_ * pool.num_threads());
 
   Resize(context, {images_, output.out_h, output.out_w, channels});
   if (packs()) {
@@ -151,14 +165,14 @@ void ConvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
 class ConvStep::Rows {
  public:
   // `prepared`: as many rows as the filter has; `first` is the first row that is asked for.
-  Rows(const ConvStep& step, const float* image, int first, float* prepared, float* scratch)
+  Rows(const ConvStep& step, const char* image, int first, char* prepared, char* scratch)
       : step_(step), image_(image), prepared_(prepared), scratch_(scratch), next_(Top(first)) {}
 
   void Compute(int y, float* out) {
     const Window& window = step_.shape_.window;
     const Taps inside = RowsInside(window, y);
     next_ = std::max(next_, Top(y));
-    const float* rows[kMaxFilter];
+    const void* rows[kMaxFilter];
     for (int fy = 0; fy < window.filter_h; ++fy) {
       if (fy < inside.begin || fy >= inside.end) {
         rows[fy] = step_.zeros_.get();
@@ -168,11 +182,9 @@ class ConvStep::Rows {
       rows[fy] = Place(in_y);
       if (in_y < next_) continue;
       next_ = in_y + 1;
-      step_.kernel_.prepare_row(
-          step_.shape_, image_ + static_cast<size_t>(in_y) * window.in_w * step_.shape_.channels_in,
-          scratch_, Place(in_y));
+      step_.rows_->Prepare(image_ + in_y * step_.in_row_bytes_, scratch_, Place(in_y));
     }
-    step_.kernel_.conv_row(step_.shape_, step_.weights_.get(), rows, scratch_, out);
+    step_.rows_->Compute(y, rows, scratch_, out);
   }
 
  private:
@@ -180,23 +192,23 @@ class ConvStep::Rows {
   int Top(int y) const {
     return std::max(0, y * step_.shape_.window.stride_h - step_.shape_.window.pad_top);
   }
-  float* Place(int in_y) const {
-    return prepared_ + in_y % step_.shape_.window.filter_h * step_.prepared_floats_;
+  char* Place(int in_y) const {
+    return prepared_ + in_y % step_.shape_.window.filter_h * step_.prepared_bytes_;
   }
 
   const ConvStep& step_;
-  const float* const image_;
-  float* const prepared_;
-  float* const scratch_;
+  const char* const image_;
+  char* const prepared_;
+  char* const scratch_;
   int next_;  // The input row that is to be prepared next.
 };
 
-void ConvStep::RunRows(const float* image, int begin, int end, float* memory, float* out,
+void ConvStep::RunRows(const char* image, int begin, int end, char* memory, float* out,
                        uint32_t* signs) const {
-  float* const prepared = memory;
-  float* const conv = prepared + shape_.window.filter_h * prepared_floats_;
-  float* const row = conv + (pools_ ? pool_window_.filter_h * conv_floats_ : 0);
-  float* const scratch = row + (packs() ? output_floats_ : 0);
+  char* const prepared = memory;
+  char* const conv = prepared + shape_.window.filter_h * prepared_bytes_;
+  char* const row = conv + (pools_ ? pool_window_.filter_h * conv_bytes_ : 0);
+  char* const scratch = row + (packs() ? output_bytes_ : 0);
 
   const Window& output = output_window();
   const size_t row_floats = static_cast<size_t>(output.out_w) * shape_.channels_out;
@@ -204,25 +216,28 @@ void ConvStep::RunRows(const float* image, int begin, int end, float* memory, fl
   int next = pools_ ? top(begin) : begin;  // The row of the convolution that is to be next.
   Rows rows(*this, image, next, prepared, scratch);
   for (int y = begin; y < end; ++y) {
-    float* const values = out != nullptr ? out + (y - begin) * row_floats : row;
+    float* const values =
+        out != nullptr ? out + (y - begin) * row_floats : reinterpret_cast<float*>(row);
     if (pools_) {
       const Taps inside = RowsInside(pool_window_, y);
       const float* pooled[kMaxPoolFilter];
       next = std::max(next, top(y));
       for (int i = 0; i < inside.count(); ++i) {
         const int conv_y = top(y) + i;
-        float* const place = conv + conv_y % pool_window_.filter_h * conv_floats_;
+        auto* const place =
+            reinterpret_cast<float*>(conv + conv_y % pool_window_.filter_h * conv_bytes_);
         pooled[i] = place;
         if (conv_y < next) continue;
         next = conv_y + 1;
         rows.Compute(conv_y, place);
       }
-      kernel_.max_row(pool_window_, shape_.channels_out, pooled, inside.count(), values);
+      kernels_.float_ops->max_row(pool_window_, shape_.channels_out, pooled, inside.count(),
+                                  values);
     } else {
       rows.Compute(y, values);
     }
     if (signs != nullptr) {
-      quantize_.pack_float(
+      kernels_.quantize.pack_float(
           values, output.out_w, shape_.channels_out,
           signs + static_cast<size_t>(y - begin) * output.out_w * WordsFor(shape_.channels_out));
     }
@@ -230,9 +245,8 @@ void ConvStep::RunRows(const float* image, int begin, int end, float* memory, fl
 }
 
 void ConvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {
-  const Window& window = shape_.window;
   const Window& output = output_window();
-  const size_t in_image = static_cast<size_t>(window.in_h) * window.in_w * shape_.channels_in;
+  const size_t in_image = shape_.window.in_h * in_row_bytes_;
   const size_t out_row = static_cast<size_t>(output.out_w) * shape_.channels_out;
   const size_t packed_row = static_cast<size_t>(output.out_w) * WordsFor(shape_.channels_out);
   const int chunks = DivideUp(output.out_h, chunk_rows_);
@@ -244,8 +258,8 @@ void ConvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& 
     // An output that nobody reads is null.
     auto* out = static_cast<float*>(outputs[0]);
     auto* signs = packs() ? static_cast<uint32_t*>(outputs[1]) : nullptr;
-    RunRows(static_cast<const float*>(inputs[0]) + image * in_image, begin, end,
-            memory_.get() + thread * thread_floats_,
+    RunRows(static_cast<const char*>(inputs[0]) + image * in_image, begin, end,
+            memory_.get() + thread * thread_bytes_,
             out != nullptr ? out + first_row * out_row : nullptr,
             signs != nullptr ? signs + first_row * packed_row : nullptr);
   });

@@ -1,24 +1,29 @@
 #ifndef BIREAL_DELEGATE_STEPS_CONV_H_
 #define BIREAL_DELEGATE_STEPS_CONV_H_
 
+#include <memory>
+#include <optional>
 #include <string>
 
 #include "delegate/aligned.h"
 #include "delegate/kernels/kernels.h"
+#include "delegate/sources.h"
 #include "delegate/step.h"
+#include "delegate/steps/conv_rows.h"
 
 namespace bireal {
 
-// TensorFlow Lite's CONV_2D of floats as the stems of networks have it: of at most 4 input
-// channels, with a filter of 7x7 and stride 2 or of 3x3 and stride 1 or 2. It can take over the
-// MAX_POOL_2D and the LceQuantize that follow it: then no map of the convolution's size exists.
+// TensorFlow Lite's CONV_2D of floats, or of pixels that become floats, as the stems of networks
+// have it: of at most 4 input channels, with a filter of 7x7 and stride 2 or of 3x3 and stride 1
+// or 2. It can take over the MAX_POOL_2D and the LceQuantize that follow it: then no map of the
+// convolution's size exists.
 class ConvStep : public Step {
  public:
   // Whether the node is such a CONV_2D.
-  static bool Claims(const TfLiteContext& context, const TfLiteNode& node);
+  static bool Claims(const TfLiteContext& context, const Sources& sources, const TfLiteNode& node);
 
-  ConvStep(std::string name, const TfLiteContext& context, const TfLiteNode& node,
-           const Kernels& kernels);
+  ConvStep(std::string name, const TfLiteContext& context, const Sources& sources,
+           const TfLiteNode& node, const Kernels& kernels);
 
   // The MAX_POOL_2D of the convolution, and then the LceQuantize of the output.
   bool TakeOver(std::unique_ptr<Step>& next) override;
@@ -37,14 +42,14 @@ class ConvStep : public Step {
   bool packs() const { return outputs().size() > 1; }
   const Window& output_window() const { return pools_ ? pool_window_ : shape_.window; }
   // Rows [begin, end) of the output of one image, which lie at `out` and `signs`, if they are not
-  // null. `memory`: `thread_floats_`.
-  void RunRows(const float* image, int begin, int end, float* memory, float* out,
+  // null. `memory`: `thread_bytes_`.
+  void RunRows(const char* image, int begin, int end, char* memory, float* out,
                uint32_t* signs) const;
 
-  const FloatKernel& kernel_;
-  const QuantizeKernel& quantize_;
+  const Kernels& kernels_;
   const int filter_;
   const int bias_;
+  std::optional<Pixels> pixels_;  // What the input is made of, if it is.
   Padding::Kind padding_ = Padding::kSame;
   ConvShape shape_ = {};
   bool pools_ = false;
@@ -53,15 +58,16 @@ class ConvStep : public Step {
   Window pool_window_ = {};
   int images_ = 0;
   int chunk_rows_ = 0;  // Of the output: what a thread takes at once.
-  AlignedArray<float> weights_;
-  AlignedArray<float> zeros_;  // A prepared row outside the image.
+  std::unique_ptr<ConvRows> rows_;
+  AlignedArray<char> zeros_;  // A prepared row outside the image.
+  size_t in_row_bytes_ = 0;
   // A thread's memory: as many prepared rows as the filter has rows, as many rows of the
-  // convolution as the pool's filter has, a row of the output, and the kernel's scratch.
-  size_t prepared_floats_ = 0;
-  size_t conv_floats_ = 0;
-  size_t output_floats_ = 0;
-  size_t thread_floats_ = 0;
-  AlignedArray<float> memory_;
+  // convolution as the pool's filter has, a row of the output, and scratch.
+  size_t prepared_bytes_ = 0;
+  size_t conv_bytes_ = 0;
+  size_t output_bytes_ = 0;
+  size_t thread_bytes_ = 0;
+  AlignedArray<char> memory_;
 };
 
 }  // namespace bireal

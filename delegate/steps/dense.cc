@@ -23,8 +23,8 @@ const TfLiteFullyConnectedParams& FullyConnectedParams(const TfLiteNode& node) {
 }
 
 // Whether the node multiplies floats by constants, and has a bias where it must.
-bool HasFloatWeights(const TfLiteContext& context, const TfLiteNode& node, int rank,
-                     bool needs_bias) {
+bool HasFloatWeights(const TfLiteContext& context, const Sources& sources, const TfLiteNode& node,
+                     int rank, bool needs_bias) {
   if (node.builtin_data == nullptr || node.inputs == nullptr || node.inputs->size != 3 ||
       node.outputs == nullptr || node.outputs->size != 1) {
     return false;
@@ -32,8 +32,9 @@ bool HasFloatWeights(const TfLiteContext& context, const TfLiteNode& node, int r
   const int bias = node.inputs->data[2];
   const bool has_bias = bias != kTfLiteOptionalTensor;
   return FindFloat(context, node.inputs->data[0]) != nullptr &&
+         !sources.IsConverted(node.inputs->data[0]) &&
          FindFloat(context, node.outputs->data[0]) != nullptr &&
-         IsConstant(FindFloat(context, node.inputs->data[1]), rank) &&
+         sources.FindWeights(context, node.inputs->data[1], rank) != nullptr &&
          (has_bias ? IsConstant(FindFloat(context, bias), 1) : !needs_bias);
 }
 
@@ -43,11 +44,11 @@ bool IsSupported(int activation) {
 
 }  // namespace
 
-DenseStep::DenseStep(std::string name, const TfLiteNode& node, const Kernels& kernels,
-                     int activation)
+DenseStep::DenseStep(std::string name, const Sources& sources, const TfLiteNode& node,
+                     const Kernels& kernels, int activation)
     : Step(std::move(name), node),
       kernel_(*kernels.float_ops),
-      filter_(node.inputs->data[1]),
+      filter_(sources.Stored(node.inputs->data[1])),
       bias_(node.inputs->data[2]),
       shape_{{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0}, 0, 0, activation == kTfLiteActRelu} {}
 
@@ -89,9 +90,10 @@ void DenseStep::Run(const void* const* inputs, void* const* outputs, ThreadPool&
   });
 }
 
-bool PointwiseConvStep::Claims(const TfLiteContext& context, const TfLiteNode& node) {
-  if (!HasFloatWeights(context, node, 4, true)) return false;
-  const int* filter = context.tensors[node.inputs->data[1]].dims->data;
+bool PointwiseConvStep::Claims(const TfLiteContext& context, const Sources& sources,
+                               const TfLiteNode& node) {
+  if (!HasFloatWeights(context, sources, node, 4, true)) return false;
+  const int* filter = sources.FindWeights(context, node.inputs->data[1], 4)->dims->data;
   const TfLiteIntArray* input = context.tensors[node.inputs->data[0]].dims;
   const TfLiteConvParams& params = ConvParams(node);
   Padding::Kind padding;
@@ -101,9 +103,9 @@ bool PointwiseConvStep::Claims(const TfLiteContext& context, const TfLiteNode& n
          ParsePadding(params.padding, &padding) && IsSupported(params.activation);
 }
 
-PointwiseConvStep::PointwiseConvStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
-                                     const Kernels& kernels)
-    : DenseStep(std::move(name), node, kernels, ConvParams(node).activation) {}
+PointwiseConvStep::PointwiseConvStep(std::string name, const TfLiteContext&, const Sources& sources,
+                                     const TfLiteNode& node, const Kernels& kernels)
+    : DenseStep(std::move(name), sources, node, kernels, ConvParams(node).activation) {}
 
 void PointwiseConvStep::Resolve(TfLiteContext* context, const ThreadPool&) {
   const TfLiteTensor& input = Input(*context);
@@ -117,15 +119,17 @@ void PointwiseConvStep::Resolve(TfLiteContext* context, const ThreadPool&) {
   Resize(context, ShapeWith(input, channels_out));
 }
 
-bool FullyConnectedStep::Claims(const TfLiteContext& context, const TfLiteNode& node) {
-  return HasFloatWeights(context, node, 2, false) &&
+bool FullyConnectedStep::Claims(const TfLiteContext& context, const Sources& sources,
+                                const TfLiteNode& node) {
+  return HasFloatWeights(context, sources, node, 2, false) &&
          FullyConnectedParams(node).weights_format == 0 &&
          IsSupported(FullyConnectedParams(node).activation);
 }
 
 FullyConnectedStep::FullyConnectedStep(std::string name, const TfLiteContext&,
-                                       const TfLiteNode& node, const Kernels& kernels)
-    : DenseStep(std::move(name), node, kernels, FullyConnectedParams(node).activation),
+                                       const Sources& sources, const TfLiteNode& node,
+                                       const Kernels& kernels)
+    : DenseStep(std::move(name), sources, node, kernels, FullyConnectedParams(node).activation),
       keeps_rank_(FullyConnectedParams(node).keep_num_dims) {}
 
 void FullyConnectedStep::Resolve(TfLiteContext* context, const ThreadPool&) {

@@ -6,6 +6,7 @@
 
 #include "delegate/aligned.h"
 #include "delegate/kernels/kernels.h"
+#include "delegate/sources.h"
 #include "delegate/step.h"
 
 namespace bireal {
@@ -16,7 +17,8 @@ class DenseStep : public Step {
   void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
 
  protected:
-  DenseStep(std::string name, const TfLiteNode& node, const Kernels& kernels, int activation);
+  DenseStep(std::string name, const Sources& sources, const TfLiteNode& node,
+            const Kernels& kernels, int activation);
 
   // Checks the types and the constants, lays the weights out, and returns how many outputs a pixel
   // has. `rank`: of the filter, whose first dimension are the outputs and whose last the inputs.
@@ -38,10 +40,10 @@ class DenseStep : public Step {
 // TensorFlow Lite's CONV_2D of floats with a filter of 1x1 and stride 1, as a shortcut has it.
 class PointwiseConvStep : public DenseStep {
  public:
-  static bool Claims(const TfLiteContext& context, const TfLiteNode& node);
+  static bool Claims(const TfLiteContext& context, const Sources& sources, const TfLiteNode& node);
 
-  PointwiseConvStep(std::string name, const TfLiteContext& context, const TfLiteNode& node,
-                    const Kernels& kernels);
+  PointwiseConvStep(std::string name, const TfLiteContext& context, const Sources& sources,
+                    const TfLiteNode& node, const Kernels& kernels);
 
  protected:
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
@@ -50,10 +52,10 @@ class PointwiseConvStep : public DenseStep {
 // TensorFlow Lite's FULLY_CONNECTED of floats, with or without a bias.
 class FullyConnectedStep : public DenseStep {
  public:
-  static bool Claims(const TfLiteContext& context, const TfLiteNode& node);
+  static bool Claims(const TfLiteContext& context, const Sources& sources, const TfLiteNode& node);
 
-  FullyConnectedStep(std::string name, const TfLiteContext& context, const TfLiteNode& node,
-                     const Kernels& kernels);
+  FullyConnectedStep(std::string name, const TfLiteContext& context, const Sources& sources,
+                     const TfLiteNode& node, const Kernels& kernels);
 
  protected:
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;

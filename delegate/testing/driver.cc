@@ -78,6 +78,9 @@ Bytes RandomInput(const Graph& graph, const std::vector<int>& dims, Random& rand
       case kTfLiteInt8:
         value = static_cast<float>(static_cast<int>(random() % 256) - 128);
         break;
+      case kTfLiteUInt8:
+        value = static_cast<float>(random() % 256);
+        break;
       case kTfLiteBool:
         value = static_cast<float>(random() % 2);
         break;

@@ -98,8 +98,9 @@ Change ReadChange(Input& input) {
 
 void ChangeTensor(const Change& change, Tensor& tensor) {
   const auto part = static_cast<size_t>(change.part);
-  static constexpr int kTypes[] = {
-      kTfLiteFloat32, kTfLiteInt32, kTfLiteInt8, kTfLiteBool, kTfLiteNoType, 5, INT_MAX};
+  static constexpr int kTypes[] = {kTfLiteFloat32, kTfLiteInt32,  kTfLiteInt8,
+                                   kTfLiteBool,    kTfLiteNoType, 5,
+                                   INT_MAX,        kTfLiteUInt8,  kTfLiteFloat16};
   switch (change.kind % 7) {
     case 0:
       tensor.type = static_cast<TfLiteType>(kTypes[part % std::size(kTypes)]);
@@ -112,6 +113,7 @@ void ChangeTensor(const Change& change, Tensor& tensor) {
       break;
     case 3:
       tensor.scale = change.real;
+      if (!tensor.scales.empty()) tensor.scales.resize(1 + part % 70, change.real);
       break;
     case 4:
       tensor.zero_point = change.number;
@@ -132,9 +134,11 @@ void ChangeTensor(const Change& change, Tensor& tensor) {
 
 void ChangeNode(const Change& change, int tensors, Node& node) {
   static const char* const kOps[] = {
-      "LceQuantize", "LceDequantize",   "LceBconv2d", "LceBMaxPool2d", "ADD",
-      "CONV_2D",     "MAX_POOL_2D",     "Copy",       "Other",         "AVERAGE_POOL_2D",
-      "MEAN",        "FULLY_CONNECTED", "SOFTMAX"};
+      "LceQuantize", "LceDequantize",   "LceBconv2d",  "LceBMaxPool2d",
+      "ADD",         "CONV_2D",         "MAX_POOL_2D", "Copy",
+      "Other",       "AVERAGE_POOL_2D", "MEAN",        "FULLY_CONNECTED",
+      "SOFTMAX",     "DEQUANTIZE",      "CAST",        "MUL",
+      "SUB"};
   const auto part = static_cast<size_t>(change.part);
   // An index of a tensor, or just outside, or anything.
   const int index = change.number >= 64 ? change.number : change.number % (tensors + 2);

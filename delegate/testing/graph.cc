@@ -111,10 +111,11 @@ class Builder {
     for (int i = 1; i < rank; ++i) dims.push_back(i == 1 ? 1 + 2 * choose_(2) : Pick(kSizes));
     dims.push_back(0);
     static const std::vector<int> kTypes = {kTfLiteFloat32, kTfLiteFloat32, kTfLiteInt32,
-                                            kTfLiteFloat32, kTfLiteInt8,    kTfLiteBool};
+                                            kTfLiteFloat32, kTfLiteInt8,    kTfLiteBool,
+                                            kTfLiteUInt8};
     const auto type = static_cast<TfLiteType>(Pick(kTypes));
     // Images have few channels.
-    const bool is_picture = type == kTfLiteFloat32 && choose_(4) == 3;
+    const bool is_picture = type == kTfLiteUInt8 || (type == kTfLiteFloat32 && choose_(4) == 3);
     AddActivation(type, std::move(dims), is_picture ? 1 + choose_(4) : Channels());
   }
 
@@ -127,6 +128,12 @@ class Builder {
       if (is_image && kind < 7) return AddMaxPool(from);
       static const std::vector<int> kTypes = {kTfLiteFloat32, kTfLiteInt8, kTfLiteBool};
       return AddDequantize(from, static_cast<TfLiteType>(Pick(kTypes)));
+    }
+    if (type == kTfLiteUInt8) {
+      // Of pixels that the interpreter writes, the delegate would not make floats.
+      const bool is_image = from == 0 && graph_.tensors[from].dims.size() == 4;
+      if (!is_image || work_left_ <= 0 || choose_(8) == 7) return AddCopy(from);
+      return AddStem(from);
     }
     if (type == kTfLiteFloat32) {
       const int kind = choose_(8);
@@ -207,14 +214,15 @@ class Builder {
     work_left_ -= static_cast<int64_t>(in[0]) * out[1] * out[2] * out[3] * filter * filter;
     graph_.has_float_ops = true;
     std::minstd_rand random(1 + choose_(1 << 16));
-    std::vector<float> weights(static_cast<size_t>(out[3]) * filter * filter * in[3]);
-    for (float& weight : weights) weight = std::normal_distribution<float>()(random);
-    const int filter_tensor =
-        AddConstant(kTfLiteFloat32, {out[3], filter, filter, in[3]}, BytesOf(weights));
+    const int image =
+        graph_.tensors[from].type == kTfLiteUInt8 ? AddNormalized(from, in, random) : from;
+    const std::vector<int> filter_dims = {out[3], filter, filter, in[3]};
+    // It reads through a DEQUANTIZE in the first turn only.
+    const int filter_tensor = AddStemWeights(filter_dims, from == 0 ? choose_(3) : 0, random);
     const int bias = AddFloats(out[3], 1, random);
     const int relu = choose_(2);
     const int map =
-        AddOp("CONV_2D", {from, filter_tensor, bias}, AddActivation(kTfLiteFloat32, out, out[3]),
+        AddOp("CONV_2D", {image, filter_tensor, bias}, AddActivation(kTfLiteFloat32, out, out[3]),
               {{"padding", 1 + padding},
                {"stride_height", stride},
                {"stride_width", stride},
@@ -225,6 +233,61 @@ class Builder {
     // In a graph without an op of LCE's it would not be the delegate's.
     const int packed = AddQuantize(values);
     return choose_(2) == 0 ? values : packed;
+  }
+
+  // What nobody but the next node reads.
+  int AddPassing(std::vector<int> dims) {
+    Tensor tensor;
+    tensor.dims = std::move(dims);
+    graph_.tensors.push_back(std::move(tensor));
+    return static_cast<int>(graph_.tensors.size()) - 1;
+  }
+
+  // Floats of an image of uint8: a CAST, perhaps a MUL and a SUB.
+  int AddNormalized(int from, const std::vector<int>& dims, std::minstd_rand& random) {
+    int image = AddOp("CAST", {from}, AddPassing(dims));
+    for (const char* op : {"MUL", "SUB"}) {
+      if (choose_(4) == 3) continue;
+      const int numbers = choose_(3) == 2 ? dims[3] : 1;
+      const int constant = AddFloats(numbers, 1, random);
+      image = AddOp(op, {image, constant}, AddPassing(dims), {{"fused_activation_function", 0}});
+    }
+    return image;
+  }
+
+  // Weights of float32, or a DEQUANTIZE of float16 or int8.
+  int AddStemWeights(const std::vector<int>& dims, int kind, std::minstd_rand& random) {
+    size_t count = 1;
+    for (int dim : dims) count *= dim;
+    if (kind == 0) {
+      std::vector<float> weights(count);
+      for (float& weight : weights) weight = std::normal_distribution<float>()(random);
+      return AddConstant(kTfLiteFloat32, dims, BytesOf(weights));
+    }
+    int stored;
+    if (kind == 1) {
+      std::vector<uint16_t> halves(count);
+      // Up to 4, no infinity and no NaN.
+      for (uint16_t& half : halves)
+        half = static_cast<uint16_t>((random() % 0x4400) | (random() << 15));
+      stored = AddConstant(kTfLiteFloat16, dims, BytesOf(halves));
+    } else {
+      stored = AddInt8(dims, random);
+    }
+    return AddOp("DEQUANTIZE", {stored}, AddPassing(dims));
+  }
+
+  // Weights of int8 with a scale for each output.
+  int AddInt8(const std::vector<int>& dims, std::minstd_rand& random) {
+    size_t count = 1;
+    for (int dim : dims) count *= dim;
+    std::vector<int8_t> weights(count);
+    for (int8_t& weight : weights) weight = static_cast<int8_t>(random() % 256);
+    const int tensor = AddConstant(kTfLiteInt8, dims, BytesOf(weights));
+    std::vector<float> scales(dims[0]);
+    for (float& scale : scales) scale = std::uniform_real_distribution<float>(0, 0.1f)(random);
+    graph_.tensors[tensor].scales = std::move(scales);
+    return tensor;
   }
 
   // An AVERAGE_POOL_2D and a CONV_2D of 1x1.
@@ -279,9 +342,15 @@ class Builder {
     work_left_ -= work;
     graph_.has_float_ops = true;
     std::minstd_rand random(1 + choose_(1 << 16));
-    std::vector<float> weights(static_cast<size_t>(dims.back()) * channels_in);
-    for (float& weight : weights) weight = std::normal_distribution<float>()(random);
-    const int filter_tensor = AddConstant(kTfLiteFloat32, filter, BytesOf(weights));
+    // CONV_2D has a dynamic range with weights of int8, of scales that differ.
+    int filter_tensor;
+    if (filter.size() == 4 && dims.back() > 1 && choose_(2) == 1) {
+      filter_tensor = AddInt8(filter, random);
+    } else {
+      std::vector<float> weights(static_cast<size_t>(dims.back()) * channels_in);
+      for (float& weight : weights) weight = std::normal_distribution<float>()(random);
+      filter_tensor = AddConstant(kTfLiteFloat32, filter, BytesOf(weights));
+    }
     const int bias = AddFloats(dims.back(), 1, random);
     attributes["fused_activation_function"] = choose_(2);
     return AddOp(op, {from, filter_tensor, bias}, AddActivation(kTfLiteFloat32, dims, dims.back()),

@@ -17,7 +17,8 @@ struct Tensor {
   std::vector<int> dims;
   float scale = 0.0f;
   int zero_point = 0;
-  int channels = 0;  // The last dimension before it was packed.
+  std::vector<float> scales;  // Of a constant of int8, for its first dimension.
+  int channels = 0;           // The last dimension before it was packed.
   bool is_constant = false;
   std::vector<uint8_t> data;  // Of a constant.
 };

@@ -32,13 +32,25 @@ IntArray MakeIntArray(const std::vector<int>& values) {
   return array;
 }
 
+FloatArray MakeFloatArray(const std::vector<float>& values) {
+  void* memory = std::malloc(sizeof(TfLiteFloatArray) + values.size() * sizeof(float));
+  if (memory == nullptr) throw std::bad_alloc();
+  FloatArray array(static_cast<TfLiteFloatArray*>(memory));
+  array->size = static_cast<int>(values.size());
+  std::copy(values.begin(), values.end(), array->data);
+  return array;
+}
+
 size_t ElementSize(TfLiteType type) {
   switch (type) {
     case kTfLiteFloat32:
     case kTfLiteInt32:
       return 4;
+    case kTfLiteFloat16:
+      return 2;
     case kTfLiteBool:
     case kTfLiteInt8:
+    case kTfLiteUInt8:
       return 1;
     default:
       return 0;
@@ -174,6 +186,20 @@ struct Interpreter::GraphNode {
   TfLiteFullyConnectedParams fully_connected = {};
   TfLiteReducerParams reducer = {};
   TfLiteSoftmaxParams softmax = {};
+  TfLiteMulParams mul = {};
+  TfLiteSubParams sub = {};
+
+  bool converts() const {
+    const int32_t code = registration.builtin_code;
+    return code == kTfLiteBuiltinDequantize || code == kTfLiteBuiltinCast ||
+           code == kTfLiteBuiltinMul || code == kTfLiteBuiltinSub;
+  }
+};
+
+struct Interpreter::Scales {
+  FloatArray scales;
+  IntArray zeros;
+  TfLiteAffineQuantization affine;
 };
 
 Interpreter::Interpreter(const Graph& graph, int max_partition, size_t max_bytes)
@@ -188,6 +214,14 @@ Interpreter::Interpreter(const Graph& graph, int max_partition, size_t max_bytes
     tensor.type = described.type;
     tensor.dims = MakeIntArray(described.dims).release();
     tensor.params = {described.scale, described.zero_point};
+    if (!described.scales.empty()) {
+      auto owned = std::make_unique<Scales>();
+      owned->scales = MakeFloatArray(described.scales);
+      owned->zeros = MakeIntArray(std::vector<int>(described.scales.size(), described.zero_point));
+      owned->affine = {owned->scales.get(), owned->zeros.get(), 0};
+      tensor.quantization = {kTfLiteAffineQuantization, &owned->affine};
+      scales_.push_back(std::move(owned));
+    }
     if (described.is_constant) {
       constants_.push_back(
           std::make_unique<ReadOnlyBuffer>(described.data, static_cast<int>(i % 4)));
@@ -238,6 +272,18 @@ Interpreter::Interpreter(const Graph& graph, int max_partition, size_t max_bytes
       registration.builtin_code = kTfLiteBuiltinMean;
       owned->reducer = {attribute("keep_dims") != 0};
       node.builtin_data = &owned->reducer;
+    } else if (described.op == "DEQUANTIZE") {
+      registration.builtin_code = kTfLiteBuiltinDequantize;
+    } else if (described.op == "CAST") {
+      registration.builtin_code = kTfLiteBuiltinCast;
+    } else if (described.op == "MUL") {
+      registration.builtin_code = kTfLiteBuiltinMul;
+      owned->mul = {attribute("fused_activation_function")};
+      node.builtin_data = &owned->mul;
+    } else if (described.op == "SUB") {
+      registration.builtin_code = kTfLiteBuiltinSub;
+      owned->sub = {attribute("fused_activation_function"), false};
+      node.builtin_data = &owned->sub;
     } else if (described.op == "SOFTMAX") {
       registration.builtin_code = kTfLiteBuiltinSoftmax;
       owned->softmax = {static_cast<float>(attribute("beta"))};
@@ -324,7 +370,9 @@ TfLiteStatus Interpreter::ReplaceNodes(TfLiteContext* context, TfLiteRegistratio
   };
   for (int node : old_plan) {
     const bool is_claimed = claimed.count(node) != 0;
-    if (!is_claimed || static_cast<int>(partition.size()) == self.max_partition_) close();
+    const bool is_full = static_cast<int>(partition.size()) >= self.max_partition_ &&
+                         !self.nodes_[partition.back()]->converts();
+    if (!is_claimed || is_full) close();
     (is_claimed ? partition : self.plan_).push_back(node);
   }
   close();

@@ -24,6 +24,7 @@ struct CFree {
   void operator()(void* memory) const { std::free(memory); }
 };
 using IntArray = std::unique_ptr<TfLiteIntArray, CFree>;
+using FloatArray = std::unique_ptr<TfLiteFloatArray, CFree>;
 using Buffer = std::unique_ptr<char, CFree>;
 
 // Bytes that end where the memory that may be read ends.
@@ -45,7 +46,8 @@ class ReadOnlyBuffer {
 
 class Interpreter {
  public:
-  // Adjacent nodes that the delegate claims become one partition, of `max_partition` at most.
+  // Adjacent nodes that the delegate claims become one partition, of `max_partition` at most; only
+  // a conversion of types is never the last of one.
   // No tensor is given more than `max_bytes`. `graph` may be malformed.
   explicit Interpreter(const Graph& graph, int max_partition = INT_MAX,
                        size_t max_bytes = size_t{1} << 24);
@@ -66,6 +68,7 @@ class Interpreter {
 
  private:
   struct GraphNode;
+  struct Scales;
 
   static Interpreter& From(TfLiteContext* context);
   static TfLiteStatus GetExecutionPlan(TfLiteContext* context, TfLiteIntArray** plan);
@@ -88,6 +91,7 @@ class Interpreter {
   TfLiteContext context_ = {};
   std::vector<TfLiteTensor> tensors_;
   std::vector<std::unique_ptr<ReadOnlyBuffer>> constants_;
+  std::vector<std::unique_ptr<Scales>> scales_;
   std::vector<Buffer> buffers_;
   std::vector<int> outputs_;
   std::vector<std::unique_ptr<GraphNode>> nodes_;

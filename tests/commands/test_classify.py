@@ -291,7 +291,7 @@ def test_names_that_a_terminal_cannot_show(tmp_path, monkeypatch):
     [
         (
             lambda: Bconv2d(1, 4, 5, 64, 8).model(),
-            "must take float32 images (batch, height, width, 3), or 1 if they are grey. "
+            "must take images (batch, height, width, 3), or 1 if they are grey, float32 or uint8. "
             "Received: int32 (1, 4, 5, 2).",
         ),
         (

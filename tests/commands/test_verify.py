@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 from export_helpers import CLASSES, SIZE, edit
 
+from bireal_keras.export.pixel_input import take_pixels
+from bireal_keras.tflite.metadata import Normalization
+from bireal_keras.tflite.metadata_writer import without_metadata
+
 COMMAND = Path(sysconfig.get_path("scripts")) / "bireal-verify"
 
 
@@ -172,6 +176,14 @@ def test_wrong_file_on_artificial_images(small, tmp_path):
         r"to 0\.01, .* It is computed by .*block2_conv, .*block2_add\.",
         lines[-1],
     )
+
+
+@pytest.mark.slow
+def test_file_that_takes_pixels(small, tmp_path):
+    model, path = tmp_path / "model.h5", tmp_path / "pixels.tflite"
+    small.model.save(model)
+    path.write_bytes(take_pixels(without_metadata(small.content), Normalization()))
+    fails(1, f"{path} must take float32, .* takes pixels. .*--input_type=uint8.*", model, path)
 
 
 @pytest.mark.parametrize(

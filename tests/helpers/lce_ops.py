@@ -20,6 +20,7 @@ _TYPES = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.int32): schema.TensorType.INT32,
     np.dtype(np.int8): schema.TensorType.INT8,
+    np.dtype(np.uint8): schema.TensorType.UINT8,
     np.dtype(np.bool_): schema.TensorType.BOOL,
 }
 # LiteRT has no first version of these, or none for float16.
@@ -28,18 +29,21 @@ _VERSIONS = {"BROADCAST_TO": 2, "DEQUANTIZE": 3}
 
 @dataclasses.dataclass
 class Tensor:
-    """A tensor of a model; `value` makes it a constant, `scale` quantized."""
+    """A tensor of a model; `value` makes it a constant, `scale` quantized.
+
+    With several scales there is one for each index of the first dimension.
+    """
 
     shape: Sequence[int]
     dtype: np.dtype = np.float32
     value: np.ndarray | None = None
-    scale: float | None = None
+    scale: float | Sequence[float] | None = None
     zero_point: int = 0
 
 
-def constant(value) -> Tensor:
+def constant(value, scale: float | Sequence[float] | None = None) -> Tensor:
     value = np.ascontiguousarray(value)
-    return Tensor(value.shape, value.dtype, value)
+    return Tensor(value.shape, value.dtype, value, scale)
 
 
 @dataclasses.dataclass
@@ -78,8 +82,8 @@ def build_model(
             table.buffer = len(model.buffers) - 1
         if tensor.scale is not None:
             table.quantization = schema.QuantizationParametersT()
-            table.quantization.scale = [tensor.scale]
-            table.quantization.zeroPoint = [tensor.zero_point]
+            table.quantization.scale = np.atleast_1d(tensor.scale).tolist()
+            table.quantization.zeroPoint = [tensor.zero_point] * np.size(tensor.scale)
         graph.tensors.append(table)
 
     model.operatorCodes = []
