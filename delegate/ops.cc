@@ -7,9 +7,12 @@
 #include "delegate/steps/add.h"
 #include "delegate/steps/average_pool.h"
 #include "delegate/steps/bconv.h"
+#include "delegate/steps/channel_op.h"
+#include "delegate/steps/concat.h"
 #include "delegate/steps/conv.h"
 #include "delegate/steps/dense.h"
 #include "delegate/steps/float_max_pool.h"
+#include "delegate/steps/logistic.h"
 #include "delegate/steps/max_pool.h"
 #include "delegate/steps/quantize.h"
 #include "delegate/steps/softmax.h"
@@ -23,6 +26,17 @@ template <typename SomeStep>
 std::unique_ptr<Step> Make(std::string name, const TfLiteContext& context, const TfLiteNode& node,
                            const Kernels& kernels) {
   return std::make_unique<SomeStep>(std::move(name), context, node, kernels);
+}
+
+template <ChannelOp kOp>
+bool ClaimsChannelOp(const TfLiteContext& context, const TfLiteNode& node) {
+  return ChannelOpStep::Claims(context, node, kOp);
+}
+
+template <ChannelOp kOp>
+std::unique_ptr<Step> MakeChannelOp(std::string name, const TfLiteContext& context,
+                                    const TfLiteNode& node, const Kernels& kernels) {
+  return std::make_unique<ChannelOpStep>(std::move(name), context, node, kernels, kOp);
 }
 
 // name, builtin code, inputs, follows, is_float, claims, make
@@ -43,6 +57,15 @@ constexpr Op kOps[] = {
     {"FULLY_CONNECTED", kTfLiteBuiltinFullyConnected, 3, true, true, FullyConnectedStep::Claims,
      Make<FullyConnectedStep>},
     {"SOFTMAX", kTfLiteBuiltinSoftmax, 1, true, true, SoftmaxStep::Claims, Make<SoftmaxStep>},
+    {"CONCATENATION", kTfLiteBuiltinConcatenation, 2, true, true, ConcatStep::Claims,
+     Make<ConcatStep>},
+    {"LOGISTIC", kTfLiteBuiltinLogistic, 1, true, true, LogisticStep::Claims, Make<LogisticStep>},
+    {"ADD", kTfLiteBuiltinAdd, 2, true, true, ClaimsChannelOp<ChannelOp::kAdd>,
+     MakeChannelOp<ChannelOp::kAdd>},
+    {"MUL", kTfLiteBuiltinMul, 2, true, true, ClaimsChannelOp<ChannelOp::kMultiply>,
+     MakeChannelOp<ChannelOp::kMultiply>},
+    {"PRELU", kTfLiteBuiltinPrelu, 2, true, true, ClaimsChannelOp<ChannelOp::kPrelu>,
+     MakeChannelOp<ChannelOp::kPrelu>},
 };
 
 void RequireCounts(const TfLiteNode& node, int inputs, int outputs) {

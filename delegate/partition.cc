@@ -62,19 +62,27 @@ void Partition::Fuse() {
     const Epilogue* epilogue = next->epilogue();
     if (epilogue == nullptr) continue;
     const bool keeps_value = epilogue->kind == Epilogue::kPackSigns;
+    // Who takes over signs of other values than its own does not write those.
+    const int own = next->outputs()[0].tensor;
+    const bool has_own = next->outputs().size() > 1;
+    if (has_own && (!keeps_value || Readers(own) != 0)) continue;
     // The later of two convolutions that are added, so that the other sum is there before it.
     for (size_t j = i; j-- > 0;) {
       Step& step = *steps_[j].step;
       const int value = step.outputs()[0].tensor;
       if (!next->reads(value) || (!keeps_value && Readers(value) != 1)) continue;
       if (!step.TakeOver(next)) continue;
-      if (!keeps_value) {
-        internal_[value] = false;  // It no longer exists.
+      if (keeps_value) {
+        if (has_own) internal_[own] = false;  // It no longer exists.
+        steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(i));
+        i = j - 1;  // The step may be one to be taken over now: it is next.
+      } else {
+        internal_[value] = false;
         // The step moves to where all that it reads now is known to be ready.
         std::swap(steps_[i], steps_[j]);
+        steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(j));
+        --i;
       }
-      steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(keeps_value ? i : j));
-      --i;
       break;
     }
   }

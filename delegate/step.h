@@ -23,16 +23,23 @@ struct PoolFilter {
   int stride_h, stride_w;
 };
 
+class ChannelOps;
+class RowTail;
+
 // Work on the output of a step that the step can do by itself, while it has the values at hand.
 struct Epilogue {
   enum Kind {
-    kAdd,        // Of the step's output and another tensor. Only the sum is kept.
-    kMaxPool,    // Of the step's output. Only the maxima are kept.
-    kPackSigns,  // Of the step's output, which is kept as well.
+    kAdd,         // Of the step's output and another tensor. Only the sum is kept.
+    kConcat,      // Of the channels of the step's output and another tensor. Only that is kept.
+    kMaxPool,     // Of the step's output. Only the maxima are kept.
+    kChannelOps,  // On the step's output. Only the results are kept.
+    kPackSigns,   // Of the step's output, which is kept as well.
   };
   Kind kind;
-  bool relu = false;     // Of the sum.
-  PoolFilter pool = {};  // Of the maxima.
+  bool relu = false;                // Of the sum.
+  PoolFilter pool = {};             // Of the maxima.
+  const ChannelOps* ops = nullptr;  // Those of kChannelOps; before the signs are packed, or null.
+  const RowTail* tail = nullptr;    // What becomes of the sum, or of all channels.
 };
 
 class Step {
@@ -43,7 +50,7 @@ class Step {
     size_t bytes;
   };
 
-  static constexpr int kMaxPorts = 2;  // Of either kind.
+  static constexpr int kMaxPorts = 3;  // Of either kind.
 
   virtual ~Step() = default;
 
@@ -82,10 +89,10 @@ class Step {
   virtual void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const = 0;
 
  protected:
-  // The node has an input and an output: the step starts with the first ones.
-  Step(std::string name, const TfLiteNode& node)
+  // The node has that input and an output: the step starts with these.
+  Step(std::string name, const TfLiteNode& node, int input = 0)
       : name_(std::move(name)),
-        inputs_{{node.inputs->data[0], 0}},
+        inputs_{{node.inputs->data[input], 0}},
         outputs_{{node.outputs->data[0], 0}} {}
 
   // Call this when the step takes over the work of `next`.

@@ -28,12 +28,16 @@ enum TfLiteAllocationType : int { kTfLiteMmapRo = 1 };
 constexpr int kTfLiteOptionalTensor = -1;
 constexpr int32_t kTfLiteBuiltinAdd = 0;
 constexpr int32_t kTfLiteBuiltinAveragePool2d = 1;
+constexpr int32_t kTfLiteBuiltinConcatenation = 2;
 constexpr int32_t kTfLiteBuiltinConv2d = 3;
 constexpr int32_t kTfLiteBuiltinFullyConnected = 9;
+constexpr int32_t kTfLiteBuiltinLogistic = 14;
 constexpr int32_t kTfLiteBuiltinMaxPool2d = 17;
+constexpr int32_t kTfLiteBuiltinMul = 18;
 constexpr int32_t kTfLiteBuiltinSoftmax = 25;
 constexpr int32_t kTfLiteBuiltinCustom = 32;
 constexpr int32_t kTfLiteBuiltinMean = 40;
+constexpr int32_t kTfLiteBuiltinPrelu = 54;
 constexpr int kTfLiteActNone = 0;
 constexpr int kTfLiteActRelu = 1;
 constexpr int kTfLitePaddingSame = 1;
@@ -136,6 +140,17 @@ struct TfLiteDelegate {
 struct TfLiteAddParams {
   int activation;
   bool pot_scale_int16;
+};
+
+// The builtin_data of a MUL.
+struct TfLiteMulParams {
+  int activation;
+};
+
+// The builtin_data of a CONCATENATION; there is more of it.
+struct TfLiteConcatenationParams {
+  int axis;
+  int activation;
 };
 
 // The builtin_data of a CONV_2D; there is more of it.

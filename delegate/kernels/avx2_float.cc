@@ -24,6 +24,9 @@ struct Vector {
   BIREAL_VECTOR Type Broadcast(float value) { return _mm256_set1_ps(value); }
   BIREAL_VECTOR Type MultiplyAdd(Type a, Type b, Type c) { return _mm256_fmadd_ps(a, b, c); }
   BIREAL_VECTOR Type Max(Type a, Type b) { return _mm256_max_ps(a, b); }
+  BIREAL_VECTOR Type IfNegative(Type x, Type a, Type b) {
+    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ));
+  }
   BIREAL_VECTOR void Pin(Type& value) { asm("" : "+x"(value)); }
 };
 
@@ -35,9 +38,9 @@ struct Vector {
 namespace bireal {
 
 extern const FloatKernel kAvx2Float;
-const FloatKernel kAvx2Float = {true,       WeightFloats, Pack,          RowFloats,
-                                PrepareRow, ConvRow,      ScratchFloats, BlockCount,
-                                ConvPixels, MaxRow,       AverageRow,    Softmax};
+const FloatKernel kAvx2Float = {true,       WeightFloats,  Pack,       RowFloats,      PrepareRow,
+                                ConvRow,    ScratchFloats, BlockCount, ConvPixels,     MaxRow,
+                                AverageRow, Softmax,       Logistic,   CombineChannels};
 
 }  // namespace bireal
 

@@ -19,6 +19,14 @@ struct ConvShape {
   bool relu;
 };
 
+// An operator on a value x and an operand.
+enum class ChannelOp {
+  kAdd,       // x + operand
+  kMultiply,  // x * operand
+  kPrelu,     // x < 0 ? x * operand : x
+  kRelu,      // x < 0 ? 0 : x, without an operand.
+};
+
 // What an instruction set brings for float operators.
 struct FloatKernel {
   // Whether it was measured to be faster than LiteRT's own operators. Where it is not, the float
@@ -59,6 +67,14 @@ struct FloatKernel {
 
   // exp(beta * (x - max)), divided by their sum, of `count` values x, at least one.
   void (*softmax)(const float* in, int count, float beta, float* out);
+
+  // 1 / (1 + exp(-x)) of `count` values x.
+  void (*logistic)(const float* in, int count, float* out);
+
+  // The operator on `pixels` times `channels` values. A pixel's operands are `operand_stride` after
+  // those of the pixel before: 0 where all have the same ones. `out` may be `in`.
+  void (*channel_op)(ChannelOp op, const float* in, size_t pixels, int channels,
+                     const float* operand, size_t operand_stride, float* out);
 };
 
 extern const FloatKernel kPortableFloat;

@@ -1,10 +1,11 @@
 // The functions of FloatKernel in terms of `Vector`, which an instruction set's file defines before
 // it includes this one, in namespace bireal and a namespace without a name:
 //
-//   Type, kLanes            a vector of floats, with + and -, and how many they are
+//   Type, kLanes            a vector of floats, with +, - and *, and how many they are
 //   Load, Store, Broadcast  between vectors and memory
 //   MultiplyAdd(a, b, c)    a * b + c, rounded once
 //   Max(a, b)               a > b ? a : b
+//   IfNegative(x, a, b)     x < 0 ? a : b
 //   Pin(vector)             keeps it in a register: GCC would load it again for each use
 //   kTileGroups, kMaxVectors  a tile of sums: that many groups of pixels by vectors of filters
 //
@@ -512,6 +513,54 @@ BIREAL_TARGET void Softmax(const float* in, int count, float beta, float* out) {
   }
   const auto divisor = static_cast<float>(sum);
   for (int i = 0; i < count; ++i) out[i] /= divisor;
+}
+
+// Neither branch has the exponential of a positive number, which might be infinite.
+BIREAL_TARGET void Logistic(const float* in, int count, float* out) {
+  for (int i = 0; i < count; ++i) {
+    const float power = Exp(in[i] < 0.0f ? in[i] : -in[i]);
+    out[i] = (in[i] < 0.0f ? power : 1.0f) / (1.0f + power);
+  }
+}
+
+template <ChannelOp kOp>
+BIREAL_TARGET_INLINE Type Combine(Type x, Type operand) {
+  if constexpr (kOp == ChannelOp::kAdd) return x + operand;
+  if constexpr (kOp == ChannelOp::kMultiply) return x * operand;
+  if constexpr (kOp == ChannelOp::kPrelu) return Vector::IfNegative(x, x * operand, x);
+  return Vector::IfNegative(x, Vector::Broadcast(0.0f), x);
+}
+
+// `operand` may be null for an operator without one.
+template <ChannelOp kOp>
+BIREAL_TARGET void CombineRow(const float* in, size_t pixels, int channels, const float* operand,
+                              size_t operand_stride, float* out) {
+  constexpr bool kHasOperand = kOp != ChannelOp::kRelu;
+  for (size_t pixel = 0; pixel < pixels; ++pixel, in += channels, out += channels) {
+    int c = 0;
+    for (; c + Vector::kLanes <= channels; c += Vector::kLanes) {
+      const Type x = Vector::Load(in + c);
+      Vector::Store(out + c, Combine<kOp>(x, kHasOperand ? Vector::Load(operand + c) : x));
+    }
+    if (c < channels) {
+      const int rest = channels - c;
+      float x[Vector::kLanes] = {};
+      float other[Vector::kLanes] = {};
+      std::copy_n(in + c, rest, x);
+      if (kHasOperand) std::copy_n(operand + c, rest, other);
+      Vector::Store(x, Combine<kOp>(Vector::Load(x), Vector::Load(other)));
+      std::copy_n(x, rest, out + c);
+    }
+    if (kHasOperand) operand += operand_stride;
+  }
+}
+
+void CombineChannels(ChannelOp op, const float* in, size_t pixels, int channels,
+                     const float* operand, size_t operand_stride, float* out) {
+  constexpr decltype(&CombineRow<ChannelOp::kAdd>) kRows[] = {
+      CombineRow<ChannelOp::kAdd>, CombineRow<ChannelOp::kMultiply>, CombineRow<ChannelOp::kPrelu>,
+      CombineRow<ChannelOp::kRelu>};
+  kRows[static_cast<int>(op)](in, pixels, channels, operand, operand_stride, out);
 }
 
 BIREAL_TARGET void MaxRow(const Window& window, int channels, const float* const* rows,

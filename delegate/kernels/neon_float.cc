@@ -24,6 +24,7 @@ struct Vector {
   BIREAL_VECTOR Type MultiplyAdd(Type a, Type b, Type c) { return vfmaq_f32(c, a, b); }
   // Not vmaxq_f32, which is a NaN where either is.
   BIREAL_VECTOR Type Max(Type a, Type b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+  BIREAL_VECTOR Type IfNegative(Type x, Type a, Type b) { return vbslq_f32(vcltzq_f32(x), a, b); }
   BIREAL_VECTOR void Pin(Type& value) { asm("" : "+w"(value)); }
 };
 
@@ -36,9 +37,9 @@ namespace bireal {
 
 // Nobody has measured it on such a CPU yet: it runs where somebody asks for it.
 extern const FloatKernel kNeonFloat;
-const FloatKernel kNeonFloat = {false,      WeightFloats, Pack,          RowFloats,
-                                PrepareRow, ConvRow,      ScratchFloats, BlockCount,
-                                ConvPixels, MaxRow,       AverageRow,    Softmax};
+const FloatKernel kNeonFloat = {false,      WeightFloats,  Pack,       RowFloats,      PrepareRow,
+                                ConvRow,    ScratchFloats, BlockCount, ConvPixels,     MaxRow,
+                                AverageRow, Softmax,       Logistic,   CombineChannels};
 
 }  // namespace bireal
 

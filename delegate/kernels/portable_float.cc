@@ -19,6 +19,7 @@ struct Vector {
   static Type Broadcast(float value) { return value; }
   static Type MultiplyAdd(Type a, Type b, Type c) { return std::fma(a, b, c); }
   static Type Max(Type a, Type b) { return a > b ? a : b; }
+  static Type IfNegative(Type x, Type a, Type b) { return x < 0.0f ? a : b; }
   static void Pin(Type&) {}
 };
 
@@ -29,8 +30,8 @@ struct Vector {
 
 namespace bireal {
 
-const FloatKernel kPortableFloat = {false,      WeightFloats, Pack,          RowFloats,
-                                    PrepareRow, ConvRow,      ScratchFloats, BlockCount,
-                                    ConvPixels, MaxRow,       AverageRow,    Softmax};
+const FloatKernel kPortableFloat = {
+    false,      WeightFloats, Pack,   RowFloats,  PrepareRow, ConvRow,  ScratchFloats,
+    BlockCount, ConvPixels,   MaxRow, AverageRow, Softmax,    Logistic, CombineChannels};
 
 }  // namespace bireal

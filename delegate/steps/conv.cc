@@ -49,7 +49,7 @@ ConvStep::ConvStep(std::string name, const TfLiteContext&, const TfLiteNode& nod
                    const Kernels& kernels)
     : Step(std::move(name), node),
       kernel_(*kernels.float_ops),
-      quantize_(kernels.quantize),
+      tail_(kernels),
       filter_(node.inputs->data[1]),
       bias_(node.inputs->data[2]) {
   const TfLiteConvParams& params = Params(node);
@@ -65,6 +65,7 @@ bool ConvStep::TakeOver(std::unique_ptr<Step>& next) {
   if (packs()) return false;  // The signs are those of the value before `next`.
   switch (epilogue.kind) {
     case Epilogue::kAdd:
+    case Epilogue::kConcat:
       return false;
     case Epilogue::kMaxPool:
       if (pools_) return false;
@@ -72,8 +73,18 @@ bool ConvStep::TakeOver(std::unique_ptr<Step>& next) {
       pool_filter_ = epilogue.pool;
       ReplaceOutput(next->outputs()[0].tensor);
       break;
+    case Epilogue::kChannelOps:
+      if (!epilogue.ops->is_constant()) return false;
+      if (pools_) {
+        tail_.TakeOver(epilogue);
+      } else {
+        conv_ops_.Append(*epilogue.ops, 0);
+      }
+      ReplaceOutput(next->outputs()[0].tensor);
+      break;
     case Epilogue::kPackSigns:
-      AddOutput(next->outputs()[0].tensor);
+      if (!tail_.TakeOver(epilogue)) return false;
+      AddOutput(next->outputs().back().tensor);
       break;
   }
   AddName(*next);
@@ -138,6 +149,8 @@ void ConvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
       window.filter_h * prepared_floats_ + (pools_ ? pool_window_.filter_h * conv_floats_ : 0) +
       (packs() ? output_floats_ : 0) + WholeCacheLines<float>(kernel_.scratch_floats(shape_));
   memory_ = MakeAligned<float>(thread_floats_ * pool.num_threads());
+  conv_ops_.Resolve(*context, images_, channels);
+  tail_.Resolve(*context, pool, images_, channels);
 
   Resize(context, {images_, output.out_h, output.out_w, channels});
   if (packs()) {
@@ -173,6 +186,7 @@ class ConvStep::Rows {
           scratch_, Place(in_y));
     }
     step_.kernel_.conv_row(step_.shape_, step_.weights_.get(), rows, scratch_, out);
+    step_.conv_ops_.Run(step_.kernel_, nullptr, 0, out, window.out_w, out);
   }
 
  private:
@@ -191,15 +205,16 @@ class ConvStep::Rows {
   int next_;  // The input row that is to be prepared next.
 };
 
-void ConvStep::RunRows(const float* image, int begin, int end, float* memory, float* out,
+void ConvStep::RunRows(const float* image, int begin, int end, int thread, float* out,
                        uint32_t* signs) const {
-  float* const prepared = memory;
+  float* const prepared = memory_.get() + thread * thread_floats_;
   float* const conv = prepared + shape_.window.filter_h * prepared_floats_;
   float* const row = conv + (pools_ ? pool_window_.filter_h * conv_floats_ : 0);
   float* const scratch = row + (packs() ? output_floats_ : 0);
 
   const Window& output = output_window();
   const size_t row_floats = static_cast<size_t>(output.out_w) * shape_.channels_out;
+  const size_t packed_row = static_cast<size_t>(output.out_w) * WordsFor(shape_.channels_out);
   const auto top = [&](int y) { return std::max(0, y * output.stride_h - output.pad_top); };
   int next = pools_ ? top(begin) : begin;  // The row of the convolution that is to be next.
   Rows rows(*this, image, next, prepared, scratch);
@@ -221,11 +236,8 @@ void ConvStep::RunRows(const float* image, int begin, int end, float* memory, fl
     } else {
       rows.Compute(y, values);
     }
-    if (signs != nullptr) {
-      quantize_.pack_float(
-          values, output.out_w, shape_.channels_out,
-          signs + static_cast<size_t>(y - begin) * output.out_w * WordsFor(shape_.channels_out));
-    }
+    tail_.Run(nullptr, 0, thread, values, output.out_w, values,
+              signs != nullptr ? signs + (y - begin) * packed_row : nullptr);
   }
 }
 
@@ -244,8 +256,7 @@ void ConvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& 
     // An output that nobody reads is null.
     auto* out = static_cast<float*>(outputs[0]);
     auto* signs = packs() ? static_cast<uint32_t*>(outputs[1]) : nullptr;
-    RunRows(static_cast<const float*>(inputs[0]) + image * in_image, begin, end,
-            memory_.get() + thread * thread_floats_,
+    RunRows(static_cast<const float*>(inputs[0]) + image * in_image, begin, end, thread,
             out != nullptr ? out + first_row * out_row : nullptr,
             signs != nullptr ? signs + first_row * packed_row : nullptr);
   });

@@ -6,12 +6,14 @@
 #include "delegate/aligned.h"
 #include "delegate/kernels/kernels.h"
 #include "delegate/step.h"
+#include "delegate/steps/row_step.h"
 
 namespace bireal {
 
 // TensorFlow Lite's CONV_2D of floats as the stems of networks have it: of at most 4 input
-// channels, with a filter of 7x7 and stride 2 or of 3x3 and stride 1 or 2. It can take over the
-// MAX_POOL_2D and the LceQuantize that follow it: then no map of the convolution's size exists.
+// channels, with a filter of 7x7 and stride 2 or of 3x3 and stride 1 or 2. It can take over what
+// follows it, operators on channels, the MAX_POOL_2D and the LceQuantize: then no map of the
+// convolution's size exists.
 class ConvStep : public Step {
  public:
   // Whether the node is such a CONV_2D.
@@ -20,7 +22,6 @@ class ConvStep : public Step {
   ConvStep(std::string name, const TfLiteContext& context, const TfLiteNode& node,
            const Kernels& kernels);
 
-  // The MAX_POOL_2D of the convolution, and then the LceQuantize of the output.
   bool TakeOver(std::unique_ptr<Step>& next) override;
 
   bool skips_unread_output() const override { return packs(); }
@@ -34,15 +35,16 @@ class ConvStep : public Step {
   // The convolution's rows of one image, on one thread.
   class Rows;
 
-  bool packs() const { return outputs().size() > 1; }
+  bool packs() const { return tail_.packs(); }
   const Window& output_window() const { return pools_ ? pool_window_ : shape_.window; }
   // Rows [begin, end) of the output of one image, which lie at `out` and `signs`, if they are not
-  // null. `memory`: `thread_floats_`.
-  void RunRows(const float* image, int begin, int end, float* memory, float* out,
+  // null.
+  void RunRows(const float* image, int begin, int end, int thread, float* out,
                uint32_t* signs) const;
 
   const FloatKernel& kernel_;
-  const QuantizeKernel& quantize_;
+  ChannelOps conv_ops_;  // Of the convolution, before it is pooled.
+  RowTail tail_;         // Of the output.
   const int filter_;
   const int bias_;
   Padding::Kind padding_ = Padding::kSame;
