@@ -27,6 +27,10 @@ struct Vector {
 
   BIREAL_VECTOR Type Load(const float* in) { return _mm512_loadu_ps(in); }
   BIREAL_VECTOR void Store(float* out, Type value) { _mm512_storeu_ps(out, value); }
+  BIREAL_VECTOR void StorePart(float* out, Type value, int count) {
+    const auto lanes = static_cast<__mmask16>(count >= kLanes ? 0xffff : (1 << count) - 1);
+    _mm512_mask_storeu_ps(out, lanes, value);
+  }
   BIREAL_VECTOR Type Broadcast(float value) { return _mm512_set1_ps(value); }
   BIREAL_VECTOR Type MultiplyAdd(Type a, Type b, Type c) { return _mm512_fmadd_ps(a, b, c); }
   BIREAL_VECTOR Type Max(Type a, Type b) { return _mm512_max_ps(a, b); }
@@ -43,10 +47,12 @@ struct Vector {
 
 namespace bireal {
 
+extern const FloatKernel kAvx2Float;
 extern const FloatKernel kAvx512Float;
-const FloatKernel kAvx512Float = {true,       WeightFloats,  Pack,       RowFloats,      PrepareRow,
-                                  ConvRow,    ScratchFloats, BlockCount, ConvPixels,     MaxRow,
-                                  AverageRow, Softmax,       Logistic,   CombineChannels};
+const FloatKernel kAvx512Float = {true,          &kAvx2Float, 8,          WeightFloats,
+                                  Pack,          RowFloats,   PrepareRow, ConvRow,
+                                  ScratchFloats, BlockCount,  ConvPixels, MaxRow,
+                                  AverageRow,    Softmax,     Logistic,   CombineChannels};
 
 }  // namespace bireal
 

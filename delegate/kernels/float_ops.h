@@ -16,6 +16,7 @@ struct ConvShape {
   Window window;
   int channels_in;
   int channels_out;
+  int groups;  // Of channels, which are convolved apart.
   bool relu;
 };
 
@@ -33,7 +34,13 @@ struct FloatKernel {
   // operators of a model run here only if somebody asks for that.
   bool is_fast;
 
-  // Weights as `conv_row` reads them. `filter`: (channels_out, filter_h, filter_w, channels_in).
+  // The kernel for convolutions of at most `narrow_channels` filters in a group, which would leave
+  // half of a vector empty; null where it is this one.
+  const FloatKernel* narrow;
+  int narrow_channels;
+
+  // Weights as `conv_row` reads them. `filter`: (channels_out, filter_h, filter_w, channels_in /
+  // groups).
   size_t (*weight_floats)(const ConvShape& shape);
   void (*pack)(const ConvShape& shape, const float* filter, const float* bias, float* weights);
 

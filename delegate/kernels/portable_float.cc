@@ -16,6 +16,7 @@ struct Vector {
 
   static Type Load(const float* in) { return *in; }
   static void Store(float* out, Type value) { *out = value; }
+  static void StorePart(float* out, Type value, int) { *out = value; }
   static Type Broadcast(float value) { return value; }
   static Type MultiplyAdd(Type a, Type b, Type c) { return std::fma(a, b, c); }
   static Type Max(Type a, Type b) { return a > b ? a : b; }
@@ -30,8 +31,9 @@ struct Vector {
 
 namespace bireal {
 
-const FloatKernel kPortableFloat = {
-    false,      WeightFloats, Pack,   RowFloats,  PrepareRow, ConvRow,  ScratchFloats,
-    BlockCount, ConvPixels,   MaxRow, AverageRow, Softmax,    Logistic, CombineChannels};
+const FloatKernel kPortableFloat = {false,         nullptr,    0,          WeightFloats,
+                                    Pack,          RowFloats,  PrepareRow, ConvRow,
+                                    ScratchFloats, BlockCount, ConvPixels, MaxRow,
+                                    AverageRow,    Softmax,    Logistic,   CombineChannels};
 
 }  // namespace bireal

@@ -11,6 +11,7 @@ namespace bireal {
 namespace {
 
 constexpr int kMaxChannelsIn = 4;
+constexpr int kMaxGroupChannelsIn = 16;
 constexpr int kMaxFilter = 7;
 constexpr int kMaxPoolFilter = 3;
 
@@ -39,16 +40,23 @@ bool ConvStep::Claims(const TfLiteContext& context, const TfLiteNode& node) {
   const bool is_stem =
       dims[1] == dims[2] && stride == params.stride_width &&
       ((dims[1] == 7 && stride == 2) || (dims[1] == 3 && (stride == 1 || stride == 2)));
-  return is_stem && dims[3] >= 1 && dims[3] <= kMaxChannelsIn && dims[3] == input->dims->data[3] &&
-         params.dilation_height_factor == 1 && params.dilation_width_factor == 1 &&
-         ParsePadding(params.padding, &padding) &&
+  // A filter of fewer channels is one for groups of them.
+  const int channels_in = input->dims->data[3];
+  if (dims[3] < 1 || channels_in < 1 || channels_in % dims[3] != 0) return false;
+  const int groups = channels_in / dims[3];
+  const bool is_small =
+      groups == 1 ? dims[3] <= kMaxChannelsIn
+                  : dims[1] == 3 && dims[3] <= kMaxGroupChannelsIn && dims[0] % groups == 0;
+  return is_stem && is_small && params.dilation_height_factor == 1 &&
+         params.dilation_width_factor == 1 && ParsePadding(params.padding, &padding) &&
          (params.activation == kTfLiteActNone || params.activation == kTfLiteActRelu);
 }
 
 ConvStep::ConvStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
                    const Kernels& kernels)
     : Step(std::move(name), node),
-      kernel_(*kernels.float_ops),
+      best_(*kernels.float_ops),
+      kernel_(&best_),
       tail_(kernels),
       filter_(node.inputs->data[1]),
       bias_(node.inputs->data[2]) {
@@ -107,8 +115,10 @@ void ConvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   const int* of_filter = filter.dims->data;
   shape_.channels_in = in[3];
   shape_.channels_out = of_filter[0];
-  if (of_filter[3] != shape_.channels_in) {
-    Fail("filter: has %d input channels, the input has %d", of_filter[3], shape_.channels_in);
+  shape_.groups = std::max(1, shape_.channels_in / of_filter[3]);
+  if (shape_.channels_in % of_filter[3] != 0 || shape_.channels_out % shape_.groups != 0) {
+    Fail("filter: has %d input channels for %d outputs, the input has %d", of_filter[3],
+         shape_.channels_out, shape_.channels_in);
   }
   if (bias.dims->data[0] != shape_.channels_out) {
     Fail("bias: has %d elements, must have one for each of the %d output channels",
@@ -136,9 +146,11 @@ void ConvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   constexpr int kChunkRows = 7;
   chunk_rows_ = pool.num_threads() == 1 ? output.out_h : std::min(kChunkRows, output.out_h);
 
-  weights_ = MakeAligned<float>(kernel_.weight_floats(shape_));
-  kernel_.pack(shape_, ConstantFloats(filter).data(), ConstantFloats(bias).data(), weights_.get());
-  const size_t row_floats = kernel_.row_floats(shape_);
+  const bool is_narrow = shape_.channels_out / shape_.groups <= best_.narrow_channels;
+  kernel_ = is_narrow ? best_.narrow : &best_;
+  weights_ = MakeAligned<float>(kernel_->weight_floats(shape_));
+  kernel_->pack(shape_, ConstantFloats(filter).data(), ConstantFloats(bias).data(), weights_.get());
+  const size_t row_floats = kernel_->row_floats(shape_);
   zeros_ = MakeAligned<float>(row_floats);
   std::fill_n(zeros_.get(), row_floats, 0.0f);
 
@@ -147,7 +159,7 @@ void ConvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   output_floats_ = WholeCacheLines<float>(static_cast<size_t>(output.out_w) * channels);
   thread_floats_ =
       window.filter_h * prepared_floats_ + (pools_ ? pool_window_.filter_h * conv_floats_ : 0) +
-      (packs() ? output_floats_ : 0) + WholeCacheLines<float>(kernel_.scratch_floats(shape_));
+      (packs() ? output_floats_ : 0) + WholeCacheLines<float>(kernel_->scratch_floats(shape_));
   memory_ = MakeAligned<float>(thread_floats_ * pool.num_threads());
   conv_ops_.Resolve(*context, images_, channels);
   tail_.Resolve(*context, pool, images_, channels);
@@ -181,12 +193,12 @@ class ConvStep::Rows {
       rows[fy] = Place(in_y);
       if (in_y < next_) continue;
       next_ = in_y + 1;
-      step_.kernel_.prepare_row(
+      step_.kernel_->prepare_row(
           step_.shape_, image_ + static_cast<size_t>(in_y) * window.in_w * step_.shape_.channels_in,
           scratch_, Place(in_y));
     }
-    step_.kernel_.conv_row(step_.shape_, step_.weights_.get(), rows, scratch_, out);
-    step_.conv_ops_.Run(step_.kernel_, nullptr, 0, out, window.out_w, out);
+    step_.kernel_->conv_row(step_.shape_, step_.weights_.get(), rows, scratch_, out);
+    step_.conv_ops_.Run(*step_.kernel_, nullptr, 0, out, window.out_w, out);
   }
 
  private:
@@ -232,7 +244,7 @@ void ConvStep::RunRows(const float* image, int begin, int end, int thread, float
         next = conv_y + 1;
         rows.Compute(conv_y, place);
       }
-      kernel_.max_row(pool_window_, shape_.channels_out, pooled, inside.count(), values);
+      kernel_->max_row(pool_window_, shape_.channels_out, pooled, inside.count(), values);
     } else {
       rows.Compute(y, values);
     }

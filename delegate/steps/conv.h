@@ -11,7 +11,8 @@
 namespace bireal {
 
 // TensorFlow Lite's CONV_2D of floats as the stems of networks have it: of at most 4 input
-// channels, with a filter of 7x7 and stride 2 or of 3x3 and stride 1 or 2. It can take over what
+// channels, or in each of several groups, with a filter of 7x7 and stride 2 or of 3x3 and stride 1
+// or 2. It can take over what
 // follows it, operators on channels, the MAX_POOL_2D and the LceQuantize: then no map of the
 // convolution's size exists.
 class ConvStep : public Step {
@@ -42,9 +43,10 @@ class ConvStep : public Step {
   void RunRows(const float* image, int begin, int end, int thread, float* out,
                uint32_t* signs) const;
 
-  const FloatKernel& kernel_;
-  ChannelOps conv_ops_;  // Of the convolution, before it is pooled.
-  RowTail tail_;         // Of the output.
+  const FloatKernel& best_;    // The instruction set's.
+  const FloatKernel* kernel_;  // best_, or the one for few filters.
+  ChannelOps conv_ops_;        // Of the convolution, before it is pooled.
+  RowTail tail_;               // Of the output.
   const int filter_;
   const int bias_;
   Padding::Kind padding_ = Padding::kSame;

@@ -140,7 +140,10 @@ class Builder {
       if (kind > 3 && ours_.count(from) != 0 && choose_(2) == 1) return AddChannelOp(from);
       if (kind > 3) return AddSum(from);
       const std::vector<int>& dims = graph_.tensors[from].dims;
-      if (dims.size() == 4 && dims[3] <= 4 && kind > 0 && work_left_ > 0) return AddStem(from);
+      if (dims.size() == 4 && dims[3] <= 4 && kind > 0 && work_left_ > 0) return AddStem(from, 1);
+      if (dims.size() == 4 && dims[3] % 4 == 0 && dims[3] <= 32 && kind == 2 && work_left_ > 0) {
+        return AddStem(from, dims[3] / 4);
+      }
       if (dims.size() == 4 && kind == 3 && work_left_ > 0) {
         // They are the delegate's only after an op that surely is.
         const int shortcut = AddShortcut(AddDequantize(AddQuantize(from), kTfLiteFloat32));
@@ -257,10 +260,10 @@ class Builder {
     return AddOp("LceBMaxPool2d", {from}, AddActivation(kTfLiteInt32, out, channels), options);
   }
 
-  // A CONV_2D of few input channels, and perhaps the MAX_POOL_2D after it.
-  int AddStem(int from) {
+  // A CONV_2D of few input channels in each group, and perhaps the MAX_POOL_2D after it.
+  int AddStem(int from, int groups) {
     const std::vector<int> in = graph_.tensors[from].dims;
-    const int kind = choose_(3);
+    const int kind = groups == 1 ? choose_(3) : 1 + choose_(2);
     const int filter = kind == 0 ? 7 : 3;
     const int stride = kind == 1 ? 1 : 2;
     const bool fits = filter <= in[1] && filter <= in[2];
@@ -268,14 +271,15 @@ class Builder {
     std::vector<int> out = in;
     for (int axis : {1, 2}) out[axis] = OutputSize(in[axis], filter, stride, 1, padding);
     static const std::vector<int> kChannelsOut = {16, 64, 1, 3, 8, 20, 33, 65};
-    out[3] = Pick(kChannelsOut);
+    out[3] = (Pick(kChannelsOut) + groups - 1) / groups * groups;
+    const int channels_in = in[3] / groups;
     work_left_ -= static_cast<int64_t>(in[0]) * out[1] * out[2] * out[3] * filter * filter;
     graph_.has_float_ops = true;
     std::minstd_rand random(1 + choose_(1 << 16));
-    std::vector<float> weights(static_cast<size_t>(out[3]) * filter * filter * in[3]);
+    std::vector<float> weights(static_cast<size_t>(out[3]) * filter * filter * channels_in);
     for (float& weight : weights) weight = std::normal_distribution<float>()(random);
     const int filter_tensor =
-        AddConstant(kTfLiteFloat32, {out[3], filter, filter, in[3]}, BytesOf(weights));
+        AddConstant(kTfLiteFloat32, {out[3], filter, filter, channels_in}, BytesOf(weights));
     const int bias = AddFloats(out[3], 1, random);
     const int relu = choose_(2);
     const int map =
