@@ -104,8 +104,32 @@ Partition::Buffer* Partition::TakeBuffer(size_t size) {
   return best;
 }
 
+void Partition::PlaceGrowing(const TfLiteContext& context) {
+  std::unordered_map<int, PlannedStep*> writer;  // By tensor: a step that may place it.
+  for (PlannedStep& planned : steps_) {
+    planned.pixel_stride = 0;
+    planned.grows = false;
+    const int input = planned.step->growing_input();
+    if (input < 0) continue;
+    const int output = planned.step->outputs()[0].tensor;
+    const int grown = planned.step->inputs()[input].tensor;
+    planned.pixel_stride = LastDim(context.tensors[output]);
+    planned.grows = internal_[output] && writer.count(grown) != 0 && Readers(grown) == 1;
+    if (internal_[output] && planned.step->can_leave_gaps()) writer[output] = &planned;
+  }
+  // From the last one, which has no gaps, to those that it is made of.
+  for (auto planned = steps_.rbegin(); planned != steps_.rend(); ++planned) {
+    if (planned->pixel_stride == 0) continue;
+    Step& step = *planned->step;
+    step.Place(planned->pixel_stride, planned->grows);
+    if (!planned->grows) continue;
+    writer[step.inputs()[step.growing_input()].tensor]->pixel_stride = planned->pixel_stride;
+  }
+}
+
 void Partition::Prepare(TfLiteContext* context) {
   for (const PlannedStep& planned : steps_) planned.step->Prepare(context, pool_);
+  PlaceGrowing(*context);
 
   std::unordered_map<int, size_t> last_reader;
   for (size_t i = 0; i < steps_.size(); ++i) {
@@ -135,9 +159,15 @@ void Partition::Prepare(TfLiteContext* context) {
       const bool skipped = step.skips_unread_output() && last_reader.count(output.tensor) == 0;
       Buffer* buffer = nullptr;
       if (internal_[output.tensor] && !skipped) {
-        const int reused = port == 0 ? step.in_place_input() : -1;
+        const bool is_placed = port == 0 && planned.pixel_stride != 0;
+        const int reused = port != 0       ? -1
+                           : planned.grows ? step.growing_input()
+                                           : step.in_place_input();
         if (reused >= 0 && done(step.inputs()[reused].tensor)) {
           std::swap(buffer, buffer_of[step.inputs()[reused].tensor]);
+        } else if (is_placed) {
+          const size_t pixel_bytes = planned.pixel_stride * sizeof(float);
+          buffer = TakeBuffer(RowCount(context->tensors[output.tensor]) * pixel_bytes);
         } else {
           buffer = TakeBuffer(output.bytes);
         }

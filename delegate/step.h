@@ -84,6 +84,18 @@ class Step {
   // the output's value in the same place is written.
   virtual int in_place_input() const { return -1; }
 
+  // The input whose channels begin each pixel of the first output, or -1. Where nobody else reads
+  // it, the output may lie in its memory, if there the pixels are far enough from each other.
+  virtual int growing_input() const { return -1; }
+
+  // Whether the first output's pixels may be further from each other than they need, so that it can
+  // be such an input.
+  virtual bool can_leave_gaps() const { return false; }
+
+  // Called after Prepare if there is such an input: the first output's pixels are that many floats
+  // from each other, and the input lies there already, or it does not.
+  virtual void Place(size_t, bool) {}
+
   // `inputs` and `outputs` hold as many bytes as the ports say, aligned for their types, and do
   // not overlap but for the input above. A skipped output is null.
   virtual void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const = 0;

@@ -78,9 +78,10 @@ struct FloatKernel {
   // 1 / (1 + exp(-x)) of `count` values x.
   void (*logistic)(const float* in, int count, float* out);
 
-  // The operator on `pixels` times `channels` values. A pixel's operands are `operand_stride` after
-  // those of the pixel before: 0 where all have the same ones. `out` may be `in`.
-  void (*channel_op)(ChannelOp op, const float* in, size_t pixels, int channels,
+  // The operator on `pixels` times `channels` values, which are `in_stride` from pixel to pixel. A
+  // pixel's operands are `operand_stride` after those of the pixel before: 0 where all have the
+  // same ones. `out`, without gaps, may be `in`.
+  void (*channel_op)(ChannelOp op, const float* in, size_t in_stride, size_t pixels, int channels,
                      const float* operand, size_t operand_stride, float* out);
 };
 

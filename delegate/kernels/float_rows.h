@@ -556,10 +556,10 @@ BIREAL_TARGET_INLINE Type Combine(Type x, Type operand) {
 
 // `operand` may be null for an operator without one.
 template <ChannelOp kOp>
-BIREAL_TARGET void CombineRow(const float* in, size_t pixels, int channels, const float* operand,
-                              size_t operand_stride, float* out) {
+BIREAL_TARGET void CombineRow(const float* in, size_t in_stride, size_t pixels, int channels,
+                              const float* operand, size_t operand_stride, float* out) {
   constexpr bool kHasOperand = kOp != ChannelOp::kRelu;
-  for (size_t pixel = 0; pixel < pixels; ++pixel, in += channels, out += channels) {
+  for (size_t pixel = 0; pixel < pixels; ++pixel, in += in_stride, out += channels) {
     int c = 0;
     for (; c + Vector::kLanes <= channels; c += Vector::kLanes) {
       const Type x = Vector::Load(in + c);
@@ -578,12 +578,12 @@ BIREAL_TARGET void CombineRow(const float* in, size_t pixels, int channels, cons
   }
 }
 
-void CombineChannels(ChannelOp op, const float* in, size_t pixels, int channels,
+void CombineChannels(ChannelOp op, const float* in, size_t in_stride, size_t pixels, int channels,
                      const float* operand, size_t operand_stride, float* out) {
   constexpr decltype(&CombineRow<ChannelOp::kAdd>) kRows[] = {
       CombineRow<ChannelOp::kAdd>, CombineRow<ChannelOp::kMultiply>, CombineRow<ChannelOp::kPrelu>,
       CombineRow<ChannelOp::kRelu>};
-  kRows[static_cast<int>(op)](in, pixels, channels, operand, operand_stride, out);
+  kRows[static_cast<int>(op)](in, in_stride, pixels, channels, operand, operand_stride, out);
 }
 
 BIREAL_TARGET void MaxRow(const Window& window, int channels, const float* const* rows,

@@ -116,7 +116,7 @@ void AddStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& p
     }
     auto* signs =
         tail_.packs() ? static_cast<uint32_t*>(outputs[1]) + begin * WordsFor(channels_) : nullptr;
-    tail_.Run(nullptr, 0, thread, out, rows, out, signs);
+    tail_.Run(nullptr, 0, thread, out, channels_, rows, out, signs);
   });
 }
 

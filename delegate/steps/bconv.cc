@@ -133,6 +133,8 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   const int last_dim = type_ == kTfLiteInt32 ? WordsFor(channels) : channels;
   const std::vector<int> dims = {in[0], window.out_h, window.out_w, last_dim};
   tail_.Resolve(*context, pool, in[0], channels);
+  pixel_stride_ = channels;
+  is_in_place_ = false;
   if (join_ != nullptr) {
     ResizeTensor(context, convolution_tensor_, dims, "convolution");
     const size_t bytes = BytesOf(context->tensors[convolution_tensor_], "convolution");
@@ -140,6 +142,7 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
     const bool broadcasts = has_shortcut() && !HasShape(other, dims);
     convolution_ = broadcasts ? MakeAligned<float>(bytes / sizeof(float)) : nullptr;
     other_channels_ = concatenates() ? LastDim(other) : 0;
+    pixel_stride_ = channels + static_cast<size_t>(other_channels_);
     return join_->Prepare(context, pool);
   }
   Resize(context, dims);
@@ -147,6 +150,11 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
     RequireType(Output(*context, 1), {kTfLiteInt32}, "packed output");
     Resize(context, {in[0], window.out_h, window.out_w, WordsFor(channels)}, 1);
   }
+}
+
+void BconvStep::Place(size_t pixel_stride, bool is_in_place) {
+  pixel_stride_ = pixel_stride;
+  is_in_place_ = is_in_place;
 }
 
 void BconvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {
@@ -170,6 +178,7 @@ void BconvStep::Convolve(const void* const* inputs, const void* other, void* val
       static_cast<size_t>(window.in_h) * window.in_w * shape_.groups * shape_.words_per_group;
   const size_t out_row = static_cast<size_t>(window.out_w) * channels;
   const size_t out_row_packed = static_cast<size_t>(window.out_w) * WordsFor(channels);
+  const size_t values_row = static_cast<size_t>(window.out_w) * pixel_stride_;
   const Affine affine = {scale_.data(), offset_.data(), clamp_min_, clamp_max_};
   const auto* in = static_cast<const uint32_t*>(inputs[0]);
 
@@ -183,7 +192,7 @@ void BconvStep::Convolve(const void* const* inputs, const void* other, void* val
         const size_t other_row = static_cast<size_t>(window.out_w) * other_channels;
         const float* row_other =
             other != nullptr ? static_cast<const float*>(other) + row * other_row : nullptr;
-        float* row_values = values != nullptr ? static_cast<float*>(values) + row * out_row
+        float* row_values = values != nullptr ? static_cast<float*>(values) + row * values_row
                                               : values_.get() + thread * row_size_;
         uint32_t* row_signs =
             signs != nullptr ? static_cast<uint32_t*>(signs) + row * out_row_packed : nullptr;
@@ -218,19 +227,23 @@ void BconvStep::ConvolveRow(const BconvRow& counted, const Affine& affine,
   float* const computed = joins_later ? values_.get() + thread * row_size_ : values;
   kernel_->float_row(shape_, counted, affine, residual, computed, nullptr);
   if (joins_later) {
-    tail_.Run(inputs, image, thread, computed, pixels, computed, nullptr);
+    tail_.Run(inputs, image, thread, computed, channels, pixels, computed, nullptr);
     if (!concatenates()) {
-      float_ops_.channel_op(ChannelOp::kAdd, computed, pixels, channels, other, channels, values);
+      float_ops_.channel_op(ChannelOp::kAdd, computed, channels, pixels, channels, other, channels,
+                            values);
       if (join_->epilogue()->relu) {
-        float_ops_.channel_op(ChannelOp::kRelu, values, pixels, channels, nullptr, 0, values);
+        float_ops_.channel_op(ChannelOp::kRelu, values, channels, pixels, channels, nullptr, 0,
+                              values);
       }
     } else if (is_first()) {
-      ConcatStep::Concatenate(computed, channels, other, other_channels_, pixels, values);
+      ConcatStep::Concatenate(computed, channels, other, other_channels_, pixels, values,
+                              pixel_stride_);
     } else {
-      ConcatStep::Concatenate(other, other_channels_, computed, channels, pixels, values);
+      ConcatStep::Concatenate(is_in_place_ ? nullptr : other, other_channels_, computed, channels,
+                              pixels, values, pixel_stride_);
     }
   }
-  last.Run(inputs, image, thread, values, pixels, values, signs);
+  last.Run(inputs, image, thread, values, pixel_stride_, pixels, values, signs);
 }
 
 void BconvStep::ResolveGroups(int words_in) {

@@ -32,6 +32,13 @@ class BconvStep : public Step {
     return has_shortcut() && convolution_ == nullptr ? other_port_ : -1;
   }
 
+  int growing_input() const override { return concatenates() && !is_first() ? other_port_ : -1; }
+  // Operators on all channels would need them without gaps.
+  bool can_leave_gaps() const override {
+    return growing_input() >= 0 && join_->epilogue()->tail->ops().empty();
+  }
+  void Place(size_t pixel_stride, bool is_in_place) override;
+
   void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
 
  protected:
@@ -86,6 +93,8 @@ class BconvStep : public Step {
   TfLiteType type_ = kTfLiteNoType;
   int rows_ = 0;                         // Of the whole batch.
   int other_channels_ = 0;               // Of a CONCATENATION.
+  size_t pixel_stride_ = 0;              // Of the output's floats.
+  bool is_in_place_ = false;             // Whether the other channels are in the output already.
   const BconvKernel* kernel_ = nullptr;  // best_, or the portable one for an odd shape.
   AlignedArray<uint8_t> weights_;
   std::vector<float> scale_;

@@ -100,7 +100,7 @@ void ChannelOpStep::Run(const void* const* inputs, void* const* outputs, ThreadP
     const int image = index / pieces;
     const size_t begin = index % pieces * kPixelsPerPiece;
     const size_t first = image * image_pixels_ + begin;
-    tail_.Run(inputs, image, thread, in + first * channels_,
+    tail_.Run(inputs, image, thread, in + first * channels_, channels_,
               std::min(kPixelsPerPiece, image_pixels_ - begin),
               out != nullptr ? out + first * channels_ : nullptr,
               signs != nullptr ? signs + first * WordsFor(channels_) : nullptr);

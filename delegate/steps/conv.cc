@@ -198,7 +198,8 @@ class ConvStep::Rows {
           scratch_, Place(in_y));
     }
     step_.kernel_->conv_row(step_.shape_, step_.weights_.get(), rows, scratch_, out);
-    step_.conv_ops_.Run(*step_.kernel_, nullptr, 0, out, window.out_w, out);
+    step_.conv_ops_.Run(*step_.kernel_, nullptr, 0, out, step_.shape_.channels_out, window.out_w,
+                        out);
   }
 
  private:
@@ -248,7 +249,7 @@ void ConvStep::RunRows(const float* image, int begin, int end, int thread, float
     } else {
       rows.Compute(y, values);
     }
-    tail_.Run(nullptr, 0, thread, values, output.out_w, values,
+    tail_.Run(nullptr, 0, thread, values, shape_.channels_out, output.out_w, values,
               signs != nullptr ? signs + (y - begin) * packed_row : nullptr);
   }
 }

@@ -91,7 +91,9 @@ void FloatMaxPoolStep::Run(const void* const* inputs, void* const* outputs,
     }
     float* const out = static_cast<float*>(outputs[0]) + row * out_row;
     kernel_.max_row(window_, channels_, rows, inside.count(), out);
-    if (relu_) kernel_.channel_op(ChannelOp::kRelu, out, window_.out_w, channels_, nullptr, 0, out);
+    if (relu_)
+      kernel_.channel_op(ChannelOp::kRelu, out, channels_, window_.out_w, channels_, nullptr, 0,
+                         out);
   });
 }
 

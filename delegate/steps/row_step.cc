@@ -75,14 +75,15 @@ void ChannelOps::Resolve(const TfLiteContext& context, int images, int channels)
 }
 
 void ChannelOps::Run(const FloatKernel& kernel, const void* const* inputs, int image,
-                     const float* in, size_t pixels, float* out) const {
+                     const float* in, size_t in_stride, size_t pixels, float* out) const {
   for (const Entry& entry : ops_) {
     const float* operand = entry.constants.data();
     if (entry.port >= 0) {
       operand = static_cast<const float*>(inputs[entry.port]) + image * entry.image_stride;
     }
-    kernel.channel_op(entry.op, in, pixels, channels_, operand, 0, out);
+    kernel.channel_op(entry.op, in, in_stride, pixels, channels_, operand, 0, out);
     in = out;
+    in_stride = channels_;
   }
 }
 
@@ -113,23 +114,31 @@ void RowTail::Resolve(const TfLiteContext& context, const ThreadPool& pool, int 
   scratch_ = packs_ && has_ops() ? MakeAligned<float>(chunk_floats_ * pool.num_threads()) : nullptr;
 }
 
-void RowTail::Run(const void* const* inputs, int image, int thread, const float* in, size_t pixels,
-                  float* out, uint32_t* signs) const {
+void RowTail::Run(const void* const* inputs, int image, int thread, const float* in,
+                  size_t in_stride, size_t pixels, float* out, uint32_t* signs) const {
   float* const scratch = scratch_ != nullptr ? scratch_.get() + thread * chunk_floats_ : nullptr;
   for (size_t first = 0; first < pixels; first += chunk_pixels_) {
     const size_t count = std::min(chunk_pixels_, pixels - first);
-    const float* values = in + first * channels_;
+    const float* values = in + first * in_stride;
+    size_t stride = in_stride;
     if (!ops_.empty()) {
       float* results = out != nullptr ? out + first * channels_ : scratch;
-      ops_.Run(kernel_, inputs, image, values, count, results);
+      ops_.Run(kernel_, inputs, image, values, stride, count, results);
       values = results;
+      stride = channels_;
     }
     if (signs == nullptr) continue;
     if (!sign_ops_.empty()) {
-      sign_ops_.Run(kernel_, inputs, image, values, count, scratch);
+      sign_ops_.Run(kernel_, inputs, image, values, stride, count, scratch);
       values = scratch;
+      stride = channels_;
     }
-    quantize_.pack_float(values, count, channels_, signs + first * WordsFor(channels_));
+    // Pixels without gaps are one call's.
+    const size_t at_once = stride == static_cast<size_t>(channels_) ? count : 1;
+    for (size_t pixel = 0; pixel < count; pixel += at_once) {
+      quantize_.pack_float(values + pixel * stride, at_once, channels_,
+                           signs + (first + pixel) * WordsFor(channels_));
+    }
   }
 }
 

@@ -39,9 +39,10 @@ class ChannelOps {
   // Checks the operands for images of that many channels. Throws ModelError.
   void Resolve(const TfLiteContext& context, int images, int channels);
 
-  // Of pixels of one image. `inputs` are the step's, `out` may be `in`.
+  // Of pixels of one image, which are `in_stride` from each other. `inputs` are the step's; `out`,
+  // without gaps, may be `in`.
   void Run(const FloatKernel& kernel, const void* const* inputs, int image, const float* in,
-           size_t pixels, float* out) const;
+           size_t in_stride, size_t pixels, float* out) const;
 
  private:
   struct Entry {
@@ -76,10 +77,10 @@ class RowTail {
   // Throws ModelError.
   void Resolve(const TfLiteContext& context, const ThreadPool& pool, int images, int channels);
 
-  // Of pixels of one image. `out` may be `in`, or null where nobody wants the values; `signs` may
-  // be null, too.
-  void Run(const void* const* inputs, int image, int thread, const float* in, size_t pixels,
-           float* out, uint32_t* signs) const;
+  // Of pixels of one image, which are `in_stride` from each other. `out`, without gaps, may be
+  // `in`, or null where nobody wants the values; `signs` may be null, too.
+  void Run(const void* const* inputs, int image, int thread, const float* in, size_t in_stride,
+           size_t pixels, float* out, uint32_t* signs) const;
 
  private:
   const FloatKernel& kernel_;

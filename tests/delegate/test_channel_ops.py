@@ -3,11 +3,14 @@
 What is expected is computed in NumPy, float32 operator by operator: all but LOGISTIC is exact.
 """
 
+import ai_edge_litert.interpreter as litert
 import numpy as np
 import pytest
 from float_ops import assert_same_on_every_kernel, reported, run
 from lce_graph import Graph
 from lce_ops import NONE, RELU, RELU6, build_model, pack
+
+from bireal_keras import runtime
 
 CHANNELS = [1, 3, 8, 16, 33, 64, 100]
 
@@ -137,6 +140,23 @@ def dense_net(graph: Signs) -> int:
     return graph.channel_op("MUL", value, graph.constants(graph.tensors[value].shape[-1]))
 
 
+def dense_nets_stage(graph: Signs) -> int:
+    """Each concatenation can lie where the one before it does."""
+    value = graph.convolution()
+    for index in range(5):
+        scaled = graph.channel_op("MUL", value, graph.constants(graph.tensors[value].shape[-1]))
+        packed = graph.quantize(value if index == 3 else scaled)
+        value = graph.concat(value, graph.bconv(packed, channels=32 + index % 2))
+    return graph.channel_op("MUL", value, graph.constants(graph.tensors[value].shape[-1]))
+
+
+def grown_tensor_that_is_read_again(graph: Signs) -> int:
+    value = graph.convolution()
+    joined = graph.concat(value, graph.bconv(graph.quantize(value)))
+    more = graph.concat(joined, graph.bconv(graph.quantize(joined)))
+    return graph.concat(graph.concat(more, joined), graph.bconv(graph.quantize(more)))
+
+
 def twice_the_channels(graph: Signs) -> int:
     value = graph.convolution()
     total = graph.sum(
@@ -162,6 +182,8 @@ NETS = [
     reactnet,
     real_to_binary,
     dense_net,
+    dense_nets_stage,
+    grown_tensor_that_is_read_again,
     twice_the_channels,
     concatenation_that_only_signs_read,
     values_and_scaled_signs,
@@ -177,6 +199,23 @@ def test_fused_equals_unfused(arrange, shape):
     intermediates = [output for op in graph.ops for output in op.outputs if output != result]
     expected, *_ = graph.values(result, *intermediates, kernel="portable")
     assert_same_on_every_kernel(graph.model(result), graph.x, [expected])
+
+
+@pytest.mark.parametrize("arrange", [dense_nets_stage, real_to_binary])
+def test_in_another_batch_size_and_back(arrange):
+    graph = Signs((3, 4, 5, 40), seed=7)
+    result = arrange(graph)
+    delegate = runtime.load_delegate(num_threads=2, float_ops="delegate")
+    interpreter = litert.Interpreter(
+        model_content=graph.model(result), experimental_delegates=[delegate]
+    )
+    (expected,) = graph.values(result)
+    for batch in (3, 1, 3):
+        interpreter.resize_tensor_input(0, (batch, *graph.shape[1:]))
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(0, graph.x[:batch])
+        interpreter.invoke()
+        assert interpreter.get_tensor(result).tobytes() == expected[:batch].tobytes()
 
 
 @pytest.mark.parametrize("arrange", [reactnet, dense_net, twice_the_channels])
