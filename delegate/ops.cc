@@ -7,10 +7,13 @@
 #include "delegate/steps/add.h"
 #include "delegate/steps/average_pool.h"
 #include "delegate/steps/bconv.h"
+#include "delegate/steps/channel_op.h"
+#include "delegate/steps/concat.h"
 #include "delegate/steps/conv.h"
 #include "delegate/steps/dense.h"
 #include "delegate/steps/dynamic_conv.h"
 #include "delegate/steps/float_max_pool.h"
+#include "delegate/steps/logistic.h"
 #include "delegate/steps/max_pool.h"
 #include "delegate/steps/quantize.h"
 #include "delegate/steps/softmax.h"
@@ -38,6 +41,17 @@ std::unique_ptr<Step> MakeOf(std::string name, const TfLiteContext& context, con
   return std::make_unique<SomeStep>(std::move(name), context, sources, node, kernels);
 }
 
+template <ChannelOp kOp>
+bool ClaimsChannelOp(const TfLiteContext& context, const Sources&, const TfLiteNode& node) {
+  return ChannelOpStep::Claims(context, node, kOp);
+}
+
+template <ChannelOp kOp>
+std::unique_ptr<Step> MakeChannelOp(std::string name, const TfLiteContext& context, const Sources&,
+                                    const TfLiteNode& node, const Kernels& kernels) {
+  return std::make_unique<ChannelOpStep>(std::move(name), context, node, kernels, kOp);
+}
+
 // name, builtin code, inputs, follows, is_float, reads_through, claims, make
 constexpr Op kOps[] = {
     {"LceQuantize", kTfLiteBuiltinCustom, 1, false, false, false, Always, Make<QuantizeStep>},
@@ -59,6 +73,16 @@ constexpr Op kOps[] = {
      FullyConnectedStep::Claims, MakeOf<FullyConnectedStep>},
     {"SOFTMAX", kTfLiteBuiltinSoftmax, 1, true, true, false, Claims<SoftmaxStep>,
      Make<SoftmaxStep>},
+    {"CONCATENATION", kTfLiteBuiltinConcatenation, 2, true, true, false, Claims<ConcatStep>,
+     Make<ConcatStep>},
+    {"LOGISTIC", kTfLiteBuiltinLogistic, 1, true, true, false, Claims<LogisticStep>,
+     Make<LogisticStep>},
+    {"ADD", kTfLiteBuiltinAdd, 2, true, true, false, ClaimsChannelOp<ChannelOp::kAdd>,
+     MakeChannelOp<ChannelOp::kAdd>},
+    {"MUL", kTfLiteBuiltinMul, 2, true, true, false, ClaimsChannelOp<ChannelOp::kMultiply>,
+     MakeChannelOp<ChannelOp::kMultiply>},
+    {"PRELU", kTfLiteBuiltinPrelu, 2, true, true, false, ClaimsChannelOp<ChannelOp::kPrelu>,
+     MakeChannelOp<ChannelOp::kPrelu>},
 };
 
 void RequireCounts(const TfLiteNode& node, int inputs, int outputs) {

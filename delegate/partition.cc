@@ -75,19 +75,27 @@ void Partition::Fuse() {
     const Epilogue* epilogue = next->epilogue();
     if (epilogue == nullptr) continue;
     const bool keeps_value = epilogue->kind == Epilogue::kPackSigns;
+    // Who takes over signs of other values than its own does not write those.
+    const int own = next->outputs()[0].tensor;
+    const bool has_own = next->outputs().size() > 1;
+    if (has_own && (!keeps_value || Readers(own) != 0)) continue;
     // The later of two convolutions that are added, so that the other sum is there before it.
     for (size_t j = i; j-- > 0;) {
       Step& step = *steps_[j].step;
       const int value = step.outputs()[0].tensor;
       if (!next->reads(value) || (!keeps_value && Readers(value) != 1)) continue;
       if (!step.TakeOver(next)) continue;
-      if (!keeps_value) {
-        internal_[value] = false;  // It no longer exists.
+      if (keeps_value) {
+        if (has_own) internal_[own] = false;  // It no longer exists.
+        steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(i));
+        i = j - 1;  // The step may be one to be taken over now: it is next.
+      } else {
+        internal_[value] = false;
         // The step moves to where all that it reads now is known to be ready.
         std::swap(steps_[i], steps_[j]);
+        steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(j));
+        --i;
       }
-      steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(keeps_value ? i : j));
-      --i;
       break;
     }
   }
@@ -109,8 +117,32 @@ Partition::Buffer* Partition::TakeBuffer(size_t size) {
   return best;
 }
 
+void Partition::PlaceGrowing(const TfLiteContext& context) {
+  std::unordered_map<int, PlannedStep*> writer;  // By tensor: a step that may place it.
+  for (PlannedStep& planned : steps_) {
+    planned.pixel_stride = 0;
+    planned.grows = false;
+    const int input = planned.step->growing_input();
+    if (input < 0) continue;
+    const int output = planned.step->outputs()[0].tensor;
+    const int grown = planned.step->inputs()[input].tensor;
+    planned.pixel_stride = LastDim(context.tensors[output]);
+    planned.grows = internal_[output] && writer.count(grown) != 0 && Readers(grown) == 1;
+    if (internal_[output] && planned.step->can_leave_gaps()) writer[output] = &planned;
+  }
+  // From the last one, which has no gaps, to those that it is made of.
+  for (auto planned = steps_.rbegin(); planned != steps_.rend(); ++planned) {
+    if (planned->pixel_stride == 0) continue;
+    Step& step = *planned->step;
+    step.Place(planned->pixel_stride, planned->grows);
+    if (!planned->grows) continue;
+    writer[step.inputs()[step.growing_input()].tensor]->pixel_stride = planned->pixel_stride;
+  }
+}
+
 void Partition::Prepare(TfLiteContext* context) {
   for (const PlannedStep& planned : steps_) planned.step->Prepare(context, pool_);
+  PlaceGrowing(*context);
 
   std::unordered_map<int, size_t> last_reader;
   for (size_t i = 0; i < steps_.size(); ++i) {
@@ -140,9 +172,15 @@ void Partition::Prepare(TfLiteContext* context) {
       const bool skipped = step.skips_unread_output() && last_reader.count(output.tensor) == 0;
       Buffer* buffer = nullptr;
       if (internal_[output.tensor] && !skipped) {
-        const int reused = port == 0 ? step.in_place_input() : -1;
+        const bool is_placed = port == 0 && planned.pixel_stride != 0;
+        const int reused = port != 0       ? -1
+                           : planned.grows ? step.growing_input()
+                                           : step.in_place_input();
         if (reused >= 0 && done(step.inputs()[reused].tensor)) {
           std::swap(buffer, buffer_of[step.inputs()[reused].tensor]);
+        } else if (is_placed) {
+          const size_t pixel_bytes = planned.pixel_stride * sizeof(float);
+          buffer = TakeBuffer(RowCount(context->tensors[output.tensor]) * pixel_bytes);
         } else {
           buffer = TakeBuffer(output.bytes);
         }

@@ -44,6 +44,9 @@ class Partition {
     // see it. Null where it is the interpreter's, or an output that nobody reads.
     std::vector<void*> inputs;
     std::vector<void*> outputs;
+    // Of the first output, if the step may place it: see Step::Place.
+    size_t pixel_stride = 0;
+    bool grows = false;
   };
 
   // Memory for a tensor that the interpreter does not see, and then for another.
@@ -59,6 +62,8 @@ class Partition {
   int Readers(int tensor) const;
   // Lets steps take over what other steps do with their outputs.
   void Fuse();
+  // Lets tensors that grow, channels after channels, lie in the memory of the last of them.
+  void PlaceGrowing(const TfLiteContext& context);
 
   ThreadPool& pool_;
   std::vector<PlannedStep> steps_;

@@ -23,16 +23,23 @@ struct PoolFilter {
   int stride_h, stride_w;
 };
 
+class ChannelOps;
+class RowTail;
+
 // Work on the output of a step that the step can do by itself, while it has the values at hand.
 struct Epilogue {
   enum Kind {
-    kAdd,        // Of the step's output and another tensor. Only the sum is kept.
-    kMaxPool,    // Of the step's output. Only the maxima are kept.
-    kPackSigns,  // Of the step's output, which is kept as well.
+    kAdd,         // Of the step's output and another tensor. Only the sum is kept.
+    kConcat,      // Of the channels of the step's output and another tensor. Only that is kept.
+    kMaxPool,     // Of the step's output. Only the maxima are kept.
+    kChannelOps,  // On the step's output. Only the results are kept.
+    kPackSigns,   // Of the step's output, which is kept as well.
   };
   Kind kind;
-  bool relu = false;     // Of the sum.
-  PoolFilter pool = {};  // Of the maxima.
+  bool relu = false;                // Of the sum.
+  PoolFilter pool = {};             // Of the maxima.
+  const ChannelOps* ops = nullptr;  // Those of kChannelOps; before the signs are packed, or null.
+  const RowTail* tail = nullptr;    // What becomes of the sum, or of all channels.
 };
 
 class Step {
@@ -43,7 +50,7 @@ class Step {
     size_t bytes;
   };
 
-  static constexpr int kMaxPorts = 2;  // Of either kind.
+  static constexpr int kMaxPorts = 3;  // Of either kind.
 
   virtual ~Step() = default;
 
@@ -77,15 +84,27 @@ class Step {
   // the output's value in the same place is written.
   virtual int in_place_input() const { return -1; }
 
+  // The input whose channels begin each pixel of the first output, or -1. Where nobody else reads
+  // it, the output may lie in its memory, if there the pixels are far enough from each other.
+  virtual int growing_input() const { return -1; }
+
+  // Whether the first output's pixels may be further from each other than they need, so that it can
+  // be such an input.
+  virtual bool can_leave_gaps() const { return false; }
+
+  // Called after Prepare if there is such an input: the first output's pixels are that many floats
+  // from each other, and the input lies there already, or it does not.
+  virtual void Place(size_t, bool) {}
+
   // `inputs` and `outputs` hold as many bytes as the ports say, aligned for their types, and do
   // not overlap but for the input above. A skipped output is null.
   virtual void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const = 0;
 
  protected:
-  // The node has an input and an output: the step starts with the first ones.
-  Step(std::string name, const TfLiteNode& node)
+  // The node has that input and an output: the step starts with these.
+  Step(std::string name, const TfLiteNode& node, int input = 0)
       : name_(std::move(name)),
-        inputs_{{node.inputs->data[0], 0}},
+        inputs_{{node.inputs->data[input], 0}},
         outputs_{{node.outputs->data[0], 0}} {}
 
   // Call this when the step takes over the work of `next`.

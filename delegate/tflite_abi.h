@@ -30,9 +30,11 @@ enum TfLiteAllocationType : int { kTfLiteMmapRo = 1 };
 constexpr int kTfLiteOptionalTensor = -1;
 constexpr int32_t kTfLiteBuiltinAdd = 0;
 constexpr int32_t kTfLiteBuiltinAveragePool2d = 1;
+constexpr int32_t kTfLiteBuiltinConcatenation = 2;
 constexpr int32_t kTfLiteBuiltinConv2d = 3;
 constexpr int32_t kTfLiteBuiltinDequantize = 6;
 constexpr int32_t kTfLiteBuiltinFullyConnected = 9;
+constexpr int32_t kTfLiteBuiltinLogistic = 14;
 constexpr int32_t kTfLiteBuiltinMaxPool2d = 17;
 constexpr int32_t kTfLiteBuiltinMul = 18;
 constexpr int32_t kTfLiteBuiltinSoftmax = 25;
@@ -40,6 +42,7 @@ constexpr int32_t kTfLiteBuiltinCustom = 32;
 constexpr int32_t kTfLiteBuiltinMean = 40;
 constexpr int32_t kTfLiteBuiltinSub = 41;
 constexpr int32_t kTfLiteBuiltinCast = 53;
+constexpr int32_t kTfLiteBuiltinPrelu = 54;
 constexpr int kTfLiteActNone = 0;
 constexpr int kTfLiteActRelu = 1;
 constexpr int kTfLiteAffineQuantization = 1;
@@ -166,6 +169,12 @@ struct TfLiteMulParams {
 struct TfLiteSubParams {
   int activation;
   bool pot_scale_int16;
+};
+
+// The builtin_data of a CONCATENATION; there is more of it.
+struct TfLiteConcatenationParams {
+  int axis;
+  int activation;
 };
 
 // The builtin_data of a CONV_2D; there is more of it.

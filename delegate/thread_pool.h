@@ -88,15 +88,15 @@ class ThreadPool {
   int count_ = 0;
 };
 
-// Calls body(first row, number of rows) for pieces that together are all `rows`, at least one.
-// It is meant for rows that are cheap.
+// Calls body(first row, number of rows, thread) for pieces that together are all `rows`, at least
+// one. It is meant for rows that are cheap.
 template <typename Body>
 void ForRows(ThreadPool& pool, size_t rows, const Body& body) {
   constexpr size_t kRowsPerPiece = 64;
   const int pieces = static_cast<int>((rows - 1) / kRowsPerPiece + 1);
-  pool.ParallelFor(pieces, [&](int piece, int) {
+  pool.ParallelFor(pieces, [&](int piece, int thread) {
     const size_t begin = piece * kRowsPerPiece;
-    body(begin, std::min(kRowsPerPiece, rows - begin));
+    body(begin, std::min(kRowsPerPiece, rows - begin), thread);
   });
 }
 

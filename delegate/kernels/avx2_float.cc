@@ -21,9 +21,16 @@ struct Vector {
 
   BIREAL_VECTOR Type Load(const float* in) { return _mm256_loadu_ps(in); }
   BIREAL_VECTOR void Store(float* out, Type value) { _mm256_storeu_ps(out, value); }
+  BIREAL_VECTOR void StorePart(float* out, Type value, int count) {
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _mm256_maskstore_ps(out, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lanes), value);
+  }
   BIREAL_VECTOR Type Broadcast(float value) { return _mm256_set1_ps(value); }
   BIREAL_VECTOR Type MultiplyAdd(Type a, Type b, Type c) { return _mm256_fmadd_ps(a, b, c); }
   BIREAL_VECTOR Type Max(Type a, Type b) { return _mm256_max_ps(a, b); }
+  BIREAL_VECTOR Type IfNegative(Type x, Type a, Type b) {
+    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ));
+  }
   BIREAL_VECTOR void Pin(Type& value) { asm("" : "+x"(value)); }
 };
 
@@ -35,9 +42,10 @@ struct Vector {
 namespace bireal {
 
 extern const FloatKernel kAvx2Float;
-const FloatKernel kAvx2Float = {true,       WeightFloats, Pack,          RowFloats,
-                                PrepareRow, ConvRow,      ScratchFloats, BlockCount,
-                                ConvPixels, MaxRow,       AverageRow,    Softmax};
+const FloatKernel kAvx2Float = {true,          nullptr,    0,          WeightFloats,
+                                Pack,          RowFloats,  PrepareRow, ConvRow,
+                                ScratchFloats, BlockCount, ConvPixels, MaxRow,
+                                AverageRow,    Softmax,    Logistic,   CombineChannels};
 
 }  // namespace bireal
 

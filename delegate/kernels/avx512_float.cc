@@ -27,9 +27,16 @@ struct Vector {
 
   BIREAL_VECTOR Type Load(const float* in) { return _mm512_loadu_ps(in); }
   BIREAL_VECTOR void Store(float* out, Type value) { _mm512_storeu_ps(out, value); }
+  BIREAL_VECTOR void StorePart(float* out, Type value, int count) {
+    const auto lanes = static_cast<__mmask16>(count >= kLanes ? 0xffff : (1 << count) - 1);
+    _mm512_mask_storeu_ps(out, lanes, value);
+  }
   BIREAL_VECTOR Type Broadcast(float value) { return _mm512_set1_ps(value); }
   BIREAL_VECTOR Type MultiplyAdd(Type a, Type b, Type c) { return _mm512_fmadd_ps(a, b, c); }
   BIREAL_VECTOR Type Max(Type a, Type b) { return _mm512_max_ps(a, b); }
+  BIREAL_VECTOR Type IfNegative(Type x, Type a, Type b) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ), b, a);
+  }
   BIREAL_VECTOR void Pin(Type& value) { asm("" : "+v"(value)); }
 };
 
@@ -40,10 +47,12 @@ struct Vector {
 
 namespace bireal {
 
+extern const FloatKernel kAvx2Float;
 extern const FloatKernel kAvx512Float;
-const FloatKernel kAvx512Float = {true,       WeightFloats, Pack,          RowFloats,
-                                  PrepareRow, ConvRow,      ScratchFloats, BlockCount,
-                                  ConvPixels, MaxRow,       AverageRow,    Softmax};
+const FloatKernel kAvx512Float = {true,          &kAvx2Float, 8,          WeightFloats,
+                                  Pack,          RowFloats,   PrepareRow, ConvRow,
+                                  ScratchFloats, BlockCount,  ConvPixels, MaxRow,
+                                  AverageRow,    Softmax,     Logistic,   CombineChannels};
 
 }  // namespace bireal
 

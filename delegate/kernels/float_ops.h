@@ -16,7 +16,16 @@ struct ConvShape {
   Window window;
   int channels_in;
   int channels_out;
+  int groups;  // Of channels, which are convolved apart.
   bool relu;
+};
+
+// An operator on a value x and an operand.
+enum class ChannelOp {
+  kAdd,       // x + operand
+  kMultiply,  // x * operand
+  kPrelu,     // x < 0 ? x * operand : x
+  kRelu,      // x < 0 ? 0 : x, without an operand.
 };
 
 // What an instruction set brings for float operators.
@@ -25,7 +34,13 @@ struct FloatKernel {
   // operators of a model run here only if somebody asks for that.
   bool is_fast;
 
-  // Weights as `conv_row` reads them. `filter`: (channels_out, filter_h, filter_w, channels_in).
+  // The kernel for convolutions of at most `narrow_channels` filters in a group, which would leave
+  // half of a vector empty; null where it is this one.
+  const FloatKernel* narrow;
+  int narrow_channels;
+
+  // Weights as `conv_row` reads them. `filter`: (channels_out, filter_h, filter_w, channels_in /
+  // groups).
   size_t (*weight_floats)(const ConvShape& shape);
   void (*pack)(const ConvShape& shape, const float* filter, const float* bias, float* weights);
 
@@ -59,6 +74,15 @@ struct FloatKernel {
 
   // exp(beta * (x - max)), divided by their sum, of `count` values x, at least one.
   void (*softmax)(const float* in, int count, float beta, float* out);
+
+  // 1 / (1 + exp(-x)) of `count` values x.
+  void (*logistic)(const float* in, int count, float* out);
+
+  // The operator on `pixels` times `channels` values, which are `in_stride` from pixel to pixel. A
+  // pixel's operands are `operand_stride` after those of the pixel before: 0 where all have the
+  // same ones. `out`, without gaps, may be `in`.
+  void (*channel_op)(ChannelOp op, const float* in, size_t in_stride, size_t pixels, int channels,
+                     const float* operand, size_t operand_stride, float* out);
 };
 
 extern const FloatKernel kPortableFloat;

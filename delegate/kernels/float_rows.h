@@ -1,17 +1,20 @@
 // The functions of FloatKernel in terms of `Vector`, which an instruction set's file defines before
 // it includes this one, in namespace bireal and a namespace without a name:
 //
-//   Type, kLanes            a vector of floats, with + and -, and how many they are
+//   Type, kLanes            a vector of floats, with +, - and *, and how many they are
 //   Load, Store, Broadcast  between vectors and memory
 //   MultiplyAdd(a, b, c)    a * b + c, rounded once
 //   Max(a, b)               a > b ? a : b
+//   IfNegative(x, a, b)     x < 0 ? a : b
+//   StorePart               the first values of a vector, at most all
 //   Pin(vector)             keeps it in a register: GCC would load it again for each use
 //   kTileGroups, kMaxVectors  a tile of sums: that many groups of pixels by vectors of filters
 //
 // and BIREAL_TARGET, the attribute of functions that may use that instruction set.
 //
 // A convolution is a matrix product for each row of the output. Directly, a group is one pixel:
-// its sum runs over filter_h rows of filter_w * channels_in neighbours.
+// its sum runs over filter_h rows of filter_w * channels_in neighbours, or of filter_w runs where
+// the channels are in groups.
 //
 // A filter of 7 columns and stride 2 is a filter of 4 columns on the even columns of the padded
 // input and one of 3 on the odd ones, both of stride 1. Winograd's F(4, 4) (Lavin and Gray, "Fast
@@ -72,8 +75,11 @@ struct ConvPlan {
   int points;
   int vectors;  // Of a block of filters.
   int block_channels;
-  int blocks;
+  int channels_out;     // Of a group of channels.
+  int blocks;           // Likewise.
   int depth;            // Products of a sum and a filter row.
+  int run;              // As many of them are neighbours in a prepared row.
+  size_t run_stride;    // From a run to the next one.
   int groups;           // Of an output row, as many as whole tiles have.
   size_t group_stride;  // In a prepared row.
   size_t plane;         // Floats of a prepared row and point.
@@ -83,14 +89,15 @@ struct ConvPlan {
 ConvPlan MakePlan(const ConvShape& shape) {
   const Window& window = shape.window;
   ConvPlan plan = {};
-  plan.winograd = window.filter_w == 7 && window.stride_w == 2;
+  plan.winograd = window.filter_w == 7 && window.stride_w == 2 && shape.groups == 1;
   plan.points = plan.winograd ? kPoints : 1;
+  plan.channels_out = shape.channels_out / shape.groups;
   plan.vectors = 1;
-  while (plan.vectors < Vector::kMaxVectors && plan.vectors * Vector::kLanes < shape.channels_out) {
+  while (plan.vectors < Vector::kMaxVectors && plan.vectors * Vector::kLanes < plan.channels_out) {
     plan.vectors *= 2;
   }
   plan.block_channels = plan.vectors * Vector::kLanes;
-  plan.blocks = DivideUp(shape.channels_out, plan.block_channels);
+  plan.blocks = DivideUp(plan.channels_out, plan.block_channels);
   const int groups = DivideUp(window.out_w, plan.winograd ? kGroupPixels : 1);
   plan.groups = DivideUp(groups, Vector::kTileGroups) * Vector::kTileGroups;
   if (plan.winograd) {
@@ -99,19 +106,24 @@ ConvPlan MakePlan(const ConvShape& shape) {
     // A vector is stored for each group, whose last lanes the next one overwrites.
     plan.plane = plan.groups * plan.group_stride + Vector::kLanes;
   } else {
-    plan.depth = window.filter_w * shape.channels_in;
+    plan.depth = window.filter_w * (shape.channels_in / shape.groups);
     plan.group_stride = static_cast<size_t>(window.stride_w) * shape.channels_in;
-    plan.plane = (plan.groups - 1) * plan.group_stride + plan.depth;
+    plan.plane = (plan.groups - 1) * plan.group_stride +
+                 static_cast<size_t>(window.filter_w) * shape.channels_in;
   }
+  plan.run = shape.groups == 1 ? plan.depth : shape.channels_in / shape.groups;
+  plan.run_stride = shape.channels_in;
   plan.block_weights =
       static_cast<size_t>(plan.points) * window.filter_h * plan.depth * plan.block_channels;
   return plan;
 }
 
+int BlockCount(const ConvShape& shape) { return MakePlan(shape).blocks * shape.groups; }
+
 // Blocks of (points, filter_h, depth, block_channels), then the bias.
 size_t WeightFloats(const ConvShape& shape) {
   const ConvPlan plan = MakePlan(shape);
-  return plan.blocks * (plan.block_weights + plan.block_channels);
+  return BlockCount(shape) * (plan.block_weights + plan.block_channels);
 }
 
 // G g of one phase, channel and row of a filter, rounded once.
@@ -130,12 +142,16 @@ float TransformedTap(const ConvShape& shape, const float* filter_row, int point,
 void Pack(const ConvShape& shape, const float* filter, const float* bias, float* weights) {
   const ConvPlan plan = MakePlan(shape);
   const Window& window = shape.window;
-  const size_t filter_row = static_cast<size_t>(window.filter_w) * shape.channels_in;
+  const size_t filter_row =
+      static_cast<size_t>(window.filter_w) * (shape.channels_in / shape.groups);
   std::fill_n(weights, WeightFloats(shape), 0.0f);
-  float* const biases = weights + plan.blocks * plan.block_weights;
-  std::copy_n(bias, shape.channels_out, biases);
+  float* const biases = weights + BlockCount(shape) * plan.block_weights;
   for (int o = 0; o < shape.channels_out; ++o) {
-    float* out = weights + o / plan.block_channels * plan.block_weights + o % plan.block_channels;
+    const int in_group = o % plan.channels_out;
+    const int block = o / plan.channels_out * plan.blocks + in_group / plan.block_channels;
+    const int in_block = in_group % plan.block_channels;
+    biases[block * plan.block_channels + in_block] = bias[o];
+    float* out = weights + block * plan.block_weights + in_block;
     for (int point = 0; point < plan.points; ++point) {
       for (int fy = 0; fy < window.filter_h; ++fy) {
         const float* row = filter + (static_cast<size_t>(o) * window.filter_h + fy) * filter_row;
@@ -213,22 +229,25 @@ BIREAL_TARGET_INLINE void Multiply(const float* const* rows, int row_count, size
                                    const ConvPlan& plan, const float* weights,
                                    Type (&sum)[kGroups][kVectors]) {
   const size_t group_stride = plan.group_stride;
-  const int depth = plan.depth;
+  const int length = plan.run;
   for (int row = 0; row < row_count; ++row) {
-    const float* x = rows[row] + offset;
-    for (int i = 0; i < depth; ++i, ++x, weights += kVectors * Vector::kLanes) {
-      Type w[kVectors];
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        w[v] = Vector::Load(weights + v * Vector::kLanes);
-        Vector::Pin(w[v]);
-      }
-#pragma GCC unroll 6
-      for (int g = 0; g < kGroups; ++g) {
-        const Type value = Vector::Broadcast(x[g * group_stride]);
+    const float* run = rows[row] + offset;
+    for (int first = 0; first < plan.depth; first += length, run += plan.run_stride) {
+      const float* x = run;
+      for (int i = 0; i < length; ++i, ++x, weights += kVectors * Vector::kLanes) {
+        Type w[kVectors];
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) {
-          sum[g][v] = Vector::MultiplyAdd(value, w[v], sum[g][v]);
+          w[v] = Vector::Load(weights + v * Vector::kLanes);
+          Vector::Pin(w[v]);
+        }
+#pragma GCC unroll 6
+        for (int g = 0; g < kGroups; ++g) {
+          const Type value = Vector::Broadcast(x[g * group_stride]);
+#pragma GCC unroll 4
+          for (int v = 0; v < kVectors; ++v) {
+            sum[g][v] = Vector::MultiplyAdd(value, w[v], sum[g][v]);
+          }
         }
       }
     }
@@ -251,9 +270,11 @@ BIREAL_TARGET_INLINE void StorePixel(const Finish& finish, Type (&sum)[kVectors]
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) Vector::Store(out + v * Vector::kLanes, sum[v]);
   } else {
-    float block[kVectors * Vector::kLanes];
-    for (int v = 0; v < kVectors; ++v) Vector::Store(block + v * Vector::kLanes, sum[v]);
-    std::copy_n(block, finish.channels, out);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      const int left = finish.channels - v * Vector::kLanes;
+      if (left > 0) Vector::StorePart(out + v * Vector::kLanes, sum[v], left);
+    }
   }
 }
 
@@ -274,11 +295,12 @@ BIREAL_TARGET_INLINE void MultiplyTile(const float* const* rows, int row_count, 
 
 template <int kVectors>
 BIREAL_TARGET void DirectRow(const ConvShape& shape, const ConvPlan& plan, const float* weights,
-                             const float* bias, const float* const* rows, const Finish& finish,
-                             float* out) {
+                             const float* bias, const float* const* rows, int channel,
+                             const Finish& finish, float* out) {
   for (int first = 0; first < shape.window.out_w; first += Vector::kTileGroups) {
     Type sum[Vector::kTileGroups][kVectors];
-    MultiplyTile(rows, shape.window.filter_h, first * plan.group_stride, plan, weights, bias, sum);
+    const size_t offset = channel + first * plan.group_stride;
+    MultiplyTile(rows, shape.window.filter_h, offset, plan, weights, bias, sum);
 #pragma GCC unroll 6
     for (int g = 0; g < Vector::kTileGroups; ++g) {
       if (first + g < shape.window.out_w) {
@@ -372,9 +394,13 @@ BIREAL_TARGET void InterpolateRow(const ConvShape& shape, const ConvPlan& plan,
 template <int kVectors>
 void ConvRowOf(const ConvShape& shape, const ConvPlan& plan, const float* weights,
                const float* const* rows, float* scratch, float* out) {
-  const float* bias = weights + plan.blocks * plan.block_weights;
-  for (int first = 0; first < shape.channels_out; first += plan.block_channels) {
-    const Finish finish = {shape.relu, shape.channels_out - first};
+  const int blocks = plan.blocks * shape.groups;
+  const float* bias = weights + blocks * plan.block_weights;
+  for (int block = 0; block < blocks; ++block) {
+    const int group = block / plan.blocks;
+    const int first = block % plan.blocks * plan.block_channels;
+    const Finish finish = {shape.relu, plan.channels_out - first};
+    float* const block_out = out + group * plan.channels_out + first;
     if (plan.winograd) {
       const size_t point_weights = plan.block_weights / kPoints;
       const size_t point_products = static_cast<size_t>(plan.groups) * plan.block_channels;
@@ -382,13 +408,13 @@ void ConvRowOf(const ConvShape& shape, const ConvPlan& plan, const float* weight
         MultiplyPoint<kVectors>(shape, plan, weights + point * point_weights, bias, rows, point,
                                 scratch + point * point_products);
       }
-      InterpolateRow<kVectors>(shape, plan, scratch, finish, out);
+      InterpolateRow<kVectors>(shape, plan, scratch, finish, block_out);
     } else {
-      DirectRow<kVectors>(shape, plan, weights, bias, rows, finish, out);
+      const int channel = group * (shape.channels_in / shape.groups);
+      DirectRow<kVectors>(shape, plan, weights, bias, rows, channel, finish, block_out);
     }
     weights += plan.block_weights;
     bias += plan.block_channels;
-    out += plan.block_channels;
   }
 }
 
@@ -400,8 +426,6 @@ void ConvRow(const ConvShape& shape, const float* weights, const float* const* r
                                             : ConvRowOf<Vector::kMaxVectors>;
   conv_row(shape, plan, weights, rows, scratch, out);
 }
-
-int BlockCount(const ConvShape& shape) { return MakePlan(shape).blocks; }
 
 // The pixels from `first` on of a block of filters, as many as a tile has groups.
 template <int kGroups, int kVectors>
@@ -512,6 +536,54 @@ BIREAL_TARGET void Softmax(const float* in, int count, float beta, float* out) {
   }
   const auto divisor = static_cast<float>(sum);
   for (int i = 0; i < count; ++i) out[i] /= divisor;
+}
+
+// Neither branch has the exponential of a positive number, which might be infinite.
+BIREAL_TARGET void Logistic(const float* in, int count, float* out) {
+  for (int i = 0; i < count; ++i) {
+    const float power = Exp(in[i] < 0.0f ? in[i] : -in[i]);
+    out[i] = (in[i] < 0.0f ? power : 1.0f) / (1.0f + power);
+  }
+}
+
+template <ChannelOp kOp>
+BIREAL_TARGET_INLINE Type Combine(Type x, Type operand) {
+  if constexpr (kOp == ChannelOp::kAdd) return x + operand;
+  if constexpr (kOp == ChannelOp::kMultiply) return x * operand;
+  if constexpr (kOp == ChannelOp::kPrelu) return Vector::IfNegative(x, x * operand, x);
+  return Vector::IfNegative(x, Vector::Broadcast(0.0f), x);
+}
+
+// `operand` may be null for an operator without one.
+template <ChannelOp kOp>
+BIREAL_TARGET void CombineRow(const float* in, size_t in_stride, size_t pixels, int channels,
+                              const float* operand, size_t operand_stride, float* out) {
+  constexpr bool kHasOperand = kOp != ChannelOp::kRelu;
+  for (size_t pixel = 0; pixel < pixels; ++pixel, in += in_stride, out += channels) {
+    int c = 0;
+    for (; c + Vector::kLanes <= channels; c += Vector::kLanes) {
+      const Type x = Vector::Load(in + c);
+      Vector::Store(out + c, Combine<kOp>(x, kHasOperand ? Vector::Load(operand + c) : x));
+    }
+    if (c < channels) {
+      const int rest = channels - c;
+      float x[Vector::kLanes] = {};
+      float other[Vector::kLanes] = {};
+      std::copy_n(in + c, rest, x);
+      if (kHasOperand) std::copy_n(operand + c, rest, other);
+      Vector::Store(x, Combine<kOp>(Vector::Load(x), Vector::Load(other)));
+      std::copy_n(x, rest, out + c);
+    }
+    if (kHasOperand) operand += operand_stride;
+  }
+}
+
+void CombineChannels(ChannelOp op, const float* in, size_t in_stride, size_t pixels, int channels,
+                     const float* operand, size_t operand_stride, float* out) {
+  constexpr decltype(&CombineRow<ChannelOp::kAdd>) kRows[] = {
+      CombineRow<ChannelOp::kAdd>, CombineRow<ChannelOp::kMultiply>, CombineRow<ChannelOp::kPrelu>,
+      CombineRow<ChannelOp::kRelu>};
+  kRows[static_cast<int>(op)](in, in_stride, pixels, channels, operand, operand_stride, out);
 }
 
 BIREAL_TARGET void MaxRow(const Window& window, int channels, const float* const* rows,

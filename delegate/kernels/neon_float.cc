@@ -20,10 +20,16 @@ struct Vector {
 
   BIREAL_VECTOR Type Load(const float* in) { return vld1q_f32(in); }
   BIREAL_VECTOR void Store(float* out, Type value) { vst1q_f32(out, value); }
+  BIREAL_VECTOR void StorePart(float* out, Type value, int count) {
+    float values[kLanes];
+    vst1q_f32(values, value);
+    for (int i = 0; i < count && i < kLanes; ++i) out[i] = values[i];
+  }
   BIREAL_VECTOR Type Broadcast(float value) { return vdupq_n_f32(value); }
   BIREAL_VECTOR Type MultiplyAdd(Type a, Type b, Type c) { return vfmaq_f32(c, a, b); }
   // Not vmaxq_f32, which is a NaN where either is.
   BIREAL_VECTOR Type Max(Type a, Type b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+  BIREAL_VECTOR Type IfNegative(Type x, Type a, Type b) { return vbslq_f32(vcltzq_f32(x), a, b); }
   BIREAL_VECTOR void Pin(Type& value) { asm("" : "+w"(value)); }
 };
 
@@ -36,9 +42,10 @@ namespace bireal {
 
 // Nobody has measured it on such a CPU yet: it runs where somebody asks for it.
 extern const FloatKernel kNeonFloat;
-const FloatKernel kNeonFloat = {false,      WeightFloats, Pack,          RowFloats,
-                                PrepareRow, ConvRow,      ScratchFloats, BlockCount,
-                                ConvPixels, MaxRow,       AverageRow,    Softmax};
+const FloatKernel kNeonFloat = {false,         nullptr,    0,          WeightFloats,
+                                Pack,          RowFloats,  PrepareRow, ConvRow,
+                                ScratchFloats, BlockCount, ConvPixels, MaxRow,
+                                AverageRow,    Softmax,    Logistic,   CombineChannels};
 
 }  // namespace bireal
 

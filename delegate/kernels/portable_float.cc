@@ -16,9 +16,11 @@ struct Vector {
 
   static Type Load(const float* in) { return *in; }
   static void Store(float* out, Type value) { *out = value; }
+  static void StorePart(float* out, Type value, int) { *out = value; }
   static Type Broadcast(float value) { return value; }
   static Type MultiplyAdd(Type a, Type b, Type c) { return std::fma(a, b, c); }
   static Type Max(Type a, Type b) { return a > b ? a : b; }
+  static Type IfNegative(Type x, Type a, Type b) { return x < 0.0f ? a : b; }
   static void Pin(Type&) {}
 };
 
@@ -29,8 +31,9 @@ struct Vector {
 
 namespace bireal {
 
-const FloatKernel kPortableFloat = {false,      WeightFloats, Pack,          RowFloats,
-                                    PrepareRow, ConvRow,      ScratchFloats, BlockCount,
-                                    ConvPixels, MaxRow,       AverageRow,    Softmax};
+const FloatKernel kPortableFloat = {false,         nullptr,    0,          WeightFloats,
+                                    Pack,          RowFloats,  PrepareRow, ConvRow,
+                                    ScratchFloats, BlockCount, ConvPixels, MaxRow,
+                                    AverageRow,    Softmax,    Logistic,   CombineChannels};
 
 }  // namespace bireal

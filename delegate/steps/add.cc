@@ -49,39 +49,25 @@ bool AddStep::Claims(const TfLiteContext& context, const TfLiteNode& node) {
 
 AddStep::AddStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
                  const Kernels& kernels)
-    : Step(std::move(name), node),
-      kernel_(kernels.quantize),
-      epilogue_{Epilogue::kAdd, Activation(node) == kTfLiteActRelu} {
+    : RowStep(std::move(name), node, kernels),
+      epilogue_{Epilogue::kAdd, Activation(node) == kTfLiteActRelu, {}, nullptr, &tail_} {
   AddInput(node.inputs->data[1]);
 }
 
-bool AddStep::TakeOver(std::unique_ptr<Step>& next) {
-  if (packs() || next->epilogue()->kind != Epilogue::kPackSigns) return false;
-  AddName(*next);
-  AddOutput(next->outputs()[0].tensor);
-  return true;
-}
-
-void AddStep::Resolve(TfLiteContext* context, const ThreadPool&) {
+void AddStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   const TfLiteTensor& a = Input(*context, 0);
   const TfLiteTensor& b = Input(*context, 1);
   RequireType(a, {kTfLiteFloat32}, "first input");
   RequireType(b, {kTfLiteFloat32}, "second input");
-  RequireType(Output(*context), {kTfLiteFloat32}, "output");
   broadcasts_ = !SameShape(a, b);
-  std::vector<int> dims = BroadcastShape(a, b);
+  const std::vector<int> dims = BroadcastShape(a, b);
   if (broadcasts_) {
     operands_[0] = Broadcast(a, dims);
     operands_[1] = Broadcast(b, dims);
   }
   channels_ = dims.back();
-  Resize(context, dims);
+  ResolveOutputs(context, pool, dims, 1);
   rows_ = RowCount(Output(*context));
-  if (packs()) {
-    RequireType(Output(*context, 1), {kTfLiteInt32}, "packed output");
-    dims.back() = WordsFor(channels_);
-    Resize(context, dims, 1);
-  }
 }
 
 // `dims` are those of the sum, to which the operand's shape has been found to fit.
@@ -108,7 +94,7 @@ AddStep::Operand AddStep::Broadcast(const TfLiteTensor& operand, const std::vect
 }
 
 void AddStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {
-  ForRows(pool, rows_, [&](size_t begin, size_t rows) {
+  ForRows(pool, rows_, [&](size_t begin, size_t rows, int thread) {
     const size_t offset = begin * channels_;
     const size_t count = rows * channels_;
     const auto* a = static_cast<const float*>(inputs[0]);
@@ -128,10 +114,9 @@ void AddStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& p
     if (epilogue_.relu) {
       for (size_t i = 0; i < count; ++i) out[i] = out[i] < 0.0f ? 0.0f : out[i];
     }
-    if (packs()) {
-      kernel_.pack_float(out, rows, channels_,
-                         static_cast<uint32_t*>(outputs[1]) + begin * WordsFor(channels_));
-    }
+    auto* signs =
+        tail_.packs() ? static_cast<uint32_t*>(outputs[1]) + begin * WordsFor(channels_) : nullptr;
+    tail_.Run(nullptr, 0, thread, out, channels_, rows, out, signs);
   });
 }
 

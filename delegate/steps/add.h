@@ -2,18 +2,17 @@
 #define BIREAL_DELEGATE_STEPS_ADD_H_
 
 #include <cstddef>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "delegate/kernels/kernels.h"
-#include "delegate/step.h"
+#include "delegate/steps/row_step.h"
 
 namespace bireal {
 
 // TensorFlow Lite's ADD of two float tensors, with RELU or without: the shortcut of a residual
-// block whose convolution another partition computed. It can pack the signs of the sum on the way.
-class AddStep : public Step {
+// block whose convolution another partition computed. It can do on the way what follows the sum.
+class AddStep : public RowStep {
  public:
   // Whether the node is such an ADD, of two tensors of one shape. They may have others later, when
   // an input of the graph is resized: then the sum is what broadcasting makes of them.
@@ -23,9 +22,6 @@ class AddStep : public Step {
           const Kernels& kernels);
 
   const Epilogue* epilogue() const override { return &epilogue_; }
-
-  // The LceQuantize of the sum.
-  bool TakeOver(std::unique_ptr<Step>& next) override;
 
   int in_place_input() const override { return broadcasts_ ? -1 : 0; }
 
@@ -41,10 +37,8 @@ class AddStep : public Step {
     size_t step = 1;           // From a channel to the next; 0 if there is but one.
   };
 
-  bool packs() const { return outputs().size() > 1; }
   static Operand Broadcast(const TfLiteTensor& operand, const std::vector<int>& dims);
 
-  const QuantizeKernel& kernel_;
   const Epilogue epilogue_;
   size_t rows_ = 0;
   int channels_ = 0;

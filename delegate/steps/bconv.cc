@@ -5,12 +5,16 @@
 #include <cstring>
 #include <limits>
 
+#include "delegate/steps/concat.h"
+
 namespace bireal {
 
 BconvStep::BconvStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
                      const Kernels& kernels)
     : Step(std::move(name), node),
       best_(kernels.bconv),
+      float_ops_(*kernels.float_ops),
+      tail_(kernels),
       filter_(node.inputs->data[1]),
       multiplier_(node.inputs->data[2]),
       bias_(node.inputs->data[3]),
@@ -31,23 +35,39 @@ BconvStep::BconvStep(std::string name, const TfLiteContext&, const TfLiteNode& n
 bool BconvStep::TakeOver(std::unique_ptr<Step>& next) {
   if (packs()) return false;  // The signs are those of the value before `next`.
   switch (next->epilogue()->kind) {
-    case Epilogue::kAdd: {
-      if (has_shortcut()) return false;
+    case Epilogue::kAdd:
+    case Epilogue::kConcat: {
+      if (join_ != nullptr || inputs().size() == kMaxPorts) return false;
       convolution_tensor_ = outputs()[0].tensor;
       const int a = next->inputs()[0].tensor;
+      other_port_ = static_cast<int>(inputs().size());
       AddInput(convolution_tensor_ == a ? next->inputs()[1].tensor : a);
       ReplaceOutput(next->outputs()[0].tensor);
       AddName(*next);
-      add_ = std::move(next);
+      join_ = std::move(next);
       return true;
     }
     case Epilogue::kMaxPool:
       return false;
-    case Epilogue::kPackSigns:
-      if (has_shortcut() && !add_->TakeOver(next)) return false;
-      AddOutput(next->outputs()[0].tensor);
+    case Epilogue::kChannelOps:
+    case Epilogue::kPackSigns: {
+      if (next->inputs()[0].tensor != outputs()[0].tensor) return false;
+      // An operand that is computed may come before the join. The signs cannot wait for it.
+      const bool may_wait = next->epilogue()->kind == Epilogue::kChannelOps &&
+                            inputs().size() + next->inputs().size() <= kMaxPorts;
+      const int port = may_wait ? static_cast<int>(inputs().size()) : 0;
+      if (join_ != nullptr ? !join_->TakeOver(next) : !tail_.TakeOver(*next->epilogue(), port)) {
+        return false;
+      }
+      for (size_t i = 1; i < next->inputs().size(); ++i) AddInput(next->inputs()[i].tensor);
+      if (next->epilogue()->kind == Epilogue::kPackSigns) {
+        AddOutput(next->outputs().back().tensor);
+      } else {
+        ReplaceOutput(next->outputs()[0].tensor);
+      }
       AddName(*next);
       return true;
+    }
   }
   return false;
 }
@@ -104,19 +124,26 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   static_assert(sizeof(int32_t) == sizeof(float), "row_size_");
   row_size_ = WholeCacheLines<float>(Product(window.out_w, shape_.channels_out, "output row"));
   counts_ = MakeAligned<int32_t>(row_size_ * pool.num_threads());
-  values_ = packs() ? MakeAligned<float>(row_size_ * pool.num_threads()) : nullptr;
+  const bool keeps_row = packs() || adds_later() || concatenates();
+  values_ = keeps_row ? MakeAligned<float>(row_size_ * pool.num_threads()) : nullptr;
   scratch_bytes_ = WholeCacheLines<uint8_t>(kernel_->scratch_bytes(shape_));
   scratch_ = MakeAligned<uint8_t>(scratch_bytes_ * pool.num_threads());
 
   const int channels = shape_.channels_out;
   const int last_dim = type_ == kTfLiteInt32 ? WordsFor(channels) : channels;
   const std::vector<int> dims = {in[0], window.out_h, window.out_w, last_dim};
-  convolution_ = nullptr;
-  if (has_shortcut() && !HasShape(Input(*context, 1), dims)) {
+  tail_.Resolve(*context, pool, in[0], channels);
+  pixel_stride_ = channels;
+  is_in_place_ = false;
+  if (join_ != nullptr) {
     ResizeTensor(context, convolution_tensor_, dims, "convolution");
-    convolution_ = MakeAligned<float>(
-        BytesOf(context->tensors[convolution_tensor_], "convolution") / sizeof(float));
-    return add_->Prepare(context, pool);
+    const size_t bytes = BytesOf(context->tensors[convolution_tensor_], "convolution");
+    const TfLiteTensor& other = Input(*context, other_port_);
+    const bool broadcasts = has_shortcut() && !HasShape(other, dims);
+    convolution_ = broadcasts ? MakeAligned<float>(bytes / sizeof(float)) : nullptr;
+    other_channels_ = concatenates() ? LastDim(other) : 0;
+    pixel_stride_ = channels + static_cast<size_t>(other_channels_);
+    return join_->Prepare(context, pool);
   }
   Resize(context, dims);
   if (packs()) {
@@ -125,28 +152,35 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   }
 }
 
+void BconvStep::Place(size_t pixel_stride, bool is_in_place) {
+  pixel_stride_ = pixel_stride;
+  is_in_place_ = is_in_place;
+}
+
 void BconvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {
   void* signs = packs() ? outputs[1] : nullptr;
   if (convolution_ == nullptr) {
-    return Convolve(inputs[0], has_shortcut() ? inputs[1] : nullptr, outputs[0], signs, pool);
+    return Convolve(inputs, join_ != nullptr ? inputs[other_port_] : nullptr, outputs[0], signs,
+                    pool);
   }
-  Convolve(inputs[0], nullptr, convolution_.get(), nullptr, pool);
-  const bool is_first = add_->inputs()[0].tensor == convolution_tensor_;
-  const void* const addends[] = {is_first ? convolution_.get() : inputs[1],
-                                 is_first ? inputs[1] : convolution_.get()};
-  add_->Run(addends, outputs, pool);
+  Convolve(inputs, nullptr, convolution_.get(), nullptr, pool);
+  const void* const shortcut = inputs[other_port_];
+  const void* const addends[] = {is_first() ? convolution_.get() : shortcut,
+                                 is_first() ? shortcut : convolution_.get()};
+  join_->Run(addends, outputs, pool);
 }
 
-void BconvStep::Convolve(const void* input, const void* shortcut, void* values, void* signs,
+void BconvStep::Convolve(const void* const* inputs, const void* other, void* values, void* signs,
                          ThreadPool& pool) const {
   const Window& window = shape_.window;
-  const int channels = shape_.channels_out;
+  const int channels = shape_.channels_out + other_channels_;
   const size_t in_image =
       static_cast<size_t>(window.in_h) * window.in_w * shape_.groups * shape_.words_per_group;
   const size_t out_row = static_cast<size_t>(window.out_w) * channels;
   const size_t out_row_packed = static_cast<size_t>(window.out_w) * WordsFor(channels);
+  const size_t values_row = static_cast<size_t>(window.out_w) * pixel_stride_;
   const Affine affine = {scale_.data(), offset_.data(), clamp_min_, clamp_max_};
-  const auto* in = static_cast<const uint32_t*>(input);
+  const auto* in = static_cast<const uint32_t*>(inputs[0]);
 
   pool.ParallelFor(rows_, [&](int row, int thread) {
     const BconvRow counted = {weights_.get(), in + row / window.out_h * in_image,
@@ -154,16 +188,15 @@ void BconvStep::Convolve(const void* input, const void* shortcut, void* values, 
                               counts_.get() + thread * row_size_};
     switch (type_) {
       case kTfLiteFloat32: {
-        Residual residual = {};
-        if (shortcut != nullptr) {
-          residual.shortcut = static_cast<const float*>(shortcut) + row * out_row;
-          residual.relu = add_->epilogue()->relu;
-        }
-        float* row_values = values != nullptr ? static_cast<float*>(values) + row * out_row
+        const int other_channels = concatenates() ? other_channels_ : channels;
+        const size_t other_row = static_cast<size_t>(window.out_w) * other_channels;
+        const float* row_other =
+            other != nullptr ? static_cast<const float*>(other) + row * other_row : nullptr;
+        float* row_values = values != nullptr ? static_cast<float*>(values) + row * values_row
                                               : values_.get() + thread * row_size_;
         uint32_t* row_signs =
             signs != nullptr ? static_cast<uint32_t*>(signs) + row * out_row_packed : nullptr;
-        return kernel_->float_row(shape_, counted, affine, residual, row_values, row_signs);
+        return ConvolveRow(counted, affine, inputs, row, thread, row_other, row_values, row_signs);
       }
       case kTfLiteInt8:
         kernel_->accumulate(shape_, counted);
@@ -175,6 +208,42 @@ void BconvStep::Convolve(const void* input, const void* shortcut, void* values, 
                            static_cast<uint32_t*>(values) + row * out_row_packed);
     }
   });
+}
+
+void BconvStep::ConvolveRow(const BconvRow& counted, const Affine& affine,
+                            const void* const* inputs, int row, int thread, const float* other,
+                            float* values, uint32_t* signs) const {
+  const bool joins_later = other != nullptr && (adds_later() || concatenates());
+  Residual residual = {};
+  if (other != nullptr && !joins_later) residual = {other, join_->epilogue()->relu};
+  const RowTail& last = other != nullptr ? *join_->epilogue()->tail : tail_;
+  if (!joins_later && !last.has_ops()) {
+    return kernel_->float_row(shape_, counted, affine, residual, values, signs);
+  }
+  // What the kernel cannot do follows while the row is in the first-level cache.
+  const int pixels = shape_.window.out_w;
+  const int channels = shape_.channels_out;
+  const int image = row / shape_.window.out_h;
+  float* const computed = joins_later ? values_.get() + thread * row_size_ : values;
+  kernel_->float_row(shape_, counted, affine, residual, computed, nullptr);
+  if (joins_later) {
+    tail_.Run(inputs, image, thread, computed, channels, pixels, computed, nullptr);
+    if (!concatenates()) {
+      float_ops_.channel_op(ChannelOp::kAdd, computed, channels, pixels, channels, other, channels,
+                            values);
+      if (join_->epilogue()->relu) {
+        float_ops_.channel_op(ChannelOp::kRelu, values, channels, pixels, channels, nullptr, 0,
+                              values);
+      }
+    } else if (is_first()) {
+      ConcatStep::Concatenate(computed, channels, other, other_channels_, pixels, values,
+                              pixel_stride_);
+    } else {
+      ConcatStep::Concatenate(is_in_place_ ? nullptr : other, other_channels_, computed, channels,
+                              pixels, values, pixel_stride_);
+    }
+  }
+  last.Run(inputs, image, thread, values, pixel_stride_, pixels, values, signs);
 }
 
 void BconvStep::ResolveGroups(int words_in) {

@@ -9,23 +9,35 @@
 #include "delegate/kernels/kernels.h"
 #include "delegate/model.h"
 #include "delegate/step.h"
+#include "delegate/steps/row_step.h"
 
 namespace bireal {
 
 // LceBconv2d: a binary convolution. With float output it can take over what follows it in a
-// residual block, the ADD of the shortcut and the LceQuantize of the sum, so that each
-// activation is written once and read once.
+// residual block, so that each activation is written once and read once: operators on its
+// channels, the ADD of the shortcut or the CONCATENATION with other channels, operators on the
+// result's channels, and the LceQuantize.
 class BconvStep : public Step {
  public:
   // Throws ModelError.
   BconvStep(std::string name, const TfLiteContext& context, const TfLiteNode& node,
             const Kernels& kernels);
 
-  // The ADD of the convolution and a shortcut, and then the LceQuantize of the output.
   bool TakeOver(std::unique_ptr<Step>& next) override;
 
-  bool skips_unread_output() const override { return packs() && convolution_ == nullptr; }
-  int in_place_input() const override { return has_shortcut() && convolution_ == nullptr ? 1 : -1; }
+  bool skips_unread_output() const override {
+    return packs() && convolution_ == nullptr && !concatenates();
+  }
+  int in_place_input() const override {
+    return has_shortcut() && convolution_ == nullptr ? other_port_ : -1;
+  }
+
+  int growing_input() const override { return concatenates() && !is_first() ? other_port_ : -1; }
+  // Operators on all channels would need them without gaps.
+  bool can_leave_gaps() const override {
+    return growing_input() >= 0 && join_->epilogue()->tail->ops().empty();
+  }
+  void Place(size_t pixel_stride, bool is_in_place) override;
 
   void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
 
@@ -33,13 +45,24 @@ class BconvStep : public Step {
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
 
  private:
-  bool has_shortcut() const { return add_ != nullptr; }
+  bool has_shortcut() const { return join_ != nullptr && !concatenates(); }
+  bool concatenates() const {
+    return join_ != nullptr && join_->epilogue()->kind == Epilogue::kConcat;
+  }
+  // Whether the convolution is the first of the two tensors that are added or concatenated.
+  bool is_first() const { return join_->inputs()[0].tensor == convolution_tensor_; }
   bool packs() const { return outputs().size() > 1; }
 
-  // All rows of the convolution. Null are a shortcut that is not to be added, values that nobody
-  // wants, and signs that nobody wants.
-  void Convolve(const void* input, const void* shortcut, void* values, void* signs,
+  // Whether the shortcut is added after the kernel is done.
+  bool adds_later() const { return has_shortcut() && !tail_.ops().empty(); }
+
+  // All rows of the convolution. Null are a shortcut, or other channels, that are not to be
+  // joined, values that nobody wants, and signs that nobody wants.
+  void Convolve(const void* const* inputs, const void* other, void* values, void* signs,
                 ThreadPool& pool) const;
+  // A row of floats and their signs.
+  void ConvolveRow(const BconvRow& counted, const Affine& affine, const void* const* inputs,
+                   int row, int thread, const float* other, float* values, uint32_t* signs) const;
   void ResolveGroups(int words_in);
   void ResolveThresholds(const TfLiteContext& context);
   void ResolveAffine(const TfLiteContext& context, int depth);
@@ -48,9 +71,13 @@ class BconvStep : public Step {
                             const char* what) const;
 
   const BconvKernel& best_;  // The instruction set's.
-  // The ADD that was taken over, and the tensor between the two. It does the addition by itself
-  // where an input of the graph was resized so that one of the two is broadcast.
-  std::unique_ptr<Step> add_;
+  const FloatKernel& float_ops_;
+  RowTail tail_;  // Of the convolution.
+  // The ADD or CONCATENATION that was taken over, the input that is its other tensor, and the
+  // tensor between the two steps. The ADD is done by itself where an input of the graph was resized
+  // so that one of the two is broadcast.
+  std::unique_ptr<Step> join_;
+  int other_port_ = -1;
   int convolution_tensor_ = -1;
   // Tensors with constants.
   int filter_;
@@ -65,6 +92,9 @@ class BconvStep : public Step {
   BconvShape shape_ = {};
   TfLiteType type_ = kTfLiteNoType;
   int rows_ = 0;                         // Of the whole batch.
+  int other_channels_ = 0;               // Of a CONCATENATION.
+  size_t pixel_stride_ = 0;              // Of the output's floats.
+  bool is_in_place_ = false;             // Whether the other channels are in the output already.
   const BconvKernel* kernel_ = nullptr;  // best_, or the portable one for an odd shape.
   AlignedArray<uint8_t> weights_;
   std::vector<float> scale_;
@@ -72,8 +102,8 @@ class BconvStep : public Step {
   int32_t clamp_min_ = 0;
   int32_t clamp_max_ = 0;
   std::vector<int32_t> count_thresholds_;
-  // For each thread: an output row of counts, the same row as floats in case nobody wants it
-  // stored, and what the kernel asks for.
+  // For each thread: an output row of counts, the same row as floats that are not stored as they
+  // are, and what the kernel asks for.
   AlignedArray<int32_t> counts_;
   AlignedArray<float> values_;
   AlignedArray<uint8_t> scratch_;

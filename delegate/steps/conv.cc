@@ -11,6 +11,7 @@ namespace bireal {
 namespace {
 
 constexpr int kMaxChannelsIn = 4;
+constexpr int kMaxGroupChannelsIn = 16;
 constexpr int kMaxFilter = 7;
 constexpr int kMaxPoolFilter = 3;
 
@@ -42,9 +43,15 @@ bool ConvStep::Claims(const TfLiteContext& context, const Sources& sources,
   const bool is_stem =
       dims[1] == dims[2] && stride == params.stride_width &&
       ((dims[1] == 7 && stride == 2) || (dims[1] == 3 && (stride == 1 || stride == 2)));
-  return is_stem && dims[3] >= 1 && dims[3] <= kMaxChannelsIn && dims[3] == input->dims->data[3] &&
-         params.dilation_height_factor == 1 && params.dilation_width_factor == 1 &&
-         ParsePadding(params.padding, &padding) &&
+  // A filter of fewer channels is one for groups of them.
+  const int channels_in = input->dims->data[3];
+  if (dims[3] < 1 || channels_in < 1 || channels_in % dims[3] != 0) return false;
+  const int groups = channels_in / dims[3];
+  const bool is_small =
+      groups == 1 ? dims[3] <= kMaxChannelsIn
+                  : dims[1] == 3 && dims[3] <= kMaxGroupChannelsIn && dims[0] % groups == 0;
+  return is_stem && is_small && params.dilation_height_factor == 1 &&
+         params.dilation_width_factor == 1 && ParsePadding(params.padding, &padding) &&
          (params.activation == kTfLiteActNone || params.activation == kTfLiteActRelu);
 }
 
@@ -52,6 +59,7 @@ ConvStep::ConvStep(std::string name, const TfLiteContext&, const Sources& source
                    const TfLiteNode& node, const Kernels& kernels)
     : Step(std::move(name), node),
       kernels_(kernels),
+      tail_(kernels),
       filter_(sources.Stored(node.inputs->data[1])),
       bias_(node.inputs->data[2]) {
   if (const Pixels* pixels = sources.FindPixels(node.inputs->data[0])) {
@@ -71,6 +79,7 @@ bool ConvStep::TakeOver(std::unique_ptr<Step>& next) {
   if (packs()) return false;  // The signs are those of the value before `next`.
   switch (epilogue.kind) {
     case Epilogue::kAdd:
+    case Epilogue::kConcat:
       return false;
     case Epilogue::kMaxPool:
       if (pools_) return false;
@@ -78,8 +87,18 @@ bool ConvStep::TakeOver(std::unique_ptr<Step>& next) {
       pool_filter_ = epilogue.pool;
       ReplaceOutput(next->outputs()[0].tensor);
       break;
+    case Epilogue::kChannelOps:
+      if (!epilogue.ops->is_constant()) return false;
+      if (pools_) {
+        tail_.TakeOver(epilogue);
+      } else {
+        conv_ops_.Append(*epilogue.ops, 0);
+      }
+      ReplaceOutput(next->outputs()[0].tensor);
+      break;
     case Epilogue::kPackSigns:
-      AddOutput(next->outputs()[0].tensor);
+      if (!tail_.TakeOver(epilogue)) return false;
+      AddOutput(next->outputs().back().tensor);
       break;
   }
   AddName(*next);
@@ -102,8 +121,10 @@ void ConvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   const int* of_filter = filter.dims->data;
   shape_.channels_in = in[3];
   shape_.channels_out = of_filter[0];
-  if (of_filter[3] != shape_.channels_in) {
-    Fail("filter: has %d input channels, the input has %d", of_filter[3], shape_.channels_in);
+  shape_.groups = std::max(1, shape_.channels_in / of_filter[3]);
+  if (shape_.channels_in % of_filter[3] != 0 || shape_.channels_out % shape_.groups != 0) {
+    Fail("filter: has %d input channels for %d outputs, the input has %d", of_filter[3],
+         shape_.channels_out, shape_.channels_in);
   }
   if (pixels_ && pixels_->channels != shape_.channels_in) {
     Fail("input: has %d channels, its pixels are normalized for %d", shape_.channels_in,
@@ -135,7 +156,7 @@ void ConvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   constexpr int kChunkRows = 7;
   chunk_rows_ = pool.num_threads() == 1 ? output.out_h : std::min(kChunkRows, output.out_h);
 
-  if (pixels_ && MultipliesPixels(*pixels_, filter)) {
+  if (pixels_ && shape_.groups == 1 && MultipliesPixels(*pixels_, filter)) {
     rows_ = MakePixelRows(*kernels_.bytes, shape_, filter, bias, *pixels_);
   } else {
     rows_ = MakeFloatRows(*kernels_.float_ops, shape_, filter, bias, pixels_ ? &*pixels_ : nullptr);
@@ -152,6 +173,8 @@ void ConvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
                   (pools_ ? pool_window_.filter_h * conv_bytes_ : 0) +
                   (packs() ? output_bytes_ : 0) + WholeCacheLines<char>(rows_->scratch_bytes());
   memory_ = MakeAligned<char>(thread_bytes_ * pool.num_threads());
+  conv_ops_.Resolve(*context, images_, channels);
+  tail_.Resolve(*context, pool, images_, channels);
 
   Resize(context, {images_, output.out_h, output.out_w, channels});
   if (packs()) {
@@ -185,6 +208,8 @@ class ConvStep::Rows {
       step_.rows_->Prepare(image_ + in_y * step_.in_row_bytes_, scratch_, Place(in_y));
     }
     step_.rows_->Compute(y, rows, scratch_, out);
+    step_.conv_ops_.Run(*step_.kernels_.float_ops, nullptr, 0, out, step_.shape_.channels_out,
+                        window.out_w, out);
   }
 
  private:
@@ -203,15 +228,16 @@ class ConvStep::Rows {
   int next_;  // The input row that is to be prepared next.
 };
 
-void ConvStep::RunRows(const char* image, int begin, int end, char* memory, float* out,
+void ConvStep::RunRows(const char* image, int begin, int end, int thread, float* out,
                        uint32_t* signs) const {
-  char* const prepared = memory;
+  char* const prepared = memory_.get() + thread * thread_bytes_;
   char* const conv = prepared + shape_.window.filter_h * prepared_bytes_;
   char* const row = conv + (pools_ ? pool_window_.filter_h * conv_bytes_ : 0);
   char* const scratch = row + (packs() ? output_bytes_ : 0);
 
   const Window& output = output_window();
   const size_t row_floats = static_cast<size_t>(output.out_w) * shape_.channels_out;
+  const size_t packed_row = static_cast<size_t>(output.out_w) * WordsFor(shape_.channels_out);
   const auto top = [&](int y) { return std::max(0, y * output.stride_h - output.pad_top); };
   int next = pools_ ? top(begin) : begin;  // The row of the convolution that is to be next.
   Rows rows(*this, image, next, prepared, scratch);
@@ -236,11 +262,8 @@ void ConvStep::RunRows(const char* image, int begin, int end, char* memory, floa
     } else {
       rows.Compute(y, values);
     }
-    if (signs != nullptr) {
-      kernels_.quantize.pack_float(
-          values, output.out_w, shape_.channels_out,
-          signs + static_cast<size_t>(y - begin) * output.out_w * WordsFor(shape_.channels_out));
-    }
+    tail_.Run(nullptr, 0, thread, values, shape_.channels_out, output.out_w, values,
+              signs != nullptr ? signs + (y - begin) * packed_row : nullptr);
   }
 }
 
@@ -258,8 +281,7 @@ void ConvStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& 
     // An output that nobody reads is null.
     auto* out = static_cast<float*>(outputs[0]);
     auto* signs = packs() ? static_cast<uint32_t*>(outputs[1]) : nullptr;
-    RunRows(static_cast<const char*>(inputs[0]) + image * in_image, begin, end,
-            memory_.get() + thread * thread_bytes_,
+    RunRows(static_cast<const char*>(inputs[0]) + image * in_image, begin, end, thread,
             out != nullptr ? out + first_row * out_row : nullptr,
             signs != nullptr ? signs + first_row * packed_row : nullptr);
   });

@@ -10,12 +10,14 @@
 #include "delegate/sources.h"
 #include "delegate/step.h"
 #include "delegate/steps/conv_rows.h"
+#include "delegate/steps/row_step.h"
 
 namespace bireal {
 
 // TensorFlow Lite's CONV_2D of floats, or of pixels that become floats, as the stems of networks
-// have it: of at most 4 input channels, with a filter of 7x7 and stride 2 or of 3x3 and stride 1
-// or 2. It can take over the MAX_POOL_2D and the LceQuantize that follow it: then no map of the
+// have it: of at most 4 input channels, or in each of several groups, with a filter of 7x7 and
+// stride 2 or of 3x3 and stride 1 or 2. It can take over what follows it, operators on channels,
+// the MAX_POOL_2D and the LceQuantize: then no map of the
 // convolution's size exists.
 class ConvStep : public Step {
  public:
@@ -25,7 +27,6 @@ class ConvStep : public Step {
   ConvStep(std::string name, const TfLiteContext& context, const Sources& sources,
            const TfLiteNode& node, const Kernels& kernels);
 
-  // The MAX_POOL_2D of the convolution, and then the LceQuantize of the output.
   bool TakeOver(std::unique_ptr<Step>& next) override;
 
   bool skips_unread_output() const override { return packs(); }
@@ -39,14 +40,16 @@ class ConvStep : public Step {
   // The convolution's rows of one image, on one thread.
   class Rows;
 
-  bool packs() const { return outputs().size() > 1; }
+  bool packs() const { return tail_.packs(); }
   const Window& output_window() const { return pools_ ? pool_window_ : shape_.window; }
   // Rows [begin, end) of the output of one image, which lie at `out` and `signs`, if they are not
-  // null. `memory`: `thread_bytes_`.
-  void RunRows(const char* image, int begin, int end, char* memory, float* out,
+  // null.
+  void RunRows(const char* image, int begin, int end, int thread, float* out,
                uint32_t* signs) const;
 
   const Kernels& kernels_;
+  ChannelOps conv_ops_;  // Of the convolution, before it is pooled.
+  RowTail tail_;         // Of the output.
   const int filter_;
   const int bias_;
   std::optional<Pixels> pixels_;  // What the input is made of, if it is.

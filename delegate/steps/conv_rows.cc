@@ -206,7 +206,9 @@ class PixelRows : public ConvRows {
 std::unique_ptr<ConvRows> MakeFloatRows(const FloatKernel& kernel, const ConvShape& shape,
                                         const TfLiteTensor& filter, const TfLiteTensor& bias,
                                         const Pixels* pixels) {
-  return std::make_unique<FloatRows>(kernel, shape, filter, bias, pixels);
+  const bool is_narrow = shape.channels_out / shape.groups <= kernel.narrow_channels;
+  return std::make_unique<FloatRows>(is_narrow ? *kernel.narrow : kernel, shape, filter, bias,
+                                     pixels);
 }
 
 bool MultipliesPixels(const Pixels& pixels, const TfLiteTensor& filter) {

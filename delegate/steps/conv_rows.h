@@ -36,7 +36,7 @@ std::unique_ptr<ConvRows> MakeFloatRows(const FloatKernel& kernel, const ConvSha
 // channels have the same factor, which the sums can be multiplied by.
 bool MultipliesPixels(const Pixels& pixels, const TfLiteTensor& filter);
 
-// Of pixels as they are, and weights of int8.
+// Of pixels as they are, in one group of channels, and weights of int8.
 std::unique_ptr<ConvRows> MakePixelRows(const ByteKernel& kernel, const ConvShape& shape,
                                         const TfLiteTensor& filter, const TfLiteTensor& bias,
                                         const Pixels& pixels);

@@ -50,7 +50,7 @@ DenseStep::DenseStep(std::string name, const Sources& sources, const TfLiteNode&
       kernel_(*kernels.float_ops),
       filter_(sources.Stored(node.inputs->data[1])),
       bias_(node.inputs->data[2]),
-      shape_{{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0}, 0, 0, activation == kTfLiteActRelu} {}
+      shape_{{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0}, 0, 0, 1, activation == kTfLiteActRelu} {}
 
 int DenseStep::ResolveWeights(const TfLiteContext& context, int rank) {
   RequireType(Input(context), {kTfLiteFloat32}, "input");

@@ -41,7 +41,8 @@ bool FloatMaxPoolStep::Claims(const TfLiteContext& context, const TfLiteNode& no
   }
   const TfLitePoolParams& params = Params(node);
   Padding::Kind padding;
-  return ParsePadding(params.padding, &padding) && params.activation == kTfLiteActNone &&
+  return ParsePadding(params.padding, &padding) &&
+         (params.activation == kTfLiteActNone || params.activation == kTfLiteActRelu) &&
          InRange(params.filter_height, 2, kMaxFilter) &&
          InRange(params.filter_width, 2, kMaxFilter) &&
          InRange(params.stride_height, 1, kMaxFilter) &&
@@ -50,7 +51,9 @@ bool FloatMaxPoolStep::Claims(const TfLiteContext& context, const TfLiteNode& no
 
 FloatMaxPoolStep::FloatMaxPoolStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
                                    const Kernels& kernels)
-    : Step(std::move(name), node), kernel_(*kernels.float_ops) {
+    : Step(std::move(name), node),
+      kernel_(*kernels.float_ops),
+      relu_(Params(node).activation == kTfLiteActRelu) {
   const TfLitePoolParams& params = Params(node);
   epilogue_.kind = Epilogue::kMaxPool;
   ParsePadding(params.padding, &epilogue_.pool.padding);
@@ -86,8 +89,11 @@ void FloatMaxPoolStep::Run(const void* const* inputs, void* const* outputs,
       const ptrdiff_t y = out_y * window_.stride_h - window_.pad_top + fy;
       rows[fy - inside.begin] = image + y * in_row;
     }
-    kernel_.max_row(window_, channels_, rows, inside.count(),
-                    static_cast<float*>(outputs[0]) + row * out_row);
+    float* const out = static_cast<float*>(outputs[0]) + row * out_row;
+    kernel_.max_row(window_, channels_, rows, inside.count(), out);
+    if (relu_)
+      kernel_.channel_op(ChannelOp::kRelu, out, channels_, window_.out_w, channels_, nullptr, 0,
+                         out);
   });
 }
 

@@ -11,7 +11,8 @@ namespace bireal {
 // The window that a pool's filter moves over (height, width) pixels. Throws ModelError.
 Window ResolvePool(const PoolFilter& filter, int height, int width);
 
-// TensorFlow Lite's MAX_POOL_2D of floats, with a filter of 2 or 3 rows and columns.
+// TensorFlow Lite's MAX_POOL_2D of floats, with a filter of 2 or 3 rows and columns, with RELU or
+// without.
 class FloatMaxPoolStep : public Step {
  public:
   // Whether the node is such a MAX_POOL_2D.
@@ -20,7 +21,7 @@ class FloatMaxPoolStep : public Step {
   FloatMaxPoolStep(std::string name, const TfLiteContext& context, const TfLiteNode& node,
                    const Kernels& kernels);
 
-  const Epilogue* epilogue() const override { return &epilogue_; }
+  const Epilogue* epilogue() const override { return relu_ ? nullptr : &epilogue_; }
 
   void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
 
@@ -30,6 +31,7 @@ class FloatMaxPoolStep : public Step {
  private:
   const FloatKernel& kernel_;
   Epilogue epilogue_;
+  const bool relu_;
   Window window_ = {};
   int channels_ = 0;
   int rows_ = 0;  // Of the output, over all images.

@@ -18,7 +18,7 @@ void QuantizeStep::Resolve(TfLiteContext* context, const ThreadPool&) {
 
 void QuantizeStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {
   const size_t words = WordsFor(channels_);
-  ForRows(pool, rows_, [&](size_t begin, size_t rows) {
+  ForRows(pool, rows_, [&](size_t begin, size_t rows, int) {
     uint32_t* out = static_cast<uint32_t*>(outputs[0]) + begin * words;
     const size_t offset = begin * channels_;
     switch (type_) {
@@ -71,7 +71,7 @@ void DequantizeStep::Resolve(TfLiteContext* context, const ThreadPool&) {
 
 void DequantizeStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {
   const size_t words = WordsFor(channels_);
-  ForRows(pool, rows_, [&](size_t begin, size_t rows) {
+  ForRows(pool, rows_, [&](size_t begin, size_t rows, int) {
     const uint32_t* in = static_cast<const uint32_t*>(inputs[0]) + begin * words;
     const size_t offset = begin * channels_;
     if (type_ == kTfLiteFloat32) {

@@ -138,7 +138,7 @@ void ChangeNode(const Change& change, int tensors, Node& node) {
       "ADD",         "CONV_2D",         "MAX_POOL_2D", "Copy",
       "Other",       "AVERAGE_POOL_2D", "MEAN",        "FULLY_CONNECTED",
       "SOFTMAX",     "DEQUANTIZE",      "CAST",        "MUL",
-      "SUB"};
+      "SUB",         "PRELU",           "LOGISTIC",    "CONCATENATION"};
   const auto part = static_cast<size_t>(change.part);
   // An index of a tensor, or just outside, or anything.
   const int index = change.number >= 64 ? change.number : change.number % (tensors + 2);

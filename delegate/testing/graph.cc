@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <random>
+#include <set>
 
 #include "delegate/kernels/kernels.h"
 
@@ -12,6 +13,7 @@ namespace {
 
 constexpr int kSame = 0;
 constexpr int kValid = 1;
+constexpr int kMaxChannels = 1024;
 
 template <typename T>
 std::vector<uint8_t> BytesOf(const std::vector<T>& values) {
@@ -100,6 +102,10 @@ class Builder {
     node.outputs = {output};
     if (!attributes.empty()) node.options = EncodeOptions(attributes, 2 << choose_(3));
     node.attributes = std::move(attributes);
+    // The delegate follows its own operators with the interpreter's.
+    const bool follows = std::any_of(node.inputs.begin(), node.inputs.end(),
+                                     [this](int input) { return ours_.count(input) != 0; });
+    if (node.op != "Copy" && (follows || node.op != "ADD")) ours_.insert(output);
     graph_.nodes.push_back(std::move(node));
     return output;
   }
@@ -133,14 +139,18 @@ class Builder {
       // Of pixels that the interpreter writes, the delegate would not make floats.
       const bool is_image = from == 0 && graph_.tensors[from].dims.size() == 4;
       if (!is_image || work_left_ <= 0 || choose_(8) == 7) return AddCopy(from);
-      return AddStem(from);
+      return AddStem(from, 1);
     }
     if (type == kTfLiteFloat32) {
       const int kind = choose_(8);
       if (kind == 7) return AddCopy(from);
+      if (kind > 3 && ours_.count(from) != 0 && choose_(2) == 1) return AddChannelOp(from);
       if (kind > 3) return AddSum(from);
       const std::vector<int>& dims = graph_.tensors[from].dims;
-      if (dims.size() == 4 && dims[3] <= 4 && kind > 0 && work_left_ > 0) return AddStem(from);
+      if (dims.size() == 4 && dims[3] <= 4 && kind > 0 && work_left_ > 0) return AddStem(from, 1);
+      if (dims.size() == 4 && dims[3] % 4 == 0 && dims[3] <= 32 && kind == 2 && work_left_ > 0) {
+        return AddStem(from, dims[3] / 4);
+      }
       if (dims.size() == 4 && kind == 3 && work_left_ > 0) {
         // They are the delegate's only after an op that surely is.
         const int shortcut = AddShortcut(AddDequantize(AddQuantize(from), kTfLiteFloat32));
@@ -181,6 +191,64 @@ class Builder {
                  sum, {{"fused_activation_function", relu}});
   }
 
+  // An operator on channels: with a constant, with a gate, or with other channels beside them.
+  int AddChannelOp(int from) {
+    const std::vector<int> dims = graph_.tensors[from].dims;
+    const int channels = dims.back();
+    const int kind = choose_(6);
+    if (kind == 4) return AddConcatenation(from);
+    if (kind == 5 && dims.size() == 4) return AddGate(from);
+    std::minstd_rand random(1 + choose_(1 << 16));
+    const bool is_one = choose_(4) == 3;
+    const int operand = AddFloats(is_one ? 1 : channels, 1, random);
+    if (choose_(2) == 1) graph_.tensors[operand].dims = {1, is_one ? 1 : channels};
+    if (dims.size() == 1) graph_.tensors[operand].dims = {is_one ? 1 : channels};
+    const int result = AddActivation(kTfLiteFloat32, dims, channels);
+    if (kind == 0) return AddOp("PRELU", {from, operand}, result);
+    const bool swapped = choose_(2) == 1;
+    return AddOp(kind < 3 ? "MUL" : "ADD",
+                 swapped ? std::vector<int>{operand, from} : std::vector<int>{from, operand},
+                 result, {{"fused_activation_function", choose_(2)}});
+  }
+
+  // Before or after the channels of any earlier tensor that fits, which may be itself.
+  int AddConcatenation(int from) {
+    std::vector<int> dims = graph_.tensors[from].dims;
+    const auto without_channels = [](std::vector<int> shape) {
+      shape.pop_back();
+      return shape;
+    };
+    std::vector<int> partners;
+    for (int tensor : activations_) {
+      const Tensor& other = graph_.tensors[tensor];
+      if (other.type == kTfLiteFloat32 && without_channels(other.dims) == without_channels(dims) &&
+          other.dims.back() + dims.back() <= kMaxChannels) {
+        partners.push_back(tensor);
+      }
+    }
+    if (partners.empty()) return AddQuantize(from);
+    const int other = Pick(partners);
+    dims.back() += graph_.tensors[other].dims.back();
+    const bool swapped = choose_(2) == 1;
+    return AddOp("CONCATENATION",
+                 swapped ? std::vector<int>{other, from} : std::vector<int>{from, other},
+                 AddActivation(kTfLiteFloat32, dims, dims.back()),
+                 {{"axis", choose_(2) == 0 ? static_cast<int>(dims.size()) - 1 : -1}});
+  }
+
+  // The sigmoids of the channels' means, by which the channels are multiplied.
+  int AddGate(int from) {
+    const std::vector<int> dims = graph_.tensors[from].dims;
+    const std::vector<int> one = {dims[0], 1, 1, dims[3]};
+    graph_.has_float_ops = true;
+    const int axes = AddConstant(kTfLiteInt32, {2}, BytesOf(std::vector<int32_t>{1, 2}));
+    const int mean = AddOp("MEAN", {from, axes}, AddActivation(kTfLiteFloat32, one, dims[3]),
+                           {{"keep_dims", 1}});
+    const int gate = AddOp("LOGISTIC", {mean}, AddActivation(kTfLiteFloat32, one, dims[3]));
+    return AddOp("MUL", {from, gate}, AddActivation(kTfLiteFloat32, dims, dims[3]),
+                 {{"fused_activation_function", 0}});
+  }
+
   int AddMaxPool(int from) {
     const std::vector<int> in = graph_.tensors[from].dims;
     std::map<std::string, int> options;
@@ -199,10 +267,10 @@ class Builder {
     return AddOp("LceBMaxPool2d", {from}, AddActivation(kTfLiteInt32, out, channels), options);
   }
 
-  // A CONV_2D of few input channels, and perhaps the MAX_POOL_2D after it.
-  int AddStem(int from) {
+  // A CONV_2D of few input channels in each group, and perhaps the MAX_POOL_2D after it.
+  int AddStem(int from, int groups) {
     const std::vector<int> in = graph_.tensors[from].dims;
-    const int kind = choose_(3);
+    const int kind = groups == 1 ? choose_(3) : 1 + choose_(2);
     const int filter = kind == 0 ? 7 : 3;
     const int stride = kind == 1 ? 1 : 2;
     const bool fits = filter <= in[1] && filter <= in[2];
@@ -210,13 +278,14 @@ class Builder {
     std::vector<int> out = in;
     for (int axis : {1, 2}) out[axis] = OutputSize(in[axis], filter, stride, 1, padding);
     static const std::vector<int> kChannelsOut = {16, 64, 1, 3, 8, 20, 33, 65};
-    out[3] = Pick(kChannelsOut);
+    out[3] = (Pick(kChannelsOut) + groups - 1) / groups * groups;
+    const int channels_in = in[3] / groups;
     work_left_ -= static_cast<int64_t>(in[0]) * out[1] * out[2] * out[3] * filter * filter;
     graph_.has_float_ops = true;
     std::minstd_rand random(1 + choose_(1 << 16));
     const int image =
         graph_.tensors[from].type == kTfLiteUInt8 ? AddNormalized(from, in, random) : from;
-    const std::vector<int> filter_dims = {out[3], filter, filter, in[3]};
+    const std::vector<int> filter_dims = {out[3], filter, filter, channels_in};
     // It reads through a DEQUANTIZE in the first turn only.
     const int filter_tensor = AddStemWeights(filter_dims, from == 0 ? choose_(3) : 0, random);
     const int bias = AddFloats(out[3], 1, random);
@@ -363,7 +432,7 @@ class Builder {
     const bool fits = dims[1] >= 3 && dims[2] >= 3;
     const int padding = fits ? choose_(2) : kSame;
     attributes["padding"] = 1 + padding;
-    attributes["fused_activation_function"] = 0;
+    attributes["fused_activation_function"] = choose_(4) == 3 ? 1 : 0;
     for (int axis : {1, 2}) {
       const int filter = 2 + choose_(2);
       const int stride = 1 + choose_(3);
@@ -466,6 +535,7 @@ class Builder {
   int64_t work_left_;
   Graph graph_;
   std::vector<int> activations_;
+  std::set<int> ours_;  // Activations that the delegate computes.
 };
 
 }  // namespace

@@ -181,6 +181,8 @@ struct Interpreter::GraphNode {
   std::string op;
   std::unique_ptr<ReadOnlyBuffer> options;
   TfLiteAddParams add = {};
+  TfLiteMulParams mul = {};
+  TfLiteConcatenationParams concatenation = {};
   TfLiteConvParams conv = {};
   TfLitePoolParams pool = {};
   TfLiteFullyConnectedParams fully_connected = {};
@@ -268,6 +270,18 @@ Interpreter::Interpreter(const Graph& graph, int max_partition, size_t max_bytes
       owned->fully_connected = {attribute("fused_activation_function"), 0,
                                 attribute("keep_num_dims") != 0};
       node.builtin_data = &owned->fully_connected;
+    } else if (described.op == "MUL") {
+      registration.builtin_code = kTfLiteBuiltinMul;
+      owned->mul.activation = attribute("fused_activation_function");
+      node.builtin_data = &owned->mul;
+    } else if (described.op == "PRELU") {
+      registration.builtin_code = kTfLiteBuiltinPrelu;
+    } else if (described.op == "LOGISTIC") {
+      registration.builtin_code = kTfLiteBuiltinLogistic;
+    } else if (described.op == "CONCATENATION") {
+      registration.builtin_code = kTfLiteBuiltinConcatenation;
+      owned->concatenation.axis = attribute("axis");
+      node.builtin_data = &owned->concatenation;
     } else if (described.op == "MEAN") {
       registration.builtin_code = kTfLiteBuiltinMean;
       owned->reducer = {attribute("keep_dims") != 0};
@@ -276,10 +290,6 @@ Interpreter::Interpreter(const Graph& graph, int max_partition, size_t max_bytes
       registration.builtin_code = kTfLiteBuiltinDequantize;
     } else if (described.op == "CAST") {
       registration.builtin_code = kTfLiteBuiltinCast;
-    } else if (described.op == "MUL") {
-      registration.builtin_code = kTfLiteBuiltinMul;
-      owned->mul = {attribute("fused_activation_function")};
-      node.builtin_data = &owned->mul;
     } else if (described.op == "SUB") {
       registration.builtin_code = kTfLiteBuiltinSub;
       owned->sub = {attribute("fused_activation_function"), false};

@@ -73,6 +73,36 @@ Values Add(const Values& a, const Values& b, bool relu) {
   return result;
 }
 
+// MUL, ADD and PRELU with a constant, for each channel or for all of them.
+Values CombineChannels(const Node& node, const Values& x, const Tensor& operand) {
+  const bool is_one = operand.data.size() == sizeof(float);
+  Values result = x;
+  for (size_t i = 0; i < result.values.size(); ++i) {
+    const auto value = At<float>(operand, is_one ? 0 : static_cast<int>(i % x.dims.back()));
+    float& y = result.values[i];
+    if (node.op == "PRELU") {
+      if (y < 0.0f) y *= value;
+      continue;
+    }
+    y = node.op == "MUL" ? y * value : y + value;
+    if (node.attributes.at("fused_activation_function") == 1 && y < 0.0f) y = 0.0f;
+  }
+  return result;
+}
+
+Values Concatenate(const Values& a, const Values& b) {
+  Values result;
+  result.dims = a.dims;
+  result.dims.back() += b.dims.back();
+  for (size_t pixel = 0; pixel < a.values.size() / a.dims.back(); ++pixel) {
+    for (const Values* part : {&a, &b}) {
+      const auto first = part->values.begin() + static_cast<ptrdiff_t>(pixel * part->dims.back());
+      result.values.insert(result.values.end(), first, first + part->dims.back());
+    }
+  }
+  return result;
+}
+
 Values MaxPool(const Node& node, const Values& input) {
   const auto option = [&](const char* name) { return node.attributes.at(name); };
   const bool is_valid = option("padding") == 1;
@@ -228,7 +258,11 @@ std::map<int, Values> RunNaively(const Graph& graph, const Values& input) {
   const FlushDenormals flush_denormals;
   std::map<int, Values> activations = {{0, input}};
   for (const Node& node : graph.nodes) {
-    const Values& from = activations.at(node.inputs[0]);
+    // The operator's constant, if it has one of two inputs; or else it is not looked at.
+    const bool is_swapped = graph.tensors[node.inputs[0]].is_constant;
+    const Values& from = activations.at(node.inputs[is_swapped ? 1 : 0]);
+    const int second = node.inputs.size() == 2 ? node.inputs[is_swapped ? 0 : 1] : -1;
+    const bool has_constant = second >= 0 && graph.tensors[second].is_constant;
     const Tensor& to = graph.tensors[node.outputs[0]];
     Values result;
     if (node.op == "LceQuantize") {
@@ -239,6 +273,10 @@ std::map<int, Values> RunNaively(const Graph& graph, const Values& input) {
       result = MaxPool(node, from);
     } else if (node.op == "LceBconv2d") {
       result = Convolve(graph, node, from);
+    } else if (has_constant) {
+      result = CombineChannels(node, from, graph.tensors[second]);
+    } else if (node.op == "CONCATENATION") {
+      result = Concatenate(from, activations.at(second));
     } else if (node.op == "ADD") {
       result = Add(from, activations.at(node.inputs[1]),
                    node.attributes.at("fused_activation_function") == 1);

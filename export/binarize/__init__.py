@@ -5,13 +5,13 @@ layer is a sign, an ordinary convolution and a kernel of -s and +s. `binarize` f
 writes the operators of Larq Compute Engine (LCE) in their place. It computes with NumPy, and
 imports no training framework.
 
-    graph, constants -> signs -> match -> fuse -> decide -> emit -> the file
+    graph, constants -> signs -> match -> fuse -> decide -> emit -> grouped -> the file
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from bireal_keras.export.binarize import emit, fake_quant, fuse
+from bireal_keras.export.binarize import emit, fake_quant, fuse, grouped
 from bireal_keras.export.binarize.constants import Constants
 from bireal_keras.export.binarize.decide import decide
 from bireal_keras.export.binarize.graph import Graph, Operator
@@ -125,6 +125,7 @@ def binarize(
     ]
     decision = decide(graph, results)
     bits, written = emit.emit(graph, decision)
+    grouped.merge(graph)
     binary, places = graph.write()
     layers = []
     for operator, found in matches.items():

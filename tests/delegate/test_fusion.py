@@ -8,12 +8,12 @@ import ai_edge_litert.interpreter as litert
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from lce_graph import SHAPE, Graph
 from lce_ops import (
     NONE,
     RELU,
     RELU6,
     RELU_N1_TO_1,
-    Bconv2d,
     Op,
     Tensor,
     build_model,
@@ -24,61 +24,6 @@ from lce_ops import (
 )
 
 from bireal_keras import runtime
-
-SHAPE = (1, 7, 6, 96)
-
-
-class Graph:
-    """A graph under construction; methods return indices of tensors."""
-
-    def __init__(self, shape=SHAPE):
-        self.shape = shape
-        self.tensors = [Tensor(shape)]
-        self.ops = []
-        self.convolutions = 0
-        self.channels = {}  # Of a packed tensor.
-
-    def add_tensor(self, tensor) -> int:
-        self.tensors.append(tensor)
-        return len(self.tensors) - 1
-
-    def quantize(self, x) -> int:
-        *shape, channels = self.tensors[x].shape
-        output = self.add_tensor(Tensor((*shape, -(-channels // 32)), np.int32))
-        self.ops.append(Op("LceQuantize", [x], [output]))
-        self.channels[output] = channels
-        return output
-
-    def bconv(self, packed, *, channels=None, **fields) -> int:
-        """To as many channels as the input has, unless told otherwise."""
-        batch, height, width, _ = self.tensors[packed].shape
-        channels_in = self.channels.get(packed, self.shape[-1])
-        channels_out = channels or channels_in
-        case = Bconv2d(
-            batch, height, width, channels_in, channels_out, seed=self.convolutions, **fields
-        )
-        self.convolutions += 1
-        filter_, multiplier, bias = (
-            self.add_tensor(constant(value))
-            for value in (pack(case.kernel), case.multiplier, case.bias)
-        )
-        shape = (batch, height, width, channels_out)
-        quantized = {"scale": case.scale, "zero_point": case.zero_point, "dtype": np.int8}
-        is_int8 = case.output == "int8"
-        output = self.add_tensor(Tensor(shape, **quantized) if is_int8 else Tensor(shape))
-        inputs = [packed, filter_, multiplier, bias, -1]
-        self.ops.append(Op("LceBconv2d", inputs, [output], case.options))
-        return output
-
-    def sum(self, a, b, *, activation=NONE) -> int:
-        output = self.add_tensor(Tensor(self.tensors[a].shape))
-        options = schema.AddOptionsT()
-        options.fusedActivationFunction = activation
-        self.ops.append(Op("ADD", [a, b], [output], builtin=("AddOptions", options)))
-        return output
-
-    def block(self, x, **kwargs) -> int:
-        return self.sum(self.bconv(self.quantize(x)), x, **kwargs)
 
 
 def two_blocks_on(graph, x):
@@ -285,9 +230,12 @@ def hidden(graph, x) -> int:
 
 
 def sum_of_two_inputs(
-    *, relu: bool, swapped: bool, quantized: bool, by: str
+    *, relu: bool, swapped: bool, quantized: bool, by: str, prelu: bool = False
 ) -> tuple[bytes, list[int]]:
-    """bconv(input 0) + input 1, and its signs; `by` whom: a convolution, an ADD step, LiteRT."""
+    """bconv(input 0) + input 1, perhaps its PRELU, and its signs.
+
+    `by` whom: a convolution, an ADD step, LiteRT.
+    """
     graph = Graph(SHAPE)
     packed = graph.add_tensor(Tensor((*SHAPE[:3], SHAPE[3] // 32), np.int32))
     shortcut = graph.add_tensor(Tensor(SHAPE))
@@ -295,6 +243,9 @@ def sum_of_two_inputs(
     addend = hidden(graph, value) if by == "LiteRT" else value
     pair = (shortcut, addend) if swapped else (addend, shortcut)
     outputs = [graph.sum(*pair, activation=RELU if relu else NONE)]
+    if prelu:
+        slopes = np.linspace(-1, 1, SHAPE[-1])[np.newaxis, np.newaxis]
+        outputs[0] = graph.channel_op("PRELU", outputs[0], slopes)
     if by == "step":
         outputs.append(value)  # Which nobody may take over.
     if quantized:
@@ -339,14 +290,15 @@ def test_a_resized_sum_broadcasts_as_litert_does(by, relu, batch, shortcut):
     addend = random.normal(size=shortcut).astype(np.float32)
     for swapped in (False, True):
         reference, outputs = sum_of_two_inputs(
-            relu=relu, swapped=swapped, quantized=False, by="LiteRT"
+            relu=relu, swapped=swapped, quantized=False, by="LiteRT", prelu=swapped
         )
         (expected,) = run_resized(reference, outputs, packed, addend)
         for options in ({"num_threads": 1}, {"num_threads": 3}, {"kernel": "portable"}):
             for quantized in (False, True):
                 model, outputs = sum_of_two_inputs(
-                    relu=relu, swapped=swapped, quantized=quantized, by=by
+                    relu=relu, swapped=swapped, quantized=quantized, by=by, prelu=swapped
                 )
+                options["float_ops"] = "delegate"
                 result = run_resized(model, outputs, packed, addend, **options)
                 assert result[0].shape == expected.shape
                 assert result[0].tobytes() == expected.tobytes(), (swapped, options, quantized)

@@ -57,13 +57,15 @@ class Stem:
         batch: int = 1,
         channels_in: int = 3,
         channels_out: int = 64,
+        groups: int = 1,
         padding: int = SAME,
         activation: int = NONE,
         pool: Pool | None = None,
         seed: int = 0,
     ):
         random = np.random.default_rng(seed)
-        shape = (channels_out, filter_size, filter_size, channels_in)
+        shape = (channels_out, filter_size, filter_size, channels_in // groups)
+        self.groups = groups
         self.x = random.normal(size=(batch, *size, channels_in)).astype(np.float32)
         self.filter = random.normal(size=shape).astype(np.float32)
         self.bias = random.normal(size=channels_out).astype(np.float32)
@@ -73,8 +75,12 @@ class Stem:
         size = self.filter.shape[1:3]
         strides = (self.stride, self.stride)
         views = windows(self.x.astype(np.float64), size, strides, self.padding, 0.0)
-        y = np.einsum("bhwcij,oijc->bhwo", views, self.filter.astype(np.float64), optimize=True)
-        y = y + self.bias
+        parts = np.split(self.filter.astype(np.float64), self.groups)
+        y = [
+            np.einsum("bhwcij,oijc->bhwo", view, part, optimize=True)
+            for view, part in zip(np.split(views, self.groups, axis=3), parts)
+        ]
+        y = np.concatenate(y, axis=3) + self.bias
         return np.maximum(y, 0) if self.activation == RELU else y
 
     def expected(self) -> np.ndarray:
@@ -129,6 +135,39 @@ def test_is_right_in_sizes_of_images(size, filter_size, stride):
             others = run(model, stem.x, kernel=kernel, num_threads=threads)
             for output, other in zip(outputs, others, strict=True):
                 assert output.tobytes() == other.tobytes(), kernel
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    ("channels_in", "channels_out", "groups"),
+    [
+        (32, 32, 4),
+        (32, 64, 8),
+        (8, 8, 8),
+        (48, 3, 3),
+        (30, 40, 10),
+        (32, 132, 2),
+    ],
+)
+def test_groups_of_channels(channels_in, channels_out, groups, stride):
+    """As MeliusNet's stem has them; batches of 1 and 3, odd sizes, both paddings."""
+    for seed, (size, padding) in enumerate([((9, 13), SAME), ((12, 7), VALID), ((3, 3), SAME)]):
+        stem = Stem(
+            size,
+            filter_size=3,
+            stride=stride,
+            batch=1 + 2 * (seed % 2),
+            channels_in=channels_in,
+            channels_out=channels_out,
+            groups=groups,
+            padding=padding,
+            activation=RELU if groups == 8 else NONE,
+            pool=Pool() if groups == 4 else None,
+            seed=seed,
+        )
+        outputs = run(stem.model(), stem.x)
+        assert_right(stem, outputs, stem.expected())
+        assert_same_on_every_kernel(stem.model(), stem.x, outputs)
 
 
 @pytest.mark.parametrize(("filter_size", "stride"), [(7, 2), (3, 1), (3, 2)])

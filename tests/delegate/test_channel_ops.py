@@ -1,0 +1,273 @@
+"""MUL, ADD and PRELU by channel, CONCATENATION and LOGISTIC, alone and in the steps before them.
+
+What is expected is computed in NumPy, float32 operator by operator: all but LOGISTIC is exact.
+"""
+
+import ai_edge_litert.interpreter as litert
+import numpy as np
+import pytest
+from float_ops import assert_same_on_every_kernel, reported, run
+from lce_graph import Graph
+from lce_ops import NONE, RELU, RELU6, build_model, pack
+
+from bireal_keras import runtime
+
+CHANNELS = [1, 3, 8, 16, 33, 64, 100]
+
+
+class Signs(Graph):
+    """A graph that begins with the bits of its input, whose values are `signs`."""
+
+    def __init__(self, shape, seed=0):
+        super().__init__(shape)
+        self.random = np.random.default_rng(seed)
+        self.x = self.random.normal(size=shape).astype(np.float32)
+
+    def constants(self, *shape) -> np.ndarray:
+        return self.random.normal(size=shape).astype(np.float32)
+
+    def convolution(self, channels=None) -> int:
+        """Of the signs of the input, by which all that follows is the delegate's."""
+        return self.bconv(self.quantize(0), channels=channels)
+
+    def model(self, *outputs) -> bytes:
+        return build_model(self.tensors, self.ops, [0], list(outputs))
+
+    def values(self, *outputs, **options) -> list[np.ndarray]:
+        return run(self.model(*outputs), self.x, **options)
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    return np.where(x < 0, np.float32(0), x)
+
+
+def prelu(x: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+    return np.where(x < 0, x * slopes, x)
+
+
+EXPECTED = {"ADD": np.add, "MUL": np.multiply, "PRELU": prelu}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (9, 14)], ids=str)
+def test_each_operator_is_exact(name, channels, size):
+    """As a step of its own, in the convolution, and before the signs; batches of 1 and 3."""
+    graph = Signs((1 + 2 * (channels % 2), *size, channels), seed=channels)
+    activation = RELU if name != "PRELU" and size == (2, 3) else NONE
+    swapped = name != "PRELU" and channels % 3 == 0
+    operand = graph.constants(channels) if channels % 4 else graph.constants(1, 1, channels)
+    value = graph.convolution()
+    result = graph.channel_op(name, value, operand, activation=activation, swapped=swapped)
+    signs = graph.quantize(result)
+    before, apart = graph.values(value, result)
+    expected = EXPECTED[name](before, operand)
+    expected = relu(expected) if activation == RELU else expected
+    assert apart.tobytes() == expected.tobytes()
+    packed = pack(np.where(expected < 0, -1, 1))
+    for outputs, wanted in (
+        ((value, result, signs), [before, expected, packed]),
+        ((value, signs), [before, packed]),
+        ((result,), [expected]),
+        ((signs,), [packed]),
+    ):
+        assert_same_on_every_kernel(graph.model(*outputs), graph.x, wanted)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1, 1)], ids=str)
+def test_one_operand_for_all_channels(shape):
+    graph = Signs((1, 4, 5, 40))
+    operand = graph.constants(*shape)
+    value = graph.convolution()
+    result = graph.channel_op("MUL", graph.channel_op("ADD", value, operand), operand)
+    (before,) = graph.values(value)
+    wanted = (before + operand) * operand
+    assert_same_on_every_kernel(graph.model(result), graph.x, [wanted])
+
+
+def test_nan_and_zeros():
+    """RELU and PRELU keep NaN and -0.0, whose signs are +1."""
+    graph = Signs((1, 2, 2, 10))
+    value = graph.convolution()
+    # Whatever the convolution is, times 0 or infinity plus this it is one of these.
+    special = [np.nan, np.inf, -np.inf, 0.0, -0.0, 3e38, -3e38, 1.0, -1.0, -1e-30]
+    zeros = graph.channel_op("MUL", graph.channel_op("MUL", value, np.float32(0)), np.float32(0))
+    result = graph.channel_op("ADD", zeros, np.array(special, np.float32))
+    prelu_of = graph.channel_op("PRELU", result, np.full(10, 0.5, np.float32))
+    relu_of = graph.channel_op("MUL", result, np.ones(10, np.float32), activation=RELU)
+    outputs = [result, prelu_of, relu_of, graph.quantize(prelu_of), graph.quantize(relu_of)]
+    for options in ({}, {"kernel": "portable"}):
+        values, of_prelu, of_relu, *signs = graph.values(*outputs, **options)
+        np.testing.assert_array_equal(of_prelu, prelu(values, np.float32(0.5)))
+        np.testing.assert_array_equal(of_relu, relu(values))
+        assert np.isnan(of_relu[..., 0]).all()
+        for packed, of in zip(signs, (of_prelu, of_relu)):
+            assert packed.tobytes() == pack(np.where(of < 0, -1, 1)).tobytes()
+
+
+def reactnet(graph: Signs) -> int:
+    """Bi-Real Net's block with RPReLU and with the next RSign's shift."""
+    value = 0
+    for _ in range(3):
+        channels = graph.shape[-1]
+        shifted = graph.channel_op("ADD", value, graph.constants(channels))
+        total = graph.sum(graph.bconv(graph.quantize(shifted)), value)
+        total = graph.channel_op("ADD", total, graph.constants(channels))
+        total = graph.channel_op("PRELU", total, graph.constants(1, 1, channels))
+        value = graph.channel_op("ADD", total, graph.constants(channels))
+    return value
+
+
+def real_to_binary(graph: Signs) -> int:
+    """What a convolution computes is gated and activated before the shortcut is added."""
+    value = graph.convolution()
+    for _ in range(2):
+        channels = graph.shape[-1]
+        scaled = graph.channel_op("MUL", value, graph.constants(channels))
+        gated = graph.channel_op("MUL", graph.bconv(graph.quantize(scaled)), graph.gate(scaled))
+        activated = graph.channel_op("PRELU", gated, graph.constants(1, 1, channels))
+        value = graph.sum(activated, value, activation=RELU)
+    return value
+
+
+def dense_net(graph: Signs) -> int:
+    value = graph.convolution()
+    for index in range(4):
+        scaled = graph.channel_op("MUL", value, graph.constants(graph.tensors[value].shape[-1]))
+        shifted = graph.channel_op("ADD", scaled, graph.constants(graph.tensors[value].shape[-1]))
+        new = graph.bconv(graph.quantize(shifted), channels=32 + index)
+        value = graph.concat(new, value) if index == 2 else graph.concat(value, new, axis=3)
+    return graph.channel_op("MUL", value, graph.constants(graph.tensors[value].shape[-1]))
+
+
+def dense_nets_stage(graph: Signs) -> int:
+    """Each concatenation can lie where the one before it does."""
+    value = graph.convolution()
+    for index in range(5):
+        scaled = graph.channel_op("MUL", value, graph.constants(graph.tensors[value].shape[-1]))
+        packed = graph.quantize(value if index == 3 else scaled)
+        value = graph.concat(value, graph.bconv(packed, channels=32 + index % 2))
+    return graph.channel_op("MUL", value, graph.constants(graph.tensors[value].shape[-1]))
+
+
+def grown_tensor_that_is_read_again(graph: Signs) -> int:
+    value = graph.convolution()
+    joined = graph.concat(value, graph.bconv(graph.quantize(value)))
+    more = graph.concat(joined, graph.bconv(graph.quantize(joined)))
+    return graph.concat(graph.concat(more, joined), graph.bconv(graph.quantize(more)))
+
+
+def twice_the_channels(graph: Signs) -> int:
+    value = graph.convolution()
+    total = graph.sum(
+        graph.bconv(graph.quantize(value), channels=2 * graph.shape[-1]), graph.concat(value, value)
+    )
+    return graph.bconv(graph.quantize(total))
+
+
+def concatenation_that_only_signs_read(graph: Signs) -> int:
+    value = graph.convolution()
+    joined = graph.concat(graph.bconv(graph.quantize(value)), value)
+    return graph.bconv(graph.quantize(joined))
+
+
+def values_and_scaled_signs(graph: Signs) -> int:
+    """The product is read by its signs and by the sum."""
+    value = graph.convolution()
+    scaled = graph.channel_op("MUL", value, graph.constants(graph.shape[-1]))
+    return graph.sum(graph.bconv(graph.quantize(scaled)), scaled)
+
+
+NETS = [
+    reactnet,
+    real_to_binary,
+    dense_net,
+    dense_nets_stage,
+    grown_tensor_that_is_read_again,
+    twice_the_channels,
+    concatenation_that_only_signs_read,
+    values_and_scaled_signs,
+]
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 6, 96), (3, 3, 5, 40), (2, 1, 1, 64)], ids=str)
+@pytest.mark.parametrize("arrange", NETS, ids=lambda function: function.__name__)
+def test_fused_equals_unfused(arrange, shape):
+    """With every intermediate tensor as an output of the model nothing can be fused away."""
+    graph = Signs(shape, seed=5)
+    result = arrange(graph)
+    intermediates = [output for op in graph.ops for output in op.outputs if output != result]
+    expected, *_ = graph.values(result, *intermediates, kernel="portable")
+    assert_same_on_every_kernel(graph.model(result), graph.x, [expected])
+
+
+@pytest.mark.parametrize("arrange", [dense_nets_stage, real_to_binary])
+def test_in_another_batch_size_and_back(arrange):
+    graph = Signs((3, 4, 5, 40), seed=7)
+    result = arrange(graph)
+    delegate = runtime.load_delegate(num_threads=2, float_ops="delegate")
+    interpreter = litert.Interpreter(
+        model_content=graph.model(result), experimental_delegates=[delegate]
+    )
+    (expected,) = graph.values(result)
+    for batch in (3, 1, 3):
+        interpreter.resize_tensor_input(0, (batch, *graph.shape[1:]))
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(0, graph.x[:batch])
+        interpreter.invoke()
+        assert interpreter.get_tensor(result).tobytes() == expected[:batch].tobytes()
+
+
+@pytest.mark.parametrize("arrange", [reactnet, dense_net, twice_the_channels])
+def test_equals_litert(arrange):
+    """Whose MUL, ADD and PRELU round alike."""
+    graph = Signs((1, 6, 6, 64), seed=6)
+    result = arrange(graph)
+    (ours,) = graph.values(result)
+    (theirs,) = graph.values(result, float_ops="litert")
+    assert ours.tobytes() == theirs.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("arrange", "steps"),
+    [
+        # The first shift is of what is not ours. Then signs, and a step for each block.
+        (reactnet, "20 nodes in 4 steps"),
+        # Of each block: products and signs, mean, sigmoid, and the convolution.
+        (real_to_binary, "18 nodes in 10 steps"),
+        (dense_net, "23 nodes in 6 steps"),
+    ],
+)
+def test_is_one_partition(arrange, steps, capfd):
+    graph = Signs((1, 7, 6, 96))
+    result = arrange(graph)
+    graph.values(result, verbose=1)
+    claimed, *partitions = reported(capfd)
+    assert partitions == [steps], (claimed, partitions)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda graph, x: graph.channel_op("MUL", x, graph.constants(16), activation=RELU6),
+        lambda graph, x: graph.channel_op("MUL", x, graph.constants(4, 16)),
+        lambda graph, x: graph.channel_op("PRELU", x, graph.constants(4, 4, 16)),
+    ],
+)
+def test_leaves_others_to_litert(change, capfd):
+    graph = Signs((1, 4, 4, 16))
+    value = graph.convolution()
+    result = change(graph, value)
+    graph.values(result, verbose=1)
+    assert reported(capfd)[0].startswith("2 of 3 nodes")
+
+
+def test_sigmoids():
+    graph = Signs((2, 3, 3, 40))
+    value = graph.convolution()
+    mean = graph.gate(value) - 1
+    before, sigmoids = graph.values(mean, mean + 1)
+    assert np.abs(before).max() > 8
+    expected = 1 / (1 + np.exp(-before.astype(np.float64)))
+    np.testing.assert_allclose(sigmoids, expected, rtol=1e-6)
+    assert_same_on_every_kernel(graph.model(mean + 1), graph.x, [sigmoids])
