@@ -11,11 +11,13 @@
 #include "delegate/steps/concat.h"
 #include "delegate/steps/conv.h"
 #include "delegate/steps/dense.h"
+#include "delegate/steps/depthwise.h"
 #include "delegate/steps/float_max_pool.h"
 #include "delegate/steps/logistic.h"
 #include "delegate/steps/max_pool.h"
 #include "delegate/steps/quantize.h"
 #include "delegate/steps/softmax.h"
+#include "delegate/steps/split.h"
 
 namespace bireal {
 namespace {
@@ -39,32 +41,36 @@ std::unique_ptr<Step> MakeChannelOp(std::string name, const TfLiteContext& conte
   return std::make_unique<ChannelOpStep>(std::move(name), context, node, kernels, kOp);
 }
 
-// name, builtin code, inputs, follows, is_float, claims, make
+// name, builtin code, inputs, outputs, follows, is_float, claims, make
 constexpr Op kOps[] = {
-    {"LceQuantize", kTfLiteBuiltinCustom, 1, false, false, Always, Make<QuantizeStep>},
-    {"LceDequantize", kTfLiteBuiltinCustom, 1, false, false, Always, Make<DequantizeStep>},
-    {"LceBMaxPool2d", kTfLiteBuiltinCustom, 1, false, false, Always, Make<MaxPoolStep>},
-    {"LceBconv2d", kTfLiteBuiltinCustom, 5, false, false, Always, Make<BconvStep>},
-    {"ADD", kTfLiteBuiltinAdd, 2, true, false, AddStep::Claims, Make<AddStep>},
-    {"CONV_2D", kTfLiteBuiltinConv2d, 3, false, true, ConvStep::Claims, Make<ConvStep>},
-    {"MAX_POOL_2D", kTfLiteBuiltinMaxPool2d, 1, true, true, FloatMaxPoolStep::Claims,
+    {"LceQuantize", kTfLiteBuiltinCustom, 1, 1, false, false, Always, Make<QuantizeStep>},
+    {"LceDequantize", kTfLiteBuiltinCustom, 1, 1, false, false, Always, Make<DequantizeStep>},
+    {"LceBMaxPool2d", kTfLiteBuiltinCustom, 1, 1, false, false, Always, Make<MaxPoolStep>},
+    {"LceBconv2d", kTfLiteBuiltinCustom, 5, 1, false, false, Always, Make<BconvStep>},
+    {"ADD", kTfLiteBuiltinAdd, 2, 1, true, false, AddStep::Claims, Make<AddStep>},
+    {"CONV_2D", kTfLiteBuiltinConv2d, 3, 1, false, true, ConvStep::Claims, Make<ConvStep>},
+    {"MAX_POOL_2D", kTfLiteBuiltinMaxPool2d, 1, 1, true, true, FloatMaxPoolStep::Claims,
      Make<FloatMaxPoolStep>},
-    {"AVERAGE_POOL_2D", kTfLiteBuiltinAveragePool2d, 1, true, true, AveragePoolStep::Claims,
+    {"AVERAGE_POOL_2D", kTfLiteBuiltinAveragePool2d, 1, 1, true, true, AveragePoolStep::Claims,
      Make<AveragePoolStep>},
-    {"MEAN", kTfLiteBuiltinMean, 2, true, true, MeanStep::Claims, Make<MeanStep>},
-    {"CONV_2D", kTfLiteBuiltinConv2d, 3, true, true, PointwiseConvStep::Claims,
+    {"MEAN", kTfLiteBuiltinMean, 2, 1, true, true, MeanStep::Claims, Make<MeanStep>},
+    {"CONV_2D", kTfLiteBuiltinConv2d, 3, 1, true, true, PointwiseConvStep::Claims,
      Make<PointwiseConvStep>},
-    {"FULLY_CONNECTED", kTfLiteBuiltinFullyConnected, 3, true, true, FullyConnectedStep::Claims,
+    {"DEPTHWISE_CONV_2D", kTfLiteBuiltinDepthwiseConv2d, 3, 1, true, true, DepthwiseStep::Claims,
+     Make<DepthwiseStep>},
+    {"FULLY_CONNECTED", kTfLiteBuiltinFullyConnected, 3, 1, true, true, FullyConnectedStep::Claims,
      Make<FullyConnectedStep>},
-    {"SOFTMAX", kTfLiteBuiltinSoftmax, 1, true, true, SoftmaxStep::Claims, Make<SoftmaxStep>},
-    {"CONCATENATION", kTfLiteBuiltinConcatenation, 2, true, true, ConcatStep::Claims,
+    {"SOFTMAX", kTfLiteBuiltinSoftmax, 1, 1, true, true, SoftmaxStep::Claims, Make<SoftmaxStep>},
+    {"CONCATENATION", kTfLiteBuiltinConcatenation, 2, 1, true, true, ConcatStep::Claims,
      Make<ConcatStep>},
-    {"LOGISTIC", kTfLiteBuiltinLogistic, 1, true, true, LogisticStep::Claims, Make<LogisticStep>},
-    {"ADD", kTfLiteBuiltinAdd, 2, true, true, ClaimsChannelOp<ChannelOp::kAdd>,
+    {"SPLIT_V", kTfLiteBuiltinSplitV, 3, 2, true, true, SplitStep::Claims, Make<SplitStep>},
+    {"LOGISTIC", kTfLiteBuiltinLogistic, 1, 1, true, true, LogisticStep::Claims,
+     Make<LogisticStep>},
+    {"ADD", kTfLiteBuiltinAdd, 2, 1, true, true, ClaimsChannelOp<ChannelOp::kAdd>,
      MakeChannelOp<ChannelOp::kAdd>},
-    {"MUL", kTfLiteBuiltinMul, 2, true, true, ClaimsChannelOp<ChannelOp::kMultiply>,
+    {"MUL", kTfLiteBuiltinMul, 2, 1, true, true, ClaimsChannelOp<ChannelOp::kMultiply>,
      MakeChannelOp<ChannelOp::kMultiply>},
-    {"PRELU", kTfLiteBuiltinPrelu, 2, true, true, ClaimsChannelOp<ChannelOp::kPrelu>,
+    {"PRELU", kTfLiteBuiltinPrelu, 2, 1, true, true, ClaimsChannelOp<ChannelOp::kPrelu>,
      MakeChannelOp<ChannelOp::kPrelu>},
 };
 
@@ -98,9 +104,9 @@ std::unique_ptr<Step> MakeStep(const TfLiteContext& context, int index, const Tf
   const std::string name = std::string(op->name) + " (node " + std::to_string(index) + ")";
   std::unique_ptr<Step> step;
   Named(name, [&] {
-    RequireCounts(node, op->inputs, 1);
+    RequireCounts(node, op->inputs, op->outputs);
     TensorAt(context, node.inputs->data[0], "input");
-    TensorAt(context, node.outputs->data[0], "output");
+    for (int i = 0; i < op->outputs; ++i) TensorAt(context, node.outputs->data[i], "output");
     step = op->make(name, context, node, kernels);
   });
   return step;

@@ -39,7 +39,7 @@ Partition::Partition(TfLiteContext* context, const TfLiteDelegateParams& params,
     }
     PlannedStep planned;
     planned.step = MakeStep(*context, index, *node, *registration, kernels);
-    internal_[planned.step->outputs()[0].tensor] = true;
+    for (const Step::Port& output : planned.step->outputs()) internal_[output.tensor] = true;
     steps_.push_back(std::move(planned));
   }
   for (int i = 0; i < params.output_tensors->size; ++i) {
