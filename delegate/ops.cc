@@ -11,12 +11,14 @@
 #include "delegate/steps/concat.h"
 #include "delegate/steps/conv.h"
 #include "delegate/steps/dense.h"
+#include "delegate/steps/depthwise.h"
 #include "delegate/steps/dynamic_conv.h"
 #include "delegate/steps/float_max_pool.h"
 #include "delegate/steps/logistic.h"
 #include "delegate/steps/max_pool.h"
 #include "delegate/steps/quantize.h"
 #include "delegate/steps/softmax.h"
+#include "delegate/steps/split.h"
 
 namespace bireal {
 namespace {
@@ -52,36 +54,40 @@ std::unique_ptr<Step> MakeChannelOp(std::string name, const TfLiteContext& conte
   return std::make_unique<ChannelOpStep>(std::move(name), context, node, kernels, kOp);
 }
 
-// name, builtin code, inputs, follows, is_float, reads_through, claims, make
+// name, builtin code, inputs, outputs, follows, is_float, reads_through, claims, make
 constexpr Op kOps[] = {
-    {"LceQuantize", kTfLiteBuiltinCustom, 1, false, false, false, Always, Make<QuantizeStep>},
-    {"LceDequantize", kTfLiteBuiltinCustom, 1, false, false, false, Always, Make<DequantizeStep>},
-    {"LceBMaxPool2d", kTfLiteBuiltinCustom, 1, false, false, false, Always, Make<MaxPoolStep>},
-    {"LceBconv2d", kTfLiteBuiltinCustom, 5, false, false, false, Always, Make<BconvStep>},
-    {"ADD", kTfLiteBuiltinAdd, 2, true, false, false, Claims<AddStep>, Make<AddStep>},
-    {"CONV_2D", kTfLiteBuiltinConv2d, 3, false, true, true, ConvStep::Claims, MakeOf<ConvStep>},
-    {"MAX_POOL_2D", kTfLiteBuiltinMaxPool2d, 1, true, true, false, Claims<FloatMaxPoolStep>,
+    {"LceQuantize", kTfLiteBuiltinCustom, 1, 1, false, false, false, Always, Make<QuantizeStep>},
+    {"LceDequantize", kTfLiteBuiltinCustom, 1, 1, false, false, false, Always,
+     Make<DequantizeStep>},
+    {"LceBMaxPool2d", kTfLiteBuiltinCustom, 1, 1, false, false, false, Always, Make<MaxPoolStep>},
+    {"LceBconv2d", kTfLiteBuiltinCustom, 5, 1, false, false, false, Always, Make<BconvStep>},
+    {"ADD", kTfLiteBuiltinAdd, 2, 1, true, false, false, Claims<AddStep>, Make<AddStep>},
+    {"CONV_2D", kTfLiteBuiltinConv2d, 3, 1, false, true, true, ConvStep::Claims, MakeOf<ConvStep>},
+    {"MAX_POOL_2D", kTfLiteBuiltinMaxPool2d, 1, 1, true, true, false, Claims<FloatMaxPoolStep>,
      Make<FloatMaxPoolStep>},
-    {"AVERAGE_POOL_2D", kTfLiteBuiltinAveragePool2d, 1, true, true, false, Claims<AveragePoolStep>,
-     Make<AveragePoolStep>},
-    {"MEAN", kTfLiteBuiltinMean, 2, true, true, false, Claims<MeanStep>, Make<MeanStep>},
-    {"CONV_2D", kTfLiteBuiltinConv2d, 3, true, true, true, PointwiseConvStep::Claims,
+    {"AVERAGE_POOL_2D", kTfLiteBuiltinAveragePool2d, 1, 1, true, true, false,
+     Claims<AveragePoolStep>, Make<AveragePoolStep>},
+    {"MEAN", kTfLiteBuiltinMean, 2, 1, true, true, false, Claims<MeanStep>, Make<MeanStep>},
+    {"CONV_2D", kTfLiteBuiltinConv2d, 3, 1, true, true, true, PointwiseConvStep::Claims,
      MakeOf<PointwiseConvStep>},
-    {"CONV_2D", kTfLiteBuiltinConv2d, 3, true, true, false, Claims<DynamicConvStep>,
+    {"CONV_2D", kTfLiteBuiltinConv2d, 3, 1, true, true, false, Claims<DynamicConvStep>,
      Make<DynamicConvStep>},
-    {"FULLY_CONNECTED", kTfLiteBuiltinFullyConnected, 3, true, true, true,
+    {"DEPTHWISE_CONV_2D", kTfLiteBuiltinDepthwiseConv2d, 3, 1, true, true, false,
+     Claims<DepthwiseStep>, Make<DepthwiseStep>},
+    {"FULLY_CONNECTED", kTfLiteBuiltinFullyConnected, 3, 1, true, true, true,
      FullyConnectedStep::Claims, MakeOf<FullyConnectedStep>},
-    {"SOFTMAX", kTfLiteBuiltinSoftmax, 1, true, true, false, Claims<SoftmaxStep>,
+    {"SOFTMAX", kTfLiteBuiltinSoftmax, 1, 1, true, true, false, Claims<SoftmaxStep>,
      Make<SoftmaxStep>},
-    {"CONCATENATION", kTfLiteBuiltinConcatenation, 2, true, true, false, Claims<ConcatStep>,
+    {"CONCATENATION", kTfLiteBuiltinConcatenation, 2, 1, true, true, false, Claims<ConcatStep>,
      Make<ConcatStep>},
-    {"LOGISTIC", kTfLiteBuiltinLogistic, 1, true, true, false, Claims<LogisticStep>,
+    {"SPLIT_V", kTfLiteBuiltinSplitV, 3, 2, true, true, false, Claims<SplitStep>, Make<SplitStep>},
+    {"LOGISTIC", kTfLiteBuiltinLogistic, 1, 1, true, true, false, Claims<LogisticStep>,
      Make<LogisticStep>},
-    {"ADD", kTfLiteBuiltinAdd, 2, true, true, false, ClaimsChannelOp<ChannelOp::kAdd>,
+    {"ADD", kTfLiteBuiltinAdd, 2, 1, true, true, false, ClaimsChannelOp<ChannelOp::kAdd>,
      MakeChannelOp<ChannelOp::kAdd>},
-    {"MUL", kTfLiteBuiltinMul, 2, true, true, false, ClaimsChannelOp<ChannelOp::kMultiply>,
+    {"MUL", kTfLiteBuiltinMul, 2, 1, true, true, false, ClaimsChannelOp<ChannelOp::kMultiply>,
      MakeChannelOp<ChannelOp::kMultiply>},
-    {"PRELU", kTfLiteBuiltinPrelu, 2, true, true, false, ClaimsChannelOp<ChannelOp::kPrelu>,
+    {"PRELU", kTfLiteBuiltinPrelu, 2, 1, true, true, false, ClaimsChannelOp<ChannelOp::kPrelu>,
      MakeChannelOp<ChannelOp::kPrelu>},
 };
 
@@ -89,8 +95,8 @@ void RequireCounts(const TfLiteNode& node, int inputs, int outputs) {
   const int received_inputs = node.inputs ? node.inputs->size : 0;
   const int received_outputs = node.outputs ? node.outputs->size : 0;
   if (received_inputs != inputs || received_outputs != outputs) {
-    Fail("must have %d inputs and %d output. Received: %d and %d", inputs, outputs, received_inputs,
-         received_outputs);
+    Fail("must have %d inputs and %d outputs. Received: %d and %d", inputs, outputs,
+         received_inputs, received_outputs);
   }
 }
 
@@ -120,9 +126,9 @@ std::unique_ptr<Step> MakeStep(const TfLiteContext& context, const Sources& sour
   name += std::string(op->name) + " (node " + std::to_string(index) + ")";
   std::unique_ptr<Step> step;
   Named(name, [&] {
-    RequireCounts(node, op->inputs, 1);
+    RequireCounts(node, op->inputs, op->outputs);
     TensorAt(context, node.inputs->data[0], "input");
-    TensorAt(context, node.outputs->data[0], "output");
+    for (int i = 0; i < op->outputs; ++i) TensorAt(context, node.outputs->data[i], "output");
     step = op->make(name, context, sources, node, kernels);
   });
   return step;

@@ -16,7 +16,8 @@ namespace bireal {
 struct Op {
   const char* name;      // In messages, and in a model file if the op is a custom one.
   int32_t builtin_code;  // kTfLiteBuiltinCustom for those of LCE.
-  int inputs;            // How many it has. The output is always one.
+  int inputs;            // How many it has.
+  int outputs;           // Likewise.
   // Whether the op is taken over only where it reads what the delegate computes. Then it is in the
   // same turn, so that the two can become one step.
   bool follows;

@@ -45,7 +45,7 @@ Partition::Partition(TfLiteContext* context, const TfLiteDelegateParams& params,
     if (sources.Converts(*node.node)) continue;  // What reads it reads through it.
     PlannedStep planned;
     planned.step = MakeStep(*context, sources, node.index, *node.node, *node.registration, kernels);
-    internal_[planned.step->outputs()[0].tensor] = true;
+    for (const Step::Port& output : planned.step->outputs()) internal_[output.tensor] = true;
     steps_.push_back(std::move(planned));
   }
   for (int i = 0; i < params.output_tensors->size; ++i) {

@@ -32,6 +32,7 @@ constexpr int32_t kTfLiteBuiltinAdd = 0;
 constexpr int32_t kTfLiteBuiltinAveragePool2d = 1;
 constexpr int32_t kTfLiteBuiltinConcatenation = 2;
 constexpr int32_t kTfLiteBuiltinConv2d = 3;
+constexpr int32_t kTfLiteBuiltinDepthwiseConv2d = 4;
 constexpr int32_t kTfLiteBuiltinDequantize = 6;
 constexpr int32_t kTfLiteBuiltinFullyConnected = 9;
 constexpr int32_t kTfLiteBuiltinLogistic = 14;
@@ -43,6 +44,7 @@ constexpr int32_t kTfLiteBuiltinMean = 40;
 constexpr int32_t kTfLiteBuiltinSub = 41;
 constexpr int32_t kTfLiteBuiltinCast = 53;
 constexpr int32_t kTfLiteBuiltinPrelu = 54;
+constexpr int32_t kTfLiteBuiltinSplitV = 102;
 constexpr int kTfLiteActNone = 0;
 constexpr int kTfLiteActRelu = 1;
 constexpr int kTfLiteAffineQuantization = 1;
@@ -182,6 +184,17 @@ struct TfLiteConvParams {
   int padding;
   int stride_width;
   int stride_height;
+  int activation;
+  int dilation_width_factor;
+  int dilation_height_factor;
+};
+
+// The builtin_data of a DEPTHWISE_CONV_2D.
+struct TfLiteDepthwiseConvParams {
+  int padding;
+  int stride_width;
+  int stride_height;
+  int depth_multiplier;
   int activation;
   int dilation_width_factor;
   int dilation_height_factor;

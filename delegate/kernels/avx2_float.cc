@@ -42,10 +42,10 @@ struct Vector {
 namespace bireal {
 
 extern const FloatKernel kAvx2Float;
-const FloatKernel kAvx2Float = {true,          nullptr,    0,          WeightFloats,
-                                Pack,          RowFloats,  PrepareRow, ConvRow,
-                                ScratchFloats, BlockCount, ConvPixels, MaxRow,
-                                AverageRow,    Softmax,    Logistic,   CombineChannels};
+const FloatKernel kAvx2Float = {true,       nullptr,        0,          WeightFloats,  Pack,
+                                RowFloats,  PrepareRow,     ConvRow,    ScratchFloats, BlockCount,
+                                ConvPixels, MaxRow,         AverageRow, DepthwiseRow,  Softmax,
+                                Logistic,   CombineChannels};
 
 }  // namespace bireal
 

@@ -49,10 +49,10 @@ namespace bireal {
 
 extern const FloatKernel kAvx2Float;
 extern const FloatKernel kAvx512Float;
-const FloatKernel kAvx512Float = {true,          &kAvx2Float, 8,          WeightFloats,
-                                  Pack,          RowFloats,   PrepareRow, ConvRow,
-                                  ScratchFloats, BlockCount,  ConvPixels, MaxRow,
-                                  AverageRow,    Softmax,     Logistic,   CombineChannels};
+const FloatKernel kAvx512Float = {true,       &kAvx2Float,    8,          WeightFloats,  Pack,
+                                  RowFloats,  PrepareRow,     ConvRow,    ScratchFloats, BlockCount,
+                                  ConvPixels, MaxRow,         AverageRow, DepthwiseRow,  Softmax,
+                                  Logistic,   CombineChannels};
 
 }  // namespace bireal
 

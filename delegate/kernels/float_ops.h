@@ -72,6 +72,12 @@ struct FloatKernel {
   void (*average_row)(const Window& window, int channels, const float* image, int out_y,
                       float* out);
 
+  // Output row `out_y` of a depthwise convolution: the bias and the products with the window's
+  // pixels that lie in the image, row by row. `weights`: (filter_h, filter_w, channels), then the
+  // bias.
+  void (*depthwise_row)(const Window& window, int channels, const float* image, int out_y,
+                        const float* weights, float* out);
+
   // exp(beta * (x - max)), divided by their sum, of `count` values x, at least one.
   void (*softmax)(const float* in, int count, float beta, float* out);
 

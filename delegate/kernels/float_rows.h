@@ -502,6 +502,46 @@ BIREAL_TARGET void AverageRow(const Window& window, int channels, const float* i
   }
 }
 
+BIREAL_TARGET void DepthwiseRow(const Window& window, int channels, const float* image, int out_y,
+                                const float* weights, float* out) {
+  const Taps rows = RowsInside(window, out_y);
+  const size_t row_floats = static_cast<size_t>(window.in_w) * channels;
+  const size_t filter_row = static_cast<size_t>(window.filter_w) * channels;
+  const ptrdiff_t top = static_cast<ptrdiff_t>(out_y) * window.stride_h - window.pad_top;
+  const float* first_row = image + (top + rows.begin) * row_floats;
+  const float* bias = weights + window.filter_h * filter_row;
+  for (int ox = 0; ox < window.out_w; ++ox, out += channels) {
+    const Taps columns = ColumnsInside(window, ox);
+    const ptrdiff_t left = static_cast<ptrdiff_t>(ox) * window.stride_w - window.pad_left;
+    const float* pixel = first_row + (left + columns.begin) * channels;
+    const float* filter =
+        weights + rows.begin * filter_row + static_cast<size_t>(columns.begin) * channels;
+    int c = 0;
+    for (; c + Vector::kLanes <= channels; c += Vector::kLanes) {
+      Type sum = Vector::Load(bias + c);
+      for (int row = 0; row < rows.count(); ++row) {
+        const float* in = pixel + row * row_floats + c;
+        const float* w = filter + row * filter_row + c;
+        for (int i = 0; i < columns.count(); ++i, in += channels, w += channels) {
+          sum = Vector::MultiplyAdd(Vector::Load(in), Vector::Load(w), sum);
+        }
+      }
+      Vector::Store(out + c, sum);
+    }
+    for (; c < channels; ++c) {
+      float sum = bias[c];
+      for (int row = 0; row < rows.count(); ++row) {
+        const float* in = pixel + row * row_floats + c;
+        const float* w = filter + row * filter_row + c;
+        for (int i = 0; i < columns.count(); ++i, in += channels, w += channels) {
+          sum = std::fma(*in, *w, sum);
+        }
+      }
+      out[c] = sum;
+    }
+  }
+}
+
 // e^x for x <= 0, by x = n * ln(2) + r and the Taylor polynomial of e^r, |r| <= ln(2) / 2, whose
 // first term that is left out, r^8 / 8!, is below 6e-9.
 BIREAL_TARGET_INLINE float Exp(float x) {

@@ -42,10 +42,10 @@ namespace bireal {
 
 // Nobody has measured it on such a CPU yet: it runs where somebody asks for it.
 extern const FloatKernel kNeonFloat;
-const FloatKernel kNeonFloat = {false,         nullptr,    0,          WeightFloats,
-                                Pack,          RowFloats,  PrepareRow, ConvRow,
-                                ScratchFloats, BlockCount, ConvPixels, MaxRow,
-                                AverageRow,    Softmax,    Logistic,   CombineChannels};
+const FloatKernel kNeonFloat = {false,      nullptr,        0,          WeightFloats,  Pack,
+                                RowFloats,  PrepareRow,     ConvRow,    ScratchFloats, BlockCount,
+                                ConvPixels, MaxRow,         AverageRow, DepthwiseRow,  Softmax,
+                                Logistic,   CombineChannels};
 
 }  // namespace bireal
 

@@ -31,9 +31,10 @@ struct Vector {
 
 namespace bireal {
 
-const FloatKernel kPortableFloat = {false,         nullptr,    0,          WeightFloats,
-                                    Pack,          RowFloats,  PrepareRow, ConvRow,
-                                    ScratchFloats, BlockCount, ConvPixels, MaxRow,
-                                    AverageRow,    Softmax,    Logistic,   CombineChannels};
+const FloatKernel kPortableFloat = {false,          nullptr,      0,          WeightFloats,
+                                    Pack,           RowFloats,    PrepareRow, ConvRow,
+                                    ScratchFloats,  BlockCount,   ConvPixels, MaxRow,
+                                    AverageRow,     DepthwiseRow, Softmax,    Logistic,
+                                    CombineChannels};
 
 }  // namespace bireal

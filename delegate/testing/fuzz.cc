@@ -133,12 +133,28 @@ void ChangeTensor(const Change& change, Tensor& tensor) {
 }
 
 void ChangeNode(const Change& change, int tensors, Node& node) {
-  static const char* const kOps[] = {
-      "LceQuantize", "LceDequantize",   "LceBconv2d",  "LceBMaxPool2d",
-      "ADD",         "CONV_2D",         "MAX_POOL_2D", "Copy",
-      "Other",       "AVERAGE_POOL_2D", "MEAN",        "FULLY_CONNECTED",
-      "SOFTMAX",     "DEQUANTIZE",      "CAST",        "MUL",
-      "SUB",         "PRELU",           "LOGISTIC",    "CONCATENATION"};
+  static const char* const kOps[] = {"LceQuantize",
+                                     "LceDequantize",
+                                     "LceBconv2d",
+                                     "LceBMaxPool2d",
+                                     "ADD",
+                                     "CONV_2D",
+                                     "MAX_POOL_2D",
+                                     "Copy",
+                                     "Other",
+                                     "AVERAGE_POOL_2D",
+                                     "MEAN",
+                                     "FULLY_CONNECTED",
+                                     "SOFTMAX",
+                                     "DEQUANTIZE",
+                                     "CAST",
+                                     "MUL",
+                                     "SUB",
+                                     "PRELU",
+                                     "LOGISTIC",
+                                     "CONCATENATION",
+                                     "DEPTHWISE_CONV_2D",
+                                     "SPLIT_V"};
   const auto part = static_cast<size_t>(change.part);
   // An index of a tensor, or just outside, or anything.
   const int index = change.number >= 64 ? change.number : change.number % (tensors + 2);

@@ -153,6 +153,7 @@ class Builder {
       }
       if (dims.size() == 4 && kind == 3 && work_left_ > 0) {
         // They are the delegate's only after an op that surely is.
+        if (choose_(3) == 2) return AddDepthwise(AddDequantize(AddQuantize(from), kTfLiteFloat32));
         const int shortcut = AddShortcut(AddDequantize(AddQuantize(from), kTfLiteFloat32));
         return choose_(2) == 0 ? shortcut : AddHead(shortcut);
       }
@@ -195,8 +196,9 @@ class Builder {
   int AddChannelOp(int from) {
     const std::vector<int> dims = graph_.tensors[from].dims;
     const int channels = dims.back();
-    const int kind = choose_(6);
+    const int kind = choose_(7);
     if (kind == 4) return AddConcatenation(from);
+    if (kind == 6 && channels > 1) return AddSplit(from);
     if (kind == 5 && dims.size() == 4) return AddGate(from);
     std::minstd_rand random(1 + choose_(1 << 16));
     const bool is_one = choose_(4) == 3;
@@ -234,6 +236,22 @@ class Builder {
                  swapped ? std::vector<int>{other, from} : std::vector<int>{from, other},
                  AddActivation(kTfLiteFloat32, dims, dims.back()),
                  {{"axis", choose_(2) == 0 ? static_cast<int>(dims.size()) - 1 : -1}});
+  }
+
+  // Returns the second part.
+  int AddSplit(int from) {
+    std::vector<int> dims = graph_.tensors[from].dims;
+    const int channels = dims.back();
+    const int first = 1 + choose_(channels - 1);
+    const int sizes =
+        AddConstant(kTfLiteInt32, {2}, BytesOf(std::vector<int32_t>{first, channels - first}));
+    const int axis = AddConstant(kTfLiteInt32, {1}, BytesOf(std::vector<int32_t>{-1}));
+    const int part = AddActivation(kTfLiteFloat32, dims, first);
+    const int rest = AddActivation(kTfLiteFloat32, dims, channels - first);
+    AddOp("SPLIT_V", {from, sizes, axis}, rest);
+    graph_.nodes.back().outputs = {part, rest};
+    ours_.insert(part);
+    return rest;
   }
 
   // The sigmoids of the channels' means, by which the channels are multiplied.
@@ -381,6 +399,32 @@ class Builder {
                      {"stride_width", 1},
                      {"dilation_height_factor", 1},
                      {"dilation_width_factor", 1}});
+  }
+
+  int AddDepthwise(int from) {
+    std::vector<int> dims = graph_.tensors[from].dims;
+    const int channels = dims[3];
+    std::map<std::string, int> attributes = {{"depth_multiplier", 1},
+                                             {"dilation_height_factor", 1},
+                                             {"dilation_width_factor", 1},
+                                             {"fused_activation_function", choose_(2)}};
+    const bool fits = dims[1] >= 3 && dims[2] >= 3;
+    const int padding = fits ? choose_(2) : kSame;
+    attributes["padding"] = 1 + padding;
+    std::vector<int> filter = {1, 0, 0, channels};
+    for (int axis : {1, 2}) {
+      filter[axis] = 1 + choose_(3);
+      const int stride = 1 + choose_(3);
+      attributes[axis == 1 ? "stride_height" : "stride_width"] = stride;
+      dims[axis] = OutputSize(dims[axis], filter[axis], stride, 1, padding);
+    }
+    graph_.has_float_ops = true;
+    std::minstd_rand random(1 + choose_(1 << 16));
+    const int weights = AddFloats(filter[1] * filter[2] * channels, 1, random);
+    graph_.tensors[weights].dims = filter;
+    const int bias = AddFloats(channels, 1, random);
+    return AddOp("DEPTHWISE_CONV_2D", {from, weights, bias},
+                 AddActivation(kTfLiteFloat32, dims, channels), attributes);
   }
 
   // A MEAN, a FULLY_CONNECTED and a SOFTMAX.

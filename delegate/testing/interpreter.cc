@@ -185,6 +185,7 @@ struct Interpreter::GraphNode {
   TfLiteConcatenationParams concatenation = {};
   TfLiteConvParams conv = {};
   TfLitePoolParams pool = {};
+  TfLiteDepthwiseConvParams depthwise = {};
   TfLiteFullyConnectedParams fully_connected = {};
   TfLiteReducerParams reducer = {};
   TfLiteSoftmaxParams softmax = {};
@@ -265,6 +266,16 @@ Interpreter::Interpreter(const Graph& graph, int max_partition, size_t max_bytes
                      attribute("dilation_width_factor"),
                      attribute("dilation_height_factor")};
       node.builtin_data = &owned->conv;
+    } else if (described.op == "DEPTHWISE_CONV_2D") {
+      registration.builtin_code = kTfLiteBuiltinDepthwiseConv2d;
+      owned->depthwise = {attribute("padding"),
+                          attribute("stride_width"),
+                          attribute("stride_height"),
+                          attribute("depth_multiplier"),
+                          attribute("fused_activation_function"),
+                          attribute("dilation_width_factor"),
+                          attribute("dilation_height_factor")};
+      node.builtin_data = &owned->depthwise;
     } else if (described.op == "FULLY_CONNECTED") {
       registration.builtin_code = kTfLiteBuiltinFullyConnected;
       owned->fully_connected = {attribute("fused_activation_function"), 0,
@@ -276,6 +287,8 @@ Interpreter::Interpreter(const Graph& graph, int max_partition, size_t max_bytes
       node.builtin_data = &owned->mul;
     } else if (described.op == "PRELU") {
       registration.builtin_code = kTfLiteBuiltinPrelu;
+    } else if (described.op == "SPLIT_V") {
+      registration.builtin_code = kTfLiteBuiltinSplitV;
     } else if (described.op == "LOGISTIC") {
       registration.builtin_code = kTfLiteBuiltinLogistic;
     } else if (described.op == "CONCATENATION") {

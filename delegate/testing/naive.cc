@@ -90,6 +90,17 @@ Values CombineChannels(const Node& node, const Values& x, const Tensor& operand)
   return result;
 }
 
+Values Channels(const Values& x, int begin, int end) {
+  Values result;
+  result.dims = x.dims;
+  result.dims.back() = end - begin;
+  for (size_t i = 0; i < x.values.size(); ++i) {
+    const int channel = static_cast<int>(i % x.dims.back());
+    if (channel >= begin && channel < end) result.values.push_back(x.values[i]);
+  }
+  return result;
+}
+
 Values Concatenate(const Values& a, const Values& b) {
   Values result;
   result.dims = a.dims;
@@ -283,7 +294,12 @@ std::map<int, Values> RunNaively(const Graph& graph, const Values& input) {
     } else {
       result = from;
     }
-    activations[node.outputs[0]] = std::move(result);
+    if (node.op == "SPLIT_V") {
+      activations[node.outputs[0]] =
+          Channels(from, 0, At<int32_t>(graph.tensors[node.inputs[1]], 0));
+      result = Channels(from, activations[node.outputs[0]].dims.back(), from.dims.back());
+    }
+    activations[node.outputs.back()] = std::move(result);
   }
   return activations;
 }

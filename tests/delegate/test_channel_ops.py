@@ -1,4 +1,4 @@
-"""MUL, ADD and PRELU by channel, CONCATENATION and LOGISTIC, alone and in the steps before them.
+"""MUL, ADD and PRELU by channel, CONCATENATION, SPLIT_V and LOGISTIC, alone and in other steps.
 
 What is expected is computed in NumPy, float32 operator by operator: all but LOGISTIC is exact.
 """
@@ -157,6 +157,19 @@ def grown_tensor_that_is_read_again(graph: Signs) -> int:
     return graph.concat(graph.concat(more, joined), graph.bconv(graph.quantize(more)))
 
 
+def melius_net(graph: Signs) -> int:
+    """A convolution adds channels, another one is added to these."""
+    value = graph.convolution()
+    for _ in range(2):
+        channels = graph.tensors[value].shape[-1]
+        value = graph.concat(value, graph.bconv(graph.quantize(value), channels=32))
+        scaled = graph.channel_op("MUL", value, graph.constants(channels + 32))
+        correction = graph.bconv(graph.quantize(scaled), channels=32)
+        others, newest = graph.split(value, [channels, 32])
+        value = graph.concat(others, graph.sum(correction, newest))
+    return value
+
+
 def twice_the_channels(graph: Signs) -> int:
     value = graph.convolution()
     total = graph.sum(
@@ -184,6 +197,7 @@ NETS = [
     dense_net,
     dense_nets_stage,
     grown_tensor_that_is_read_again,
+    melius_net,
     twice_the_channels,
     concatenation_that_only_signs_read,
     values_and_scaled_signs,
@@ -218,7 +232,7 @@ def test_in_another_batch_size_and_back(arrange):
         assert interpreter.get_tensor(result).tobytes() == expected[:batch].tobytes()
 
 
-@pytest.mark.parametrize("arrange", [reactnet, dense_net, twice_the_channels])
+@pytest.mark.parametrize("arrange", [reactnet, dense_net, melius_net, twice_the_channels])
 def test_equals_litert(arrange):
     """Whose MUL, ADD and PRELU round alike."""
     graph = Signs((1, 6, 6, 64), seed=6)
@@ -236,6 +250,7 @@ def test_equals_litert(arrange):
         # Of each block: products and signs, mean, sigmoid, and the convolution.
         (real_to_binary, "18 nodes in 10 steps"),
         (dense_net, "23 nodes in 6 steps"),
+        (melius_net, "20 nodes in 10 steps"),
     ],
 )
 def test_is_one_partition(arrange, steps, capfd):
@@ -252,6 +267,9 @@ def test_is_one_partition(arrange, steps, capfd):
         lambda graph, x: graph.channel_op("MUL", x, graph.constants(16), activation=RELU6),
         lambda graph, x: graph.channel_op("MUL", x, graph.constants(4, 16)),
         lambda graph, x: graph.channel_op("PRELU", x, graph.constants(4, 4, 16)),
+        lambda graph, x: graph.split(x, [2, 2], axis=1)[0],
+        lambda graph, x: graph.split(x, [2, 6, 8])[0],
+        lambda graph, x: graph.concat(x, x, axis=1),
     ],
 )
 def test_leaves_others_to_litert(change, capfd):
@@ -260,6 +278,13 @@ def test_leaves_others_to_litert(change, capfd):
     result = change(graph, value)
     graph.values(result, verbose=1)
     assert reported(capfd)[0].startswith("2 of 3 nodes")
+
+
+def test_parts_that_do_not_add_up_are_refused():
+    graph = Signs((1, 2, 2, 16))
+    _, rest = graph.split(graph.convolution(), [4, 11])
+    with pytest.raises((RuntimeError, ValueError), match=r"SPLIT_V \(node 2\): sizes: must be two"):
+        graph.values(rest)
 
 
 def test_sigmoids():

@@ -64,6 +64,22 @@ class Chain:
         y = np.nanmean(windows(self.expected, filter_size, strides, padding, np.nan), axis=(-2, -1))
         return self.append("AVERAGE_POOL_2D", [], y, options, "Pool2DOptions")
 
+    def depthwise(self, filter_size=(3, 3), strides=(2, 2), padding=SAME, activation: int = NONE):
+        channels = self.expected.shape[-1]
+        filters = self.random.normal(size=(1, *filter_size, channels)).astype(np.float32)
+        bias = self.random.normal(size=channels).astype(np.float32)
+        options = schema.DepthwiseConv2DOptionsT()
+        options.padding = padding
+        options.strideH, options.strideW = strides
+        options.depthMultiplier = options.dilationHFactor = options.dilationWFactor = 1
+        options.fusedActivationFunction = activation
+        views = windows(self.expected, filter_size, strides, padding, 0.0)
+        y = np.einsum("bhwcij,ijc->bhwc", views, filters[0].astype(np.float64)) + bias
+        y = np.maximum(y, 0) if activation == RELU else y
+        return self.append(
+            "DEPTHWISE_CONV_2D", [filters, bias], y, options, "DepthwiseConv2DOptions"
+        )
+
     def mean(self, axes=(1, 2), keep_dims: bool = False):
         options = schema.ReducerOptionsT()
         options.keepDims = keep_dims
@@ -129,6 +145,18 @@ def test_average_pools(seed, padding):
     assert_right(chain.pool(tuple(map(int, filter_size)), tuple(map(int, strides)), padding))
 
 
+@pytest.mark.parametrize("padding", [SAME, VALID])
+@pytest.mark.parametrize("seed", range(12))
+def test_depthwise_convolutions(seed, padding):
+    random = np.random.default_rng(seed)
+    filter_size, strides = random.integers(1, 5, 2), [int(random.integers(1, 4))] * 2
+    size = [int(random.integers(f if padding == VALID else 1, 20)) for f in filter_size]
+    channels = [1, 3, 16, 33, 64, 100][seed % 6]
+    chain = Chain((1 + 2 * (seed % 2), *size, channels), seed=seed)
+    chain.depthwise(tuple(map(int, filter_size)), strides, padding, RELU if seed % 3 else NONE)
+    assert_right(chain)
+
+
 @pytest.mark.parametrize("axes", [(1, 2), (2, 1), (-3, -2)])
 @pytest.mark.parametrize("keep_dims", [False, True])
 @pytest.mark.parametrize("shape", [(1, 7, 7, 512), (3, 4, 5, 33), (2, 1, 1, 8)], ids=str)
@@ -179,17 +207,20 @@ def test_fully_connected_of_images(keep_dims):
 
 
 def test_a_network_is_one_partition(capfd):
-    chain = Chain((1, 14, 14, 64)).pool().convolve(128).mean().fully_connected(10).softmax()
+    chain = (
+        Chain((1, 14, 14, 64)).depthwise().pool().convolve(128).mean().fully_connected(10).softmax()
+    )
     run(chain.model(), chain.x, verbose=1)
     claimed, steps = reported(capfd)
-    assert claimed.startswith("8 of 8 nodes")
-    assert steps == "8 nodes in 8 steps"
+    assert claimed.startswith("9 of 9 nodes")
+    assert steps == "9 nodes in 9 steps"
 
 
 @pytest.mark.parametrize(
     "change",
     [
         lambda chain: chain.convolve(8, RELU6),
+        lambda chain: chain.depthwise(activation=RELU6),
         lambda chain: chain.mean((1,)),
         lambda chain: chain.mean((0, 1)),
         lambda chain: chain.mean((1, 2, 3)),

@@ -84,6 +84,17 @@ class Graph:
         )
         return output
 
+    def split(self, x, sizes, *, axis: int = -1) -> list[int]:
+        *shape, _ = self.tensors[x].shape
+        outputs = [self.add_tensor(Tensor((*shape, size))) for size in sizes]
+        options = schema.SplitVOptionsT()
+        options.numSplits = len(sizes)
+        constants = [
+            self.add_tensor(constant(np.array(value, np.int32))) for value in (sizes, axis)
+        ]
+        self.ops.append(Op("SPLIT_V", [x, *constants], outputs, builtin=("SplitVOptions", options)))
+        return outputs
+
     def gate(self, x) -> int:
         """The sigmoid of the mean of each channel, (batch, 1, 1, channels)."""
         batch, *_, channels = self.tensors[x].shape
