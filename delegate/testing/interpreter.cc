@@ -189,7 +189,6 @@ struct Interpreter::GraphNode {
   TfLiteFullyConnectedParams fully_connected = {};
   TfLiteReducerParams reducer = {};
   TfLiteSoftmaxParams softmax = {};
-  TfLiteMulParams mul = {};
   TfLiteSubParams sub = {};
 
   bool converts() const {
