@@ -24,6 +24,7 @@ struct Vector {
   using Weights = __m256i;
   using Floats = __m256;
   static constexpr int kGroup = 2;
+  static constexpr int kOffset = 0;
   static constexpr int kLanes = 8;
   // 8 sums, 2 vectors of weights, one of the input and products, in 16 registers.
   static constexpr int kTilePixels = 4;

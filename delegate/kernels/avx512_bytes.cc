@@ -27,6 +27,7 @@ struct Vector {
   using Weights = __m512i;
   using Floats = __m512;
   static constexpr int kGroup = 4;
+  static constexpr int kOffset = 0;
   static constexpr int kLanes = 16;
   // 24 sums, 4 vectors of weights and one of the input, in 32 registers.
   static constexpr int kTilePixels = 6;

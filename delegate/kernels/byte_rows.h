@@ -3,6 +3,7 @@
 //
 //   Value, Weight           what activations and weights are in memory
 //   kGroup                  how many products a lane adds up at once
+//   kOffset                 MultiplyAdd takes that off every value
 //   Sums, kLanes            a vector of int32, and how many they are
 //   LoadSums                of memory
 //   Weights, LoadWeights    kLanes groups of weights
@@ -47,9 +48,21 @@ int PaddedChannels(int channels_out) {
 
 int GroupsOf(const ByteShape& shape) { return DivideUp(shape.depth, Vector::kGroup); }
 
-size_t WeightBytes(const ByteShape& shape) {
+size_t WeightCount(const ByteShape& shape) {
   return static_cast<size_t>(PaddedChannels(shape.channels_out)) * shape.rows * GroupsOf(shape) *
-         Vector::kGroup * sizeof(Weight);
+         Vector::kGroup;
+}
+
+// The weights, then kOffset times the sum of each filter's.
+size_t WeightBytes(const ByteShape& shape) {
+  const size_t corrections =
+      Vector::kOffset != 0 ? PaddedChannels(shape.channels_out) * sizeof(int32_t) : 0;
+  return WeightCount(shape) * sizeof(Weight) + corrections;
+}
+
+const int32_t* CorrectionsOf(const ByteShape& shape, const void* weights) {
+  return reinterpret_cast<const int32_t*>(static_cast<const char*>(weights) +
+                                          WeightCount(shape) * sizeof(Weight));
 }
 
 // Blocks of (rows, groups, channels of the block, kGroup), with zeros after the last value of a row
@@ -57,6 +70,7 @@ size_t WeightBytes(const ByteShape& shape) {
 void Pack(const ByteShape& shape, const int8_t* filter, void* weights) {
   const int block_channels = VectorsOf(shape.channels_out) * Vector::kLanes;
   const int groups = GroupsOf(shape);
+  const size_t filter_size = static_cast<size_t>(shape.rows) * shape.depth;
   auto* out = static_cast<Weight*>(weights);
   for (int first = 0; first < shape.channels_out; first += block_channels) {
     for (int row = 0; row < shape.rows; ++row) {
@@ -64,12 +78,19 @@ void Pack(const ByteShape& shape, const int8_t* filter, void* weights) {
         for (int o = first; o < first + block_channels; ++o) {
           for (int i = group * Vector::kGroup; i < (group + 1) * Vector::kGroup; ++i) {
             const bool is_inside = o < shape.channels_out && i < shape.depth;
-            *out++ = is_inside
-                         ? filter[(static_cast<size_t>(o) * shape.rows + row) * shape.depth + i]
-                         : Weight{0};
+            const size_t place = static_cast<size_t>(row) * shape.depth + i;
+            *out++ = is_inside ? filter[o * filter_size + place] : Weight{0};
           }
         }
       }
+    }
+  }
+  if (Vector::kOffset == 0) return;
+  auto* corrections = const_cast<int32_t*>(CorrectionsOf(shape, weights));
+  std::fill_n(corrections, PaddedChannels(shape.channels_out), 0);
+  for (int o = 0; o < shape.channels_out; ++o) {
+    for (size_t i = 0; i < filter_size; ++i) {
+      corrections[o] += Vector::kOffset * filter[o * filter_size + i];
     }
   }
 }
@@ -132,7 +153,7 @@ BIREAL_TARGET_INLINE Vector::Floats Finish(const ByteFinish& finish, int channel
 
 // The pixels from `first` on and a block of filters.
 template <int kPixels, int kVectors>
-BIREAL_TARGET void MultiplyTile(const ByteShape& shape, const Weight* weights,
+BIREAL_TARGET void MultiplyTile(const ByteShape& shape, const Weight* weights, const int32_t* start,
                                 const void* const* rows, int first, const ByteFinish& finish,
                                 int first_channel, float* out) {
   Vector::Sums sum[kPixels][kVectors];
@@ -140,7 +161,7 @@ BIREAL_TARGET void MultiplyTile(const ByteShape& shape, const Weight* weights,
   for (int p = 0; p < kPixels; ++p) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      sum[p][v] = Vector::LoadSums(finish.start + first_channel + v * Vector::kLanes);
+      sum[p][v] = Vector::LoadSums(start + v * Vector::kLanes);
     }
   }
   const int groups = GroupsOf(shape);
@@ -186,13 +207,20 @@ void MultiplyOf(const ByteShape& shape, const void* weights, const void* const* 
   const size_t block_weights =
       static_cast<size_t>(shape.rows) * GroupsOf(shape) * Vector::kGroup * kBlockChannels;
   const auto* block = static_cast<const Weight*>(weights);
+  const int32_t* corrections = CorrectionsOf(shape, weights);
   for (int channel = 0; channel < shape.channels_out; channel += kBlockChannels) {
+    int32_t start[kBlockChannels];
+    for (int c = 0; c < kBlockChannels; ++c) {
+      start[c] = finish.start[channel + c];
+      if (Vector::kOffset != 0) start[c] += corrections[channel + c];
+    }
     int first = 0;
     for (; first + kTile <= pixels; first += kTile) {
-      MultiplyTile<kTile, kVectors>(shape, block, rows, first, finish, channel, out + channel);
+      MultiplyTile<kTile, kVectors>(shape, block, start, rows, first, finish, channel,
+                                    out + channel);
     }
     for (; first < pixels; ++first) {
-      MultiplyTile<1, kVectors>(shape, block, rows, first, finish, channel, out + channel);
+      MultiplyTile<1, kVectors>(shape, block, start, rows, first, finish, channel, out + channel);
     }
     block += block_weights;
   }

@@ -262,6 +262,7 @@ void Accumulate(const BconvShape& shape, const BconvRow& row) {
 
 }  // namespace
 
+extern const ByteKernel kNeonBytes;
 extern const FloatKernel kNeonFloat;
 extern const Kernels kNeon;
 const Kernels kNeon = {
@@ -271,7 +272,7 @@ const Kernels kNeon = {
      TwoPassFloatRow<Accumulate, NeonStoreFloat>},
     {NeonPackFloat},
     &kNeonFloat,
-    &kPortableBytes,
+    &kNeonBytes,
 };
 
 }  // namespace bireal

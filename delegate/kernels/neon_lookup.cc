@@ -121,6 +121,7 @@ void Accumulate(const BconvShape& shape, const BconvRow& row) {
 
 }  // namespace
 
+extern const ByteKernel kNeonDotBytes;
 extern const FloatKernel kNeonFloat;
 extern const Kernels kNeonLookup;
 const Kernels kNeonLookup = {
@@ -130,7 +131,7 @@ const Kernels kNeonLookup = {
      TwoPassFloatRow<Accumulate, NeonStoreFloat>},
     {NeonPackFloat},
     &kNeonFloat,
-    &kPortableBytes,
+    &kNeonDotBytes,
 };
 
 }  // namespace bireal

@@ -15,6 +15,7 @@ struct Vector {
   using Weights = int8_t;
   using Floats = float;
   static constexpr int kGroup = 1;
+  static constexpr int kOffset = 0;
   static constexpr int kLanes = 1;
   static constexpr int kTilePixels = 1;
   static constexpr int kMaxVectors = 1;

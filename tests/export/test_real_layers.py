@@ -1,6 +1,7 @@
 """Compact kernels: what is in the file, and what stock interpreters compute with it."""
 
 import importlib.util
+import platform
 import subprocess
 import sys
 
@@ -381,3 +382,41 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"up to 65504, and .*goes up to 1e\+05"):
             compact(content, "float16")
         compact(content, "int8")
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="LiteRT for Arm rounds so"
+)
+def test_dynamic_range_gives_the_bytes_of_the_reference_kernel(files, images):
+    """On the delegate, of a file as it is written, on what its layer reads there."""
+    model = schema.ModelT.InitFromPackedBuf(files["int8"], 0)
+    graph = model.subgraphs[0]
+    layers = [
+        operator
+        for operator in graph.operators
+        if graph.tensors[operator.inputs[-1]].type == schema.TensorType.FLOAT32
+        and len(operator.inputs) == 3
+        and graph.tensors[operator.inputs[1]].type == schema.TensorType.INT8
+    ]
+    assert len(layers) == 1
+    [layer] = layers
+    source, kernel, bias = (graph.tensors[index] for index in layer.inputs)
+    weights = model.buffers[kernel.buffer].data.view(np.int8).reshape(kernel.shape)
+    biases = model.buffers[bias.buffer].data.view(np.float32)
+    graph.outputs = [layer.inputs[0], layer.outputs[0]]
+    model.signatureDefs = None
+    inputs, outputs = runtime.Interpreter(serialize(model), float_ops="delegate").run([images])
+    assert np.unique(outputs).size > 1000
+
+    tensors = [Tensor(source.shape), constant(weights, kernel.quantization.scale)]
+    tensors += [constant(biases), Tensor((1, *outputs.shape[1:]))]
+    options = ("Conv2DOptions", layer.builtinOptions)
+    alone = build_model(tensors, [Op("CONV_2D", [0, 1, 2], [3], builtin=options)], [0], [3])
+    reference = Interpreter(
+        model_content=alone, experimental_op_resolver_type=OpResolverType.BUILTIN_REF
+    )
+    reference.allocate_tensors()
+    for x, y in zip(inputs, outputs):
+        reference.set_tensor(0, x[None])
+        reference.invoke()
+        assert reference.get_tensor(3)[0].tobytes() == y.tobytes()
