@@ -14,8 +14,8 @@ on-cortex-%:
 	PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$(AARCH64)/lib:$(AARCH64)/packages \
 	qemu-aarch64-static -cpu cortex-$* -L $(AARCH64)/root $(AARCH64)/root/usr/bin/python3.11 \
 	    -P -m pytest -p no:cacheprovider tests/acceptance/aarch64 \
-	    $(patsubst %,tests/delegate/test_%.py,bconv2d compact_layers control_flow fusion kernels malformed \
-	        shortcut_and_head small_ops stem) \
+	    $(patsubst %,tests/delegate/test_%.py,bconv2d channel_ops compact_layers control_flow fusion \
+	        kernels malformed shortcut_and_head small_ops stem) \
 	    --deselect tests/delegate/test_stem.py::test_is_right_in_sizes_of_images
 
 $(AARCH64)/root/made: tools/aarch64/setup.sh tools/emulation/debian.sh
