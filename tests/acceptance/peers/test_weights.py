@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lce_layers import assert_same_layer, bconvs
 
 from bireal_keras import export, zoo
 from bireal_keras._keras import keras
 from bireal_keras.export import comparison, probes
-from bireal_keras.export.multiplications import multiplications
 from bireal_keras.zoo import _registry
 
 FOLDER = Path(__file__).parents[3] / "_build/peers/models"
@@ -89,17 +89,15 @@ def test_the_outputs_agree(name, suffix):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_exported_weights_are_the_same_bytes(name, tmp_path):
+def test_the_exported_layers_are_the_same(name, tmp_path):
+    """Filters, factors, biases and thresholds: LCE's, of larq-zoo's model, and ours, of ours."""
     path = tmp_path / "ours.tflite"
     ours, count = MODELS[name]
-    # The filters do not depend on the size of the images.
+    # They do not depend on the size of the images.
     model = zoo.create_model(ours, weights=FOLDER / f"{name}.h5", input_shape=(64, 64, 3))
     export.convert(model, path)
     keras.backend.clear_session()
-    kernels, expected = (
-        [operator.kernel for operator in multiplications(content) if operator.is_binary]
-        for content in (path.read_bytes(), (FOLDER / f"{name}.tflite").read_bytes())
-    )
-    assert len(kernels) == len(expected) == count
-    for a, b in zip(kernels, expected):
-        np.testing.assert_array_equal(a, b)
+    layers, expected = bconvs(path.read_bytes()), bconvs((FOLDER / f"{name}.tflite").read_bytes())
+    assert len(layers) == len(expected) == count
+    for a, b in zip(layers, expected):
+        assert_same_layer(a, b)
