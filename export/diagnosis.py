@@ -122,30 +122,30 @@ def _with_hidden_signs(
     """Adds what multiplies signs by signs though nothing but its values tells."""
     inputs = graph.inputs[: len(samples)]
     dependent = _origin.Origins(inputs)
-    candidates = [
-        op
-        for op in graph.graph.get_operations()
-        if op.type in _NUMBERS and not dependent.is_constant(op.inputs[0])
-    ]
-    if not candidates:
-        return found
-    look = graph.prune(inputs, [list(op.inputs[:2]) for op in candidates])
-    values = look(*(tf.constant(array) for array in samples))
     layers = {layer.name: layer for layer in _layer_calls.layers_of(model)}
     known = {one.layer.name: one for one in found}
+    candidates = []
+    for op in graph.graph.get_operations():
+        if op.type in _NUMBERS and not dependent.is_constant(op.inputs[0]):
+            # Operators are named after the layers that they are in, the innermost last.
+            names = [name for name in op.name.split("/") if name in layers]
+            layer = layers[names[-1]] if names else model
+            one = known.get(layer.name)
+            if one is None or not one.intended_binary:
+                candidates.append((op, layer, one))
+    if not candidates:
+        return found
+    look = graph.prune(inputs, [list(op.inputs[:2]) for op, *_ in candidates])
+    values = look(*(tf.constant(array) for array in samples))
     result = list(found)
-    for op, (data, kernel) in zip(candidates, values):
+    for (_, layer, one), (data, kernel) in zip(candidates, values):
         if not (_is_signs(data.numpy()) and _is_signs(kernel.numpy(), each_filter=True)):
             continue
-        # Operators are named after the layers that they are in, the innermost last.
-        names = [name for name in op.name.split("/") if name in layers]
-        layer = layers[names[-1]] if names else model
-        one = known.get(layer.name)
         if one is None:
             result.append(
                 Diagnosis(layer, True, reasons.HIDDEN_SIGN, "", False, "", None, kernel.numpy())
             )
-        elif not one.intended_binary:
+        else:
             result[result.index(one)] = dataclasses.replace(
                 one, intended_binary=True, reason=reasons.HIDDEN_SIGN, detail=""
             )
