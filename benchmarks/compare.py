@@ -123,20 +123,13 @@ _PEAK_MEMORY_SCRIPT = """
 import sys
 sys.path.insert(0, {folder!r})
 import compare
+import report
 {warm_up}
-before = compare._peak_kilobytes()
+before = report.peak_kilobytes()
 run = {make_run}
 run()
-print(compare._peak_kilobytes() - before)
+print(report.peak_kilobytes() - before)
 """
-
-
-def _peak_kilobytes() -> int:
-    # Not getrusage's ru_maxrss, in which a new process inherits its parent's.
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1])
-    raise OSError("/proc/self/status has no VmHWM: peak memory is measured on Linux only.")
 
 
 def _compare_memory(models: dict[str, Path]) -> None:

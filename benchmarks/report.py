@@ -24,3 +24,12 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
     for row in (header, ["-" * width for width in widths], *rows):
         print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |")
     print()
+
+
+def peak_kilobytes() -> int:
+    """The most memory that this process has taken so far."""
+    # Not getrusage's ru_maxrss, in which a new process inherits its parent's.
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1])
+    raise OSError("/proc/self/status has no VmHWM: peak memory is measured on Linux only.")

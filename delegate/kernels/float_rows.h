@@ -223,17 +223,18 @@ void PrepareRow(const ConvShape& shape, const float* input, float* scratch, floa
   TransformRow(plan, scratch, row);
 }
 
-// Adds the products of a tile's groups and a block of filters, row by row, to the sums.
-template <int kGroups, int kVectors>
+// Adds the products of a tile's groups and a block of filters, row by row, to the sums. `kRuns`:
+// whether a row is several runs.
+template <bool kRuns, int kGroups, int kVectors>
 BIREAL_TARGET_INLINE void Multiply(const float* const* rows, int row_count, size_t offset,
                                    const ConvPlan& plan, const float* weights,
                                    Type (&sum)[kGroups][kVectors]) {
   const size_t group_stride = plan.group_stride;
-  const int length = plan.run;
+  const int length = kRuns ? plan.run : plan.depth;
+  const int runs = kRuns ? plan.depth / length : 1;
   for (int row = 0; row < row_count; ++row) {
-    const float* run = rows[row] + offset;
-    for (int first = 0; first < plan.depth; first += length, run += plan.run_stride) {
-      const float* x = run;
+    for (int run = 0; run < runs; ++run) {
+      const float* x = rows[row] + offset + run * plan.run_stride;
       for (int i = 0; i < length; ++i, ++x, weights += kVectors * Vector::kLanes) {
         Type w[kVectors];
 #pragma GCC unroll 4
@@ -278,7 +279,7 @@ BIREAL_TARGET_INLINE void StorePixel(const Finish& finish, Type (&sum)[kVectors]
   }
 }
 
-template <int kGroups, int kVectors>
+template <bool kRuns, int kGroups, int kVectors>
 BIREAL_TARGET_INLINE void MultiplyTile(const float* const* rows, int row_count, size_t offset,
                                        const ConvPlan& plan, const float* weights,
                                        const float* bias, Type (&sum)[kGroups][kVectors]) {
@@ -290,17 +291,17 @@ BIREAL_TARGET_INLINE void MultiplyTile(const float* const* rows, int row_count, 
           bias != nullptr ? Vector::Load(bias + v * Vector::kLanes) : Vector::Broadcast(0.0f);
     }
   }
-  Multiply(rows, row_count, offset, plan, weights, sum);
+  Multiply<kRuns>(rows, row_count, offset, plan, weights, sum);
 }
 
-template <int kVectors>
+template <bool kRuns, int kVectors>
 BIREAL_TARGET void DirectRow(const ConvShape& shape, const ConvPlan& plan, const float* weights,
                              const float* bias, const float* const* rows, int channel,
                              const Finish& finish, float* out) {
   for (int first = 0; first < shape.window.out_w; first += Vector::kTileGroups) {
     Type sum[Vector::kTileGroups][kVectors];
     const size_t offset = channel + first * plan.group_stride;
-    MultiplyTile(rows, shape.window.filter_h, offset, plan, weights, bias, sum);
+    MultiplyTile<kRuns>(rows, shape.window.filter_h, offset, plan, weights, bias, sum);
 #pragma GCC unroll 6
     for (int g = 0; g < Vector::kTileGroups; ++g) {
       if (first + g < shape.window.out_w) {
@@ -336,11 +337,11 @@ BIREAL_TARGET void MultiplyPoint(const ConvShape& shape, const ConvPlan& plan, c
   for (int first = 0; first < plan.groups; first += Vector::kTileGroups) {
     const size_t offset = point * plan.plane + first * plan.group_stride;
     Type upper[Vector::kTileGroups][kVectors];
-    MultiplyTile(rows, upper_rows, offset, plan, weights, point == kBiasPoint ? bias : nullptr,
-                 upper);
+    MultiplyTile<false>(rows, upper_rows, offset, plan, weights,
+                        point == kBiasPoint ? bias : nullptr, upper);
     StoreTile<kVectors>(upper, products);
     Type lower[Vector::kTileGroups][kVectors];
-    MultiplyTile(rows + upper_rows, lower_rows, offset, plan, lower_weights, nullptr, lower);
+    MultiplyTile<false>(rows + upper_rows, lower_rows, offset, plan, lower_weights, nullptr, lower);
 #pragma GCC unroll 6
     for (int g = 0; g < Vector::kTileGroups; ++g) {
 #pragma GCC unroll 4
@@ -411,7 +412,9 @@ void ConvRowOf(const ConvShape& shape, const ConvPlan& plan, const float* weight
       InterpolateRow<kVectors>(shape, plan, scratch, finish, block_out);
     } else {
       const int channel = group * (shape.channels_in / shape.groups);
-      DirectRow<kVectors>(shape, plan, weights, bias, rows, channel, finish, block_out);
+      const auto direct_row =
+          plan.run == plan.depth ? DirectRow<false, kVectors> : DirectRow<true, kVectors>;
+      direct_row(shape, plan, weights, bias, rows, channel, finish, block_out);
     }
     weights += plan.block_weights;
     bias += plan.block_channels;
@@ -433,7 +436,7 @@ BIREAL_TARGET void PixelTile(const ConvShape& shape, const ConvPlan& plan, const
                              const float* bias, const Finish& finish, const float* in, int first,
                              float* out) {
   Type sum[kGroups][kVectors];
-  MultiplyTile(&in, 1, first * plan.group_stride, plan, weights, bias, sum);
+  MultiplyTile<false>(&in, 1, first * plan.group_stride, plan, weights, bias, sum);
 #pragma GCC unroll 6
   for (int g = 0; g < kGroups; ++g) {
     StorePixel<kVectors>(finish, sum[g], out + static_cast<size_t>(first + g) * shape.channels_out);
