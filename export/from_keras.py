@@ -75,7 +75,7 @@ def _converted(
         contextlib.redirect_stdout(io.StringIO()),
     ):
         try:
-            # Keras's own export would trace the model three times, and save each of them.
+            # Keras's own export would trace the model twice, and save both of them.
             function = tf.function(serve, input_signature=[structure]).get_concrete_function()
             servable = tf.Module()
             servable.kept = list(function.graph.variables)
