@@ -164,6 +164,14 @@ def test_means_over_the_image(shape, keep_dims, axes):
     assert_right(Chain(shape).mean(axes, keep_dims))
 
 
+def test_the_mean_of_a_large_map_is_as_exact():
+    """LiteRT adds up all values one after the other, and is off by ten times as much."""
+    chain = Chain((1, 56, 56, 33)).convolve(33, RELU).mean()
+    (ours,) = run(chain.model(), chain.x)
+    assert rms(ours - chain.expected) <= MAX_RMS_ERROR * rms(chain.expected)
+    assert_same_on_every_kernel(chain.model(), chain.x, [ours])
+
+
 @pytest.mark.parametrize("batch", [1, 2, 5])
 @pytest.mark.parametrize("bias", [True, False])
 def test_heads(batch, bias):
