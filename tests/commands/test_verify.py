@@ -44,6 +44,7 @@ def run_folder(small, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("lce")
 def test_right_file(run_folder, small, tmp_path):
     output = tmp_path / "result.json"
     result = verify(run_folder, small.path, "--num_images=40", f"--json={output}")

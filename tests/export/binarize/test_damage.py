@@ -212,9 +212,9 @@ def test_work_grows_with_the_file(kind):
         content = file.build(file.conv(file.larq_sign(y), np.ones((4, 1, 1, 2))))
         best = np.inf
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.process_time()
             binarize(content)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         return best
 
     assert seconds(3000) < 6 * seconds(1000)
