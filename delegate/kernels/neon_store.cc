@@ -32,10 +32,9 @@ inline uint32_t Signs(const float32x4_t values[kVectors]) {
   return vgetq_lane_u32(vreinterpretq_u32_u8(sum), 0);
 }
 
-// Four values from c on. `kResidual` is known when compiling, and so costs nothing when false.
-template <bool kResidual>
-inline float32x4_t Values(const int32_t* t, const Affine& affine, const Residual& residual,
-                          const float* shortcut, int c) {
+// Four values from c on. What is known when compiling costs nothing when false.
+template <bool kResidual, bool kRelu>
+inline float32x4_t Values(const int32_t* t, const Affine& affine, const float* shortcut, int c) {
   int32x4_t count = vminq_s32(vld1q_s32(t + c), vdupq_n_s32(affine.clamp_max));
   count = vmaxq_s32(count, vdupq_n_s32(affine.clamp_min));
   // Rounded twice, as everywhere: never vfmaq.
@@ -44,15 +43,17 @@ inline float32x4_t Values(const int32_t* t, const Affine& affine, const Residual
   if (kResidual) {
     y = vaddq_f32(y, vld1q_f32(shortcut + c));
     // vmaxq would make a -0.0 a 0.0.
-    if (residual.relu) {
+    if (kRelu) {
       y = vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(y), vcltzq_f32(y)));
     }
   }
   return y;
 }
 
-template <bool kResidual>
-void StoreRows(const int32_t* t, int pixels, int channels, const Affine& affine,
+// `affine` is a copy: what a reference leads to might change with each value that is stored, and
+// would be loaded again.
+template <bool kResidual, bool kRelu>
+void StoreRows(const int32_t* t, int pixels, int channels, const Affine affine,
                const Residual& residual, float* values, uint32_t* signs) {
   const float* shortcut = residual.shortcut;
   for (int pixel = 0; pixel < pixels; ++pixel) {
@@ -60,7 +61,7 @@ void StoreRows(const int32_t* t, int pixels, int channels, const Affine& affine,
     for (; c + kBitsPerWord <= channels; c += kBitsPerWord) {
       float32x4_t y[kVectors];
       for (int i = 0; i < kVectors; ++i) {
-        y[i] = Values<kResidual>(t, affine, residual, shortcut, c + kLanes * i);
+        y[i] = Values<kResidual, kRelu>(t, affine, shortcut, c + kLanes * i);
         vst1q_f32(values + c + kLanes * i, y[i]);
       }
       if (signs != nullptr) *signs++ = Signs(y);
@@ -82,7 +83,9 @@ void StoreRows(const int32_t* t, int pixels, int channels, const Affine& affine,
 
 void NeonStoreFloat(const int32_t* t, int pixels, int channels, const Affine& affine,
                     const Residual& residual, float* values, uint32_t* signs) {
-  const auto store = residual.shortcut != nullptr ? StoreRows<true> : StoreRows<false>;
+  const auto store = residual.shortcut == nullptr ? StoreRows<false, false>
+                     : residual.relu              ? StoreRows<true, true>
+                                                  : StoreRows<true, false>;
   store(t, pixels, channels, affine, residual, values, signs);
 }
 
