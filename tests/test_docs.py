@@ -62,6 +62,7 @@ def test_links_lead_somewhere(page):
     assert broken_links(page) == []
 
 
+@pytest.mark.slow
 def test_so_do_those_of_the_site(tmp_path):
     docs_site.assemble(tmp_path)
     pages = sorted(tmp_path.rglob("*.md"))

@@ -69,6 +69,7 @@ def test_the_head_is_new_for_other_classes_and_stays_for_as_many():
             np.testing.assert_array_equal(weight, expected)
 
 
+@pytest.mark.slow
 def test_a_layer_that_the_other_lacks_is_named():
     target = zoo.ReActBiRealNet18(**SMALL)
     with pytest.raises(ValueError, match=r"'stage1_block1_conv_shift' .* does not exist"):

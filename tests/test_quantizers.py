@@ -411,6 +411,7 @@ class TestFlipRatio:
             quantizer(w)
         assert quantizer.metrics == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("suffix", [".h5", ".keras", ""], ids=["h5", "keras", "saved_model"])
     def test_is_no_part_of_the_saved_model(self, tmp_path, suffix):
         with lq.context.metrics_scope(["flip_ratio"]):

@@ -202,6 +202,7 @@ class TestAgainstKeras:
         model.get_layer("head").bias.assign([1, 2, 3, 4, 5])  # Zeros would be left out.
         self.check(model, folded=-(16 + 40))
 
+    @pytest.mark.slow
     def test_layers_of_all_kinds(self):
         from export_helpers import build, larq_conv
 

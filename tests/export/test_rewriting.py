@@ -66,6 +66,7 @@ def converted(dead, tmp_path_factory):
     return convert
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("converter", ["bireal", "lce"])
 def test_dead_filters_leave_their_layers_binary(converter, converted):
     """Our converter, a pass over the float file, packs them as they are."""

@@ -75,6 +75,7 @@ def test_one_device_trains_the_model_itself():
     assert distribution.replicate(model, strategy) is model
 
 
+@pytest.mark.slow
 def test_replicas_have_the_same_weights_and_statistics_of_the_whole_batch():
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     assert distribution.is_chief(strategy)

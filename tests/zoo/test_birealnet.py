@@ -142,6 +142,7 @@ class TestStructure:
             assert not isinstance(layer, (keras.layers.ReLU, keras.layers.Activation))
             assert getattr(layer, "activation", None) in (None, keras.activations.linear)
 
+    @pytest.mark.slow
     def test_stems_differ_in_size_only_there(self):
         imagenet, cifar = shared().get_layer("stem_conv"), slim(stem="cifar").get_layer("stem_conv")
         assert type(imagenet) is type(cifar) is keras.layers.Conv2D
