@@ -29,8 +29,6 @@ from bireal_keras.export.binarize.signs import Sign
 # What passes for rounding, as a share of a tensor's standard deviation, and of its largest value.
 TOLERANCE = 2e-4
 ROUNDING = 1e-5
-# How many of the values before a sign may be exactly 0 by chance, as a share.
-CHANCE = 1e-6
 # By how much a sign may differ from -a and +a, as a share: (s - c) + c, PyTorch's way, rounds.
 _AMPLITUDE = 1e-3
 
@@ -66,11 +64,8 @@ class Check:
 
     @property
     def is_right(self) -> bool:
-        # Rounding makes a few of many million values exactly 0. What is 0 for a reason, after a
-        # ReLU or where nothing is added up, is 0 more often.
-        are_by_chance = self.zeros <= CHANCE * self.signs
         # Not `difference > tolerance`: NaN has to fail.
-        return self.difference <= self.tolerance and are_by_chance and not self.odd_signs
+        return self.difference <= self.tolerance and not self.zeros and not self.odd_signs
 
 
 def check(
