@@ -292,10 +292,11 @@ def _agrees_mostly(content: bytes, result: Result, runs: Sequence[Sequence[np.nd
 
 def _describe(check: told.Check) -> str:
     """What is wrong, in words."""
-    if check.zeros:
+    if check.has_true_zeros:
         return (
-            f"{check.zeros:,} of the values before the sign '{check.name}' are exactly 0, which "
-            "zero_sign='+1' rules out. Write the sign as x >= 0 and train again."
+            f"{check.zeros:,} of the {check.signs:,} values before the sign '{check.name}' are "
+            f"exactly 0, more than rounding explains ({check.near:,} are within rounding of 0), "
+            "which zero_sign='+1' rules out. Write the sign as x >= 0 and train again."
         )
     if check.odd_signs:
         return (

@@ -389,3 +389,20 @@ def test_zero_that_counts_as_one_is_looked_for(x):
     assert all(check.is_right for check in told.check(content, result, [[x]]))
     expected = convolve(plus(x), kernel, sides=SIDES)
     np.testing.assert_allclose(run(result.content, x, delegate=True)[0], expected, atol=1e-3)
+
+
+def test_zeros_of_rounding_do_not_refuse_a_network():
+    """Float32 makes a few of four million sums exactly 0, and a ReLU half of a channel's."""
+    rng = np.random.default_rng(0)
+    file = FloatFile()
+    signs = file.op("SIGN", file.input((1, 64, 64, 32)))
+    content = file.build(file.conv(signs, binary_kernel(rng, (4, 1, 1, 32))))
+    result = binarize(content, zero_sign="+1")
+    terms = rng.normal(size=(32, 1, 1, 64, 64, 32)).astype(np.float32) + np.float32(20)
+    sums = terms - np.float32(20)
+    [sign, _] = told.check(content, result, sums)
+    assert sign.zeros == np.count_nonzero(sums == 0) > 0
+    assert sign.is_right
+    sums[0, ..., 0] = np.maximum(sums[0, ..., 0], 0)
+    [sign, _] = told.check(content, result, sums)
+    assert not sign.is_right
