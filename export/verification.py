@@ -8,6 +8,7 @@ import numpy as np
 from bireal_keras._keras import keras
 from bireal_keras.export import comparison, probes
 from bireal_keras.export import signature as signatures
+from bireal_keras.export.differences import TOLERANCE, Comparison, Layer
 from bireal_keras.export.report import Agreement
 from bireal_keras.export.results import top1_agreement
 from bireal_keras.tflite.model import Graph
@@ -25,7 +26,7 @@ def verify(
     samples: Sequence[np.ndarray],
     runners: Sequence[Callable[[bytes], probes.Runner]] | None = None,
     *,
-    tolerance: float = comparison.TOLERANCE,
+    tolerance: float = TOLERANCE,
 ) -> Agreement:
     """Runs both on the samples and compares, as `comparison` explains.
 
@@ -83,7 +84,7 @@ def _witnesses(
     return [probes.run_on_runtime, probes.run_on_lce]
 
 
-def reason_to_refuse(expected: Sequence[np.ndarray], compared: comparison.Comparison) -> str | None:
+def reason_to_refuse(expected: Sequence[np.ndarray], compared: Comparison) -> str | None:
     """Why a file is wrong, None for a right one.
 
     Args:
@@ -111,7 +112,7 @@ def reason_to_refuse(expected: Sequence[np.ndarray], compared: comparison.Compar
     return None
 
 
-def describe(layer: comparison.Layer) -> str:
+def describe(layer: Layer) -> str:
     """How a layer differs, in words."""
     if layer.wrong_bits:
         return f"{layer.wrong_bits:,} of the 1-bit weights of {layer.name} differ."

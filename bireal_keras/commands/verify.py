@@ -34,7 +34,7 @@ from bireal_keras.tflite.model import UINT8, Graph
 from bireal_keras.training import run_folder
 
 if TYPE_CHECKING:
-    from bireal_keras.export.comparison import Comparison
+    from bireal_keras.export.differences import Comparison
     from bireal_keras.export.signature import Signature
 
 _DATASET = _cli.define_path(

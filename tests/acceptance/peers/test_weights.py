@@ -20,6 +20,7 @@ from lce_layers import assert_same_layer, bconvs
 from bireal_keras import export, zoo
 from bireal_keras._keras import keras
 from bireal_keras.export import comparison, probes
+from bireal_keras.export.differences import TOLERANCE
 from bireal_keras.zoo import _registry
 
 FOLDER = Path(__file__).parents[3] / "_build/peers/models"
@@ -57,7 +58,7 @@ def test_told_its_signs_ours_computes_what_larq_zoos_does(name):
     model = zoo.create_model(ours, weights=FOLDER / f"{name}.h5")
     inputs = np.load(FOLDER / f"{name}.npz")["inputs"]
     content = (FOLDER / f"{name}.tflite").read_bytes()
-    tolerance = TOLERANCES.get(name, comparison.TOLERANCE)
+    tolerance = TOLERANCES.get(name, TOLERANCE)
     _, [compared] = comparison.compare(
         model, content, [inputs], [probes.run_on_lce], tolerance=tolerance
     )
