@@ -616,8 +616,8 @@ BIREAL_TARGET void CombineRow(const float* in, size_t in_stride, size_t pixels, 
       const Type x = Vector::Load(in + c);
       Vector::Store(out + c, Combine<kOp>(x, kHasOperand ? Vector::Load(operand + c) : x));
     }
-    if (c < channels) {
-      const int rest = channels - c;
+    // With one lane there is no rest, which GCC 14 does not see by itself.
+    if (const int rest = channels - c; Vector::kLanes > 1 && rest > 0) {
       float x[Vector::kLanes] = {};
       float other[Vector::kLanes] = {};
       std::copy_n(in + c, rest, x);
