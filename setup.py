@@ -172,8 +172,8 @@ setup(
                 "-std=c++17",
                 "-O3",
                 "-g0",
-                # Errors by CXXFLAGS=-Werror where we build. A user's compiler may be newer, and know
-                # warnings that ours does not.
+                # Where we build they are errors, by CXXFLAGS. A user's compiler may be newer, and
+                # know warnings that ours does not.
                 "-Wall",
                 "-Wextra",
                 # Results are the same bytes on every CPU: no fused multiply-add.
