@@ -31,11 +31,14 @@ export _PYTHON_HOST_PLATFORM=$system
 export CC="$python -m ziglang cc -target $target"
 export CXX="$python -m ziglang c++ -target $target" CXXFLAGS=-Werror
 # -s: no symbols but the two that an interpreter asks for.
-export LDSHARED="$CXX -shared -s" LDCXXSHARED="$CXX -shared -s"
-if [ "$system" = win-amd64 ]; then
+export LDSHARED="$CXX -shared -s"
+case $system in
+  # Of the C++ library what these two need.
+  linux-*) LDSHARED+=" -Wl,--gc-sections" ;;
   # Nobody links against the library: what for is not to lie beside it, and be packed.
-  LDSHARED+=" -Wl,--out-implib,$build/delegate.lib" LDCXXSHARED=$LDSHARED
-fi
+  win-amd64) LDSHARED+=" -Wl,--out-implib,$build/delegate.lib" ;;
+esac
+export LDCXXSHARED=$LDSHARED
 export ZIG_GLOBAL_CACHE_DIR=$PWD/_build/wheels/zig
 # A module that was deleted since would still lie there.
 rm -rf "$build/lib" "$build/wheel"
