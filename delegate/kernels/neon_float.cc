@@ -41,9 +41,8 @@ struct Vector {
 
 namespace bireal {
 
-// Nobody has measured it on such a CPU yet: it runs where somebody asks for it.
 extern const FloatKernel kNeonFloat;
-const FloatKernel kNeonFloat = {false,      nullptr,        0,          WeightFloats,  Pack,
+const FloatKernel kNeonFloat = {true,       nullptr,        0,          WeightFloats,  Pack,
                                 RowFloats,  PrepareRow,     ConvRow,    ScratchFloats, BlockCount,
                                 ConvPixels, MaxRow,         AverageRow, DepthwiseRow,  Softmax,
                                 Logistic,   CombineChannels};
