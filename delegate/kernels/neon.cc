@@ -119,7 +119,7 @@ inline void CountStep(const uint8_t* pixels, size_t pixel_stride,
   }
 }
 
-// The different signs of a tile.
+// The different signs of a tile. Clang would make it a function, whose sums are in memory.
 template <int kPixels>
 __attribute__((always_inline)) inline void Count(const TileInput& input, Sums<kPixels>& sums) {
   for (int p = 0; p < kPixels; ++p) {
@@ -130,6 +130,7 @@ __attribute__((always_inline)) inline void Count(const TileInput& input, Sums<kP
     const uint8_t* pixels = run->pixels;
     const uint8_t* weights = run->weights;
     int words = input.words;
+    // For a loop that might not run, GCC would keep the sums in memory as well.
     do {
       for (int step = 0; step < kStepsPerWord; ++step) {
         uint8x16_t filters[kSumVectors];

@@ -63,7 +63,9 @@ inline void Widen(uint8x16_t bytes, uint16x8_t sums[2]) {
   sums[1] = vaddw_high_u8(sums[1], bytes);
 }
 
-// The different signs of a tile, and half of the corrections.
+// The different signs of a tile, and half of the corrections. Inline, as in neon.cc, and in loops
+// that run at least once, as there: a run is whole words, of 8 look-ups each, and whatever is left
+// of it after every 60 is at least 4.
 template <int kPairs>
 __attribute__((always_inline)) inline void Count(const TileInput& input, Sums<2 * kPairs>& sums) {
   for (int p = 0; p < 2 * kPairs; ++p) {
