@@ -41,6 +41,7 @@ _LIBRARY = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string("output", None, "A file to write the table to, as JSON.")
 
 _CPUS = ("cortex-a72", "neoverse-n1")
+_VECTOR_PIPES = {"cortex-a72": ("A57UnitW", "A57UnitX"), "neoverse-n1": ("N1UnitV0", "N1UnitV1")}
 # With 16-bit floats and the dot product.
 _NEWER_CPUS = ("neoverse-n1",)
 _ITERATIONS = 300
@@ -48,7 +49,7 @@ _ITERATIONS = 300
 _COMMITTED = Path(__file__).with_name("arm_loops.json")
 
 # The kernels' widest tiles: on which CPU, and the binary MACs of a unit.
-_CHECKED = [("neon 4x32", "cortex-a72", 128), ("neon_lookup 4x64", "neoverse-n1", 128)]
+_CHECKED = [("neon 4x32", "cortex-a72", 128), ("neon_lookup 4x32", "neoverse-n1", 128)]
 _LCE = "LCE"
 _TOLERANCE = 1.1
 
@@ -95,31 +96,36 @@ class Code(NamedTuple):
         return sum(bool(re.search(r"\bv\d+\.", text)) for text in self.instructions)
 
 
-_SIXTEEN_FILTERS = "a pair of pixels, 4 channels, 16 filters"
 _PRODUCTS = "4 products"
 _VALUES = "4 values"
-# By the names that arm_kernels.py counts by. Of those in _TILES, what is around the loop counts as
-# well, once for each tile.
+# The widest tiles of the kernels for binary convolutions: the marker of its loop, and its unit.
+_BINARY = {
+    "neon": ("uadalp", "a pixel, 16 channels, 8 filters"),
+    "neon_lookup": ("tbl", "a pair of pixels, 4 channels, 16 filters"),
+}
+# What becomes of the sums of a tile of so many pixels, as arm_steps.py names it.
+_STORES = {
+    "counts": "CountTile<{}>",
+    "floats": "FloatTile<false, false, false, {}>",
+    "floats with shortcut": "FloatTile<false, true, false, {}>",
+    "clamped floats": "FloatTile<true, false, false, {}>",
+    "clamped floats with shortcut": "FloatTile<true, true, false, {}>",
+}
+# By the names that arm_kernels.py counts by. What is around the loop counts as well, once for each
+# tile.
 _TILES = {
-    **{
-        f"neon {pixels}x32": Loop(f"Tile<{pixels}>", "uadalp", "a pixel, 16 channels, 8 filters")
-        for pixels in (4, 3, 2, 1)
-    },
-    "neon_lookup 4x64": Loop("Count<2>", "tbl", _SIXTEEN_FILTERS),
-    "neon_lookup 2x64": Loop("Count<1>", "tbl", _SIXTEEN_FILTERS),
-    "winograd 6x16": Loop("MultiplyPoint<4>", r"fmla\tv", _PRODUCTS),
-    "winograd 6x8": Loop("MultiplyPoint<2>", r"fmla\tv", _PRODUCTS),
-    "direct 6x16": Loop("DirectRow<false, 4>|ConvRowOf<4>", r"fmla\tv", _PRODUCTS),
-    "direct 6x8": Loop("DirectRow<false, 2>|ConvRowOf<2>", r"fmla\tv", _PRODUCTS),
-    "pixels 6x16": Loop("PixelTile<6, 4>|ConvPixelsOf<4>", r"fmla\tv", _PRODUCTS),
-    "pixels 6x8": Loop("PixelTile<6, 2>|ConvPixelsOf<2>", r"fmla\tv", _PRODUCTS),
+    "winograd 4x16": Loop("MultiplyPoint<4>", r"fmla\tv", _PRODUCTS),
+    "winograd 4x8": Loop("MultiplyPoint<2>", r"fmla\tv", _PRODUCTS),
+    "direct 4x16": Loop("DirectRow<false, 4>|ConvRowOf<4>", r"fmla\tv", _PRODUCTS),
+    "direct 4x8": Loop("DirectRow<false, 2>|ConvRowOf<2>", r"fmla\tv", _PRODUCTS),
+    "pixels 4x16": Loop("PixelTile<4, 4>|ConvPixelsOf<4>", r"fmla\tv", _PRODUCTS),
+    "pixels 4x8": Loop("PixelTile<4, 2>|ConvPixelsOf<2>", r"fmla\tv", _PRODUCTS),
 }
 _LOOPS = {
-    "neon spread": Loop("Accumulate", r"dup\tv\d+\.8h", "32 channels of a pixel"),
-    "neon border": Loop("Accumulate", r"uxtl2?\tv\d+\.4s", "4 channels of a pixel and a tap", True),
-    "neon_lookup unpack": Loop("LookupAccumulate", r"st2\t", "32 nibbles"),
-    "neon_lookup positions": Loop("LookupAccumulate", r"umlal2\tv", "16 nibbles"),
-    "neon_lookup widen": Loop("LookupAccumulate", r"umlal2?\tv\d+\.4s", _VALUES),
+    "neon spread": Loop("RunTiles", r"dup\tv\d+\.8h", "32 channels of a pixel"),
+    "neon border": Loop("FindStart", r"sub\tv\d+\.8h", "8 filters of a pixel and a tap", True),
+    "neon_lookup unpack": Loop("RunLookupTiles", r"st2\t", "32 nibbles"),
+    "neon_lookup positions": Loop("RunLookupTiles", r"umlal2\tv", "16 nibbles"),
     "store": Loop("StoreRows<false, false>", r"scvtf\tv", _VALUES),
     "store with shortcut": Loop("StoreRows<true, false>", r"scvtf\tv", _VALUES),
     "pack": Loop("NeonPackFloat", r"fcmlt\tv", _VALUES),
@@ -284,15 +290,35 @@ Body = list[tuple[int, str]]
 
 
 def _disassembled(functions: dict[str, list[Body]]) -> dict[str, Code]:
-    codes = {}
+    codes = _binary_tiles(functions)
     for name, loop in {**_TILES, **_LOOPS}.items():
         body, begin, end, units = _find(functions, loop)
-        inside = _straight(body[begin:end])
-        codes[name] = Code(inside, units, loop.unit, loop.is_short)
+        codes[name] = Code(_straight(body[begin:end]), units, loop.unit, loop.is_short)
         if name in _TILES:
-            around = _straight([*body[:begin], *body[end:]])
-            codes[f"{name}, around"] = Code(around, 1, "a tile", True)
+            codes[f"{name}, around"] = _around(body, begin, end)
     return codes
+
+
+def _binary_tiles(functions: dict[str, list[Body]]) -> dict[str, Code]:
+    """The loops of tiles of 4, 3, 2 and 1 pixels, and what is around them, by what they write."""
+    codes: dict[str, Code] = {}
+    for kernel, (marker, unit) in _BINARY.items():
+        for pixels, (store, function) in itertools.product((4, 3, 2, 1), _STORES.items()):
+            body, begin, end, units = _find(functions, Loop(function.format(pixels), marker, unit))
+            name = f"{kernel} {pixels}x32"
+            codes.setdefault(name, Code(_straight(body[begin:end]), units, unit))
+            if kernel == "neon_lookup":
+                # The loop begins anew before its sums overflow a byte.
+                inner = begin, end
+                begin, end = _enclosing(body, begin, end)
+                parts = [*body[begin : inner[0]], *body[inner[1] : end]]
+                codes.setdefault(f"{name}, sums", Code(_straight(parts), 1, "60 look-ups", True))
+            codes[f"{name}, {store}"] = _around(body, begin, end)
+    return codes
+
+
+def _around(body: Body, begin: int, end: int) -> Code:
+    return Code(_straight([*body[:begin], *body[end:]]), 1, "a tile", True)
 
 
 def _find(functions: dict[str, list[Body]], loop: Loop) -> tuple[Body, int, int, int]:
@@ -300,10 +326,7 @@ def _find(functions: dict[str, list[Body]], loop: Loop) -> tuple[Body, int, int,
     best: tuple[float, Body, int, int, int] | None = None
     named = [bodies for name, bodies in functions.items() if re.fullmatch(loop.function, name)]
     for body in itertools.chain(*named):
-        index_of = {address: index for index, (address, _) in enumerate(body)}
-        for end, (_, text) in enumerate(body):
-            branch = re.match(r"(?:b|b\.\w+|cbn?z|tbn?z)\t.*\b([0-9a-f]+) <", text)
-            begin = index_of.get(int(branch[1], 16), end) if branch else end
+        for begin, end in _loops(body):
             units = sum(bool(re.match(loop.marker, text)) for _, text in body[begin:end])
             if units and (best is None or units / (end - begin) > best[0]):
                 best = (units / (end - begin), body, begin, end, units)
@@ -313,6 +336,22 @@ def _find(functions: dict[str, list[Body]], loop: Loop) -> tuple[Body, int, int,
             "the kernels, the tables of loops in this script have to follow."
         )
     return best[1:]
+
+
+def _loops(body: Body) -> Iterator[tuple[int, int]]:
+    """Where a branch leads back to, and where it is."""
+    index_of = {address: index for index, (address, _) in enumerate(body)}
+    for end, (_, text) in enumerate(body):
+        branch = re.match(r"(?:b|b\.\w+|cbn?z|tbn?z)\t.*\b([0-9a-f]+) <", text)
+        begin = index_of.get(int(branch[1], 16), end) if branch else end
+        if begin < end:
+            yield begin, end
+
+
+def _enclosing(body: Body, begin: int, end: int) -> tuple[int, int]:
+    """The least loop around a loop."""
+    around = [loop for loop in _loops(body) if loop[0] <= begin and loop[1] > end]
+    return min(around, key=lambda loop: loop[1] - loop[0])
 
 
 def _straight(body: Body) -> list[str]:
@@ -344,8 +383,18 @@ def _cycles(code: Code, cpu: str) -> float:
         "\n".join(code.instructions),
     )
     if code.is_short:
-        return float(re.search(r"Block RThroughput:\s+([\d.]+)", report)[1])
+        # The former asks each pipe alone for what only it can do, and all of them for what any can.
+        begun = float(re.search(r"Block RThroughput:\s+([\d.]+)", report)[1])
+        return max(begun, _vector_operations(report) / len(_VECTOR_PIPES[cpu]))
     return int(re.search(r"Total Cycles:\s+(\d+)", report)[1]) / _ITERATIONS
+
+
+def _vector_operations(report: str) -> float:
+    """Of a pass: what the vector pipes do, an instruction that takes a pipe twice counted twice."""
+    names = re.findall(r"^\[[\d.]+\]\s+- (\w+)$", report, re.MULTILINE)
+    row = re.search(r"Resource pressure per iteration:\n.*\n(.*)\n", report)[1].split()
+    pipes = {pipe for of_cpu in _VECTOR_PIPES.values() for pipe in of_cpu}
+    return sum(float(value) for name, value in zip(names, row) if name in pipes and value != "-")
 
 
 def _compiler(library: str) -> str:

@@ -6,13 +6,14 @@ compiler unrolled it. For tiles of a convolution, what is around the loop counts
 
 import collections
 import dataclasses
+from collections.abc import Iterator
 from math import ceil
 
 _WORD = 32
-# delegate/kernels/neon.cc, lookup.h, float_rows.h with neon_float.cc, and steps/dense.cc.
-_NEON_PIXELS, _NEON_FILTERS = 4, 32
-_LOOKUP_PIXELS, _LOOKUP_FILTERS, _MAX_LOOKUPS = 4, 64, 60
-_FLOAT_PIXELS, _FLOAT_LANES, _CHUNK_PIXELS = 6, 4, 48
+# delegate/kernels/neon_tile.h, lookup.h, float_rows.h with neon_float.cc, and steps/dense.cc.
+_TILE_PIXELS, _TILE_FILTERS = 4, 32
+_MAX_LOOKUPS = 60
+_FLOAT_PIXELS, _FLOAT_LANES, _CHUNK_PIXELS = 4, 4, 48
 _WINOGRAD_POINTS, _WINOGRAD_PIXELS, _INTERPOLATIONS = 7, 4, 6
 
 
@@ -76,17 +77,31 @@ class BinaryConvolution:
     groups: int
     pads_with_ones: bool
 
-    def units(self, kernel: str) -> collections.Counter[str]:
-        """Counting bits, with the kernel `neon` or `neon_lookup`, into a row of integers."""
-        return self._neon() if kernel == "neon" else self._lookup()
+    def units(self, kernel: str, store: str) -> collections.Counter[str]:
+        """Counting bits, with the kernel `neon` or `neon_lookup`.
+
+        Args:
+            kernel: that does it.
+            store: what its tiles write: "counts", "floats", "floats with shortcut" or either of the
+                latter with "clamped" before it.
+        """
+        units = self._neon() if kernel == "neon" else self._lookup()
+        for pixels, tiles in self._tiles():
+            units[f"{kernel} {pixels}x32, {store}"] += tiles * self.height.size_out
+        return units
 
     @property
     def values(self) -> int:
         """Of the output."""
         return self.height.size_out * self.width.size_out * self.filters
 
-    def _blocks(self, filters: int) -> int:
-        return self.groups * ceil(self.filters / self.groups / filters)
+    def _tiles(self) -> Iterator[tuple[int, int]]:
+        """Pixels of the tiles of a row, and how many of them there are."""
+        blocks = self.groups * ceil(self.filters / self.groups / _TILE_FILTERS)
+        full, rest = divmod(self.width.size_out, _TILE_PIXELS)
+        for pixels, tiles in ((_TILE_PIXELS, full), (rest, 1)):
+            if pixels and tiles:
+                yield pixels, tiles * blocks
 
     @property
     def _filter_rows(self) -> int:
@@ -95,24 +110,21 @@ class BinaryConvolution:
 
     def _neon(self) -> collections.Counter[str]:
         units: collections.Counter[str] = collections.Counter()
-        blocks = self._blocks(_NEON_FILTERS)
-        full, rest = divmod(self.width.size_out, _NEON_PIXELS)
-        for pixels, tiles in ((_NEON_PIXELS, full), (rest, 1)):
-            if not pixels or not tiles:
-                continue
+        for pixels, tiles in self._tiles():
             # Of 16 channels and 8 filters.
-            per_tap = pixels * self.words * (_WORD // 16) * (_NEON_FILTERS // 8)
-            taps = self._filter_rows * self.width.taps
-            units[f"neon {pixels}x32"] += tiles * blocks * taps * per_tap
-            units[f"neon {pixels}x32, around"] += tiles * blocks * self.height.size_out
+            per_tap = pixels * self.words * (_WORD // 16) * (_TILE_FILTERS // 8)
+            units[f"neon {pixels}x32"] += tiles * self._filter_rows * self.width.taps * per_tap
         spread = self.width.values_in(self.width.columns(self.width.size_out))
         units["neon spread"] = self._filter_rows * spread * self.words * self.groups
-        if not self.pads_with_ones:
-            columns = sum(self.width.taps - taps for taps in self.width.inside())
-            skipped = self.height.taps * self.height.size_out - self._filter_rows
-            outside = self._filter_rows * columns
-            outside += skipped * self.width.taps * self.width.size_out
-            units["neon border"] = outside * self.filters // 4
+        skipped = self.height.taps * self.height.size_out - self._filter_rows
+        if self.pads_with_ones:
+            # Once for all pixels of a row.
+            outside = skipped * self.width.taps
+        else:
+            outside = self._filter_rows * sum(
+                self.width.taps - taps for taps in self.width.inside()
+            )
+        units["neon border"] = outside * self.filters // 8
         return units
 
     def _lookup(self) -> collections.Counter[str]:
@@ -120,20 +132,16 @@ class BinaryConvolution:
         rows = self._filter_rows
         if self.pads_with_ones:
             rows = self.height.taps * self.height.size_out
-        blocks = self._blocks(_LOOKUP_FILTERS)
         lookups = self.width.taps * self.words * 8  # Of a filter row.
-        full, rest = divmod(self.width.size_out, _LOOKUP_PIXELS)
-        for pairs, tiles in ((2, full), (ceil(rest / 2), 1)):
-            if not pairs or not tiles:
-                continue
-            name = f"neon_lookup {2 * pairs}x64"
-            units[name] += tiles * blocks * rows * lookups * pairs * (_LOOKUP_FILTERS // 16)
-            units[f"{name}, around"] += tiles * blocks * rows * ceil(lookups / _MAX_LOOKUPS)
+        for pixels, tiles in self._tiles():
+            name = f"neon_lookup {pixels}x32"
+            pairs = ceil(pixels / 2)
+            units[name] += tiles * rows * lookups * pairs * (_TILE_FILTERS // 16)
+            units[f"{name}, sums"] += tiles * rows * ceil(lookups / _MAX_LOOKUPS)
         pixel = self.words * self.groups * 8
         # Of the left pixels of all pairs; the right ones' are a stride further on.
         columns = self.width.columns(2 * ceil(self.width.size_out / 2) - 1)
         units["neon_lookup positions"] = rows * columns * pixel // 16
-        units["neon_lookup widen"] = self.values // 4
         unpacked = self.width.values_in(columns + self.width.stride)
         units["neon_lookup unpack"] = rows * unpacked * pixel // 32
         return units

@@ -76,18 +76,28 @@ class Model:
                 work.units += self._float_units(operator)
             return work
         convolution = self._binary_convolution(binary)
-        work.units += convolution.units(kernel)
-        store = "store"
+        store = "floats"
         for operator in operators:
             if operator.name == "ADD" and len(self._computed(operator)) == 2:
-                store = "store with shortcut"
+                store = "floats with shortcut"
             elif operator.name not in (BINARY, "LceQuantize"):
                 work.units += self._elementwise(operator, "float32")
-        work.units[store] += convolution.values // 4
+        if self._tiles_make_floats(binary, convolution):
+            is_clamped = binary.option("fused_activation_function") != 0
+            work.units += convolution.units(kernel, f"clamped {store}" if is_clamped else store)
+        else:
+            work.units += convolution.units(kernel, "counts")
+            work.units[store.replace("floats", "store")] += convolution.values // 4
         if kernel == "neon_lookup":
             # Its filters lie in half bytes, one in each byte.
             work.constants += self._bytes(binary.inputs[1])
         return work
+
+    def _tiles_make_floats(self, operator: Operator, convolution: BinaryConvolution) -> bool:
+        """Whether tiles fill words of signs and no count is odd; else a row takes two passes."""
+        filters = convolution.filters // convolution.groups
+        channels_in = operator.option("channels_in") // convolution.groups
+        return filters % 32 == 0 and channels_in % 2 == 0
 
     def _float_units(self, operator: Operator) -> collections.Counter[str]:
         """An operator other than a binary convolution on the delegate's kernels."""

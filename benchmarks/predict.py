@@ -39,9 +39,9 @@ from bireal_keras.commands import _cli
 
 _FLOAT_OPS = flags.DEFINE_enum(
     "float_ops",
-    "litert",
+    "delegate",
     ["litert", "delegate"],
-    "Who runs stems, shortcuts and heads: LiteRT, the delegate's default on Arm, or the delegate.",
+    "Who runs stems, shortcuts and heads: LiteRT, or the delegate, as is the default on Arm.",
 )
 _KERNEL = flags.DEFINE_enum(
     "kernel", None, ["neon", "neon_lookup"], "Another kernel than the delegate's default there."

@@ -31,7 +31,7 @@ constexpr int kMaxThreads = 64;
 
 // Who runs the float operators that the delegate has steps for.
 enum class FloatOps {
-  kFastest,   // The delegate, where its kernels are faster than LiteRT.
+  kFastest,   // The delegate, where its kernels are faster than LiteRT or take less memory.
   kDelegate,  // The delegate: the same bytes on every CPU.
   kLiteRT,
 };
@@ -176,7 +176,7 @@ void WriteProfile(TfLiteContext* context, Profile* profile) {
 
 bool ClaimsFloat(const Options& options) {
   return options.float_ops == FloatOps::kDelegate ||
-         (options.float_ops == FloatOps::kFastest && options.kernels->float_ops->is_fast);
+         (options.float_ops == FloatOps::kFastest && options.kernels->float_ops->is_default);
 }
 
 void ClaimNodes(TfLiteContext* context, TfLiteDelegate* c_delegate) {

@@ -29,7 +29,7 @@ for comparison: others are better and faster.
 there MobileNetV3Small in float32 is as fast as `QuickNetSmall` and more accurate than all but
 `ReActNetA`. Nor does the size of the file decide, of which most is the real classifier and
 shortcuts: MobileNetV2 in int8 is smaller than every 1-bit network of the table. Predictions for a
-Raspberry Pi 4 and 5 say the same: 8.1 and 2.3 ms for MobileNetV3Small in int8, 14.9 and 8.9 for
+Raspberry Pi 4 and 5 say the same: 8.1 and 2.3 ms for MobileNetV3Small in int8, 14.2 and 7.5 for
 `QuickNetSmall`. They are least sure of networks of many small layers, as MobileNets are, so measure
 before you decide: [Deploy on a Raspberry Pi](../pi.md)."""
 _PICTURE = "models.png"

@@ -41,7 +41,7 @@ _FLOAT_OPS = flags.DEFINE_enum(
     "fastest",
     ["fastest", "delegate", "litert"],
     "Who runs the float operators that the delegate can run as well: the delegate where it is "
-    "faster, always the delegate, or LiteRT.",
+    "faster or takes less memory, always the delegate, or LiteRT.",
 )
 _COMPARE = _cli.define_path(
     "compare",

@@ -94,7 +94,8 @@ def load_delegate(
             environment variable BIREAL_KERNEL says, or the best ones for this CPU.
         float_ops: who runs the float operators that the delegate can run as well, a network's
             stem, shortcuts and head: "fastest", the delegate where it has kernels that are faster
-            than LiteRT; "delegate", which gives the same bytes on every CPU; or "litert".
+            than LiteRT or take less memory, as on x86-64 with AVX2 and on 64-bit Arm; "delegate",
+            which gives the same bytes on every CPU; or "litert".
         verbose: prints on stderr what the delegate takes over.
         profile: a CSV file to write: when, in `time.monotonic_ns`, each of the delegate's
             steps is done. `bireal_keras.runtime.profile` makes use of it.

@@ -30,9 +30,9 @@ enum class ChannelOp {
 
 // What an instruction set brings for float operators.
 struct FloatKernel {
-  // Whether it was measured to be faster than LiteRT's own operators. Where it is not, the float
-  // operators of a model run here only if somebody asks for that.
-  bool is_fast;
+  // Whether it is faster than LiteRT's own operators or takes less memory. Where it is not, the
+  // float operators of a model run here only if somebody asks for that.
+  bool is_default;
 
   // The kernel for convolutions of at most `narrow_channels` filters in a group, which would leave
   // half of a vector empty; null where it is this one.

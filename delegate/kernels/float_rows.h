@@ -312,17 +312,6 @@ BIREAL_TARGET void DirectRow(const ConvShape& shape, const ConvPlan& plan, const
   }
 }
 
-template <int kVectors>
-BIREAL_TARGET_INLINE void StoreTile(const Type (&sum)[Vector::kTileGroups][kVectors], float* out) {
-#pragma GCC unroll 6
-  for (int g = 0; g < Vector::kTileGroups; ++g) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      Vector::Store(out + (g * kVectors + v) * Vector::kLanes, sum[g][v]);
-    }
-  }
-}
-
 // The sums of one point and all groups: products[group][channel]. The upper and the lower rows are
 // summed on their own: the less is in a sum when a product is added, the less is rounded away, and
 // Winograd's interpolation makes more of what was.
@@ -339,18 +328,15 @@ BIREAL_TARGET void MultiplyPoint(const ConvShape& shape, const ConvPlan& plan, c
     Type upper[Vector::kTileGroups][kVectors];
     MultiplyTile<false>(rows, upper_rows, offset, plan, weights,
                         point == kBiasPoint ? bias : nullptr, upper);
-    StoreTile<kVectors>(upper, products);
     Type lower[Vector::kTileGroups][kVectors];
     MultiplyTile<false>(rows + upper_rows, lower_rows, offset, plan, lower_weights, nullptr, lower);
 #pragma GCC unroll 6
     for (int g = 0; g < Vector::kTileGroups; ++g) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        lower[g][v] = Vector::Load(products + (g * kVectors + v) * Vector::kLanes) + lower[g][v];
+      for (int v = 0; v < kVectors; ++v, products += Vector::kLanes) {
+        Vector::Store(products, upper[g][v] + lower[g][v]);
       }
     }
-    StoreTile<kVectors>(lower, products);
-    products += Vector::kTileGroups * kVectors * Vector::kLanes;
   }
 }
 

@@ -28,10 +28,6 @@ constexpr PairTables MakePairTables() {
   return tables;
 }
 
-int BlocksPerGroup(const BconvShape& shape) {
-  return DivideUp(shape.channels_out / shape.groups, kBlockChannels);
-}
-
 int NibblesPerGroup(const BconvShape& shape) { return shape.words_per_group * kNibblesPerWord; }
 
 int NibblesPerPixel(const BconvShape& shape) { return NibblesPerGroup(shape) * shape.groups; }
@@ -86,9 +82,10 @@ bool LookupHandles(const BconvShape& shape) {
   return static_cast<int64_t>(TapCount(shape)) * shape.words_per_group * kBitsPerWord <= UINT16_MAX;
 }
 
-size_t LookupWeightBytes(const BconvShape& shape) {
-  return static_cast<size_t>(shape.groups) * BlocksPerGroup(shape) * TapCount(shape) *
-         NibblesPerGroup(shape) * kBlockChannels;
+size_t LookupWeightBytes(const BconvShape& shape, const LookupBlocks& blocks) {
+  const int blocks_per_group = DivideUp(shape.channels_out / shape.groups, blocks.channels);
+  return static_cast<size_t>(shape.groups) * blocks_per_group * TapCount(shape) *
+         NibblesPerGroup(shape) * blocks.channels;
 }
 
 size_t LookupScratchBytes(const BconvShape& shape) {
@@ -96,28 +93,29 @@ size_t LookupScratchBytes(const BconvShape& shape) {
          shape.window.filter_h * RowPositions(shape) * sizeof(uint16_t) + RowNibbles(shape);
 }
 
-void LookupPack(const BconvShape& shape, const uint32_t* filter, ChannelOrder order,
+void LookupPack(const BconvShape& shape, const uint32_t* filter, const LookupBlocks& blocks,
                 uint8_t* weights) {
   const int channels = shape.channels_out / shape.groups;
   const int words = TapCount(shape) * shape.words_per_group;
-  std::memset(weights, 0, LookupWeightBytes(shape));
+  std::memset(weights, 0, LookupWeightBytes(shape, blocks));
   for (int group = 0; group < shape.groups; ++group) {
-    for (int first = 0; first < channels; first += kBlockChannels) {
-      const int count = std::min(kBlockChannels, channels - first);
+    for (int first = 0; first < channels; first += blocks.channels) {
+      const int count = std::min(blocks.channels, channels - first);
       for (int c = 0; c < count; ++c, filter += words) {
-        uint8_t* out = weights + order(c);
+        uint8_t* out = weights + blocks.order(c);
         for (int i = 0; i < words; ++i) {
-          for (int nibble = 0; nibble < kNibblesPerWord; ++nibble, out += kBlockChannels) {
+          for (int nibble = 0; nibble < kNibblesPerWord; ++nibble, out += blocks.channels) {
             *out = filter[i] >> (4 * nibble) & 15;
           }
         }
       }
-      weights += static_cast<size_t>(words) * kNibblesPerWord * kBlockChannels;
+      weights += static_cast<size_t>(words) * kNibblesPerWord * blocks.channels;
     }
   }
 }
 
-void LookupAccumulate(const BconvShape& shape, const BconvRow& row, TileFunction tile) {
+void RunLookupTiles(const BconvShape& shape, const BconvRow& row, const LookupBlocks& blocks,
+                    const TileFunctions& tiles, const RowOutput& output) {
   const Window& window = shape.window;
   const size_t pixel = NibblesPerPixel(shape);
   const size_t row_positions = RowPositions(shape);
@@ -143,27 +141,24 @@ void LookupAccumulate(const BconvShape& shape, const BconvRow& row, TileFunction
 
   const bool rows_are_runs = RowsAreRuns(shape);
   const int runs_per_row = rows_are_runs ? 1 : window.filter_w;
-  TileInput tile_input = {};
-  tile_input.runs = runs;
-  tile_input.count = rows.count() * runs_per_row;
-  tile_input.length = NibblesPerGroup(shape) * (rows_are_runs ? window.filter_w : 1);
-  tile_input.pair_stride = 2 * pixel * window.stride_w;
+  TileInput input = {};
+  input.runs = runs;
+  input.run_count = rows.count() * runs_per_row;
+  input.length = NibblesPerGroup(shape) * (rows_are_runs ? window.filter_w : 1);
+  input.pair_stride = 2 * pixel * window.stride_w;
 
   // Every zero is to count as 1. Those of the rows that were left out have not been counted;
   // the others count as 2 for each 4 bits, also after the last channel.
   const int left_out = (window.filter_h - rows.count()) * window.filter_w;
   const int surplus = shape.channels_per_group - shape.words_per_group * kBitsPerWord;
   const int channels = shape.channels_out / shape.groups;
-  const size_t tap_bytes = static_cast<size_t>(NibblesPerGroup(shape)) * kBlockChannels;
-  const size_t skipped_bytes = rows.begin * window.filter_w * tap_bytes;
+  const size_t tap_bytes = static_cast<size_t>(NibblesPerGroup(shape)) * blocks.channels;
 
-  const uint8_t* weights = row.weights;
+  input.weights = row.weights + rows.begin * window.filter_w * tap_bytes;
   for (int group = 0; group < shape.groups; ++group) {
-    for (int first = 0; first < channels;
-         first += kBlockChannels, weights += TapCount(shape) * tap_bytes) {
-      const int count = std::min(kBlockChannels, channels - first);
+    for (int first = 0; first < channels; first += blocks.channels) {
       for (int ox = 0; ox < window.out_w; ox += kTilePixels) {
-        for (int run = 0; run < tile_input.count; ++run) {
+        for (int run = 0; run < input.run_count; ++run) {
           const int fy = rows.begin + run / runs_per_row;
           const int fx = run % runs_per_row;
           runs[run] = positions + fy * row_positions +
@@ -171,20 +166,18 @@ void LookupAccumulate(const BconvShape& shape, const BconvRow& row, TileFunction
                       group * NibblesPerGroup(shape);
         }
         const int pixels = std::min(kTilePixels, window.out_w - ox);
-        tile_input.pairs = DivideUp(pixels, 2);
-        alignas(32) uint16_t counts[kTilePixels][kBlockChannels];
-        tile(tile_input, weights + skipped_bytes, counts);
-        for (int i = 0; i < pixels; ++i) {
-          int correction = 0;
-          if (!shape.pad_with_ones) {
+        for (int i = 0; i < pixels && !shape.pad_with_ones; ++i) {
+          input.correction[i] = left_out * shape.channels_per_group;
+          if (surplus != 0) {
             const int zeros = window.filter_w - ColumnsInside(window, ox + i).count();
-            correction = left_out * shape.channels_per_group + surplus * rows.count() * zeros;
+            input.correction[i] += surplus * rows.count() * zeros;
           }
-          int32_t* out =
-              row.t + static_cast<size_t>(ox + i) * shape.channels_out + group * channels + first;
-          for (int c = 0; c < count; ++c) out[c] = 2 * counts[i][c] + correction;
         }
+        const TilePosition position = {static_cast<size_t>(ox), group * channels + first,
+                                       channels - first};
+        tiles[pixels - 1](input, output, position);
       }
+      input.weights += TapCount(shape) * tap_bytes;
     }
   }
 }

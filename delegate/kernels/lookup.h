@@ -20,7 +20,7 @@
 #ifndef BIREAL_DELEGATE_KERNELS_LOOKUP_H_
 #define BIREAL_DELEGATE_KERNELS_LOOKUP_H_
 
-#include "delegate/kernels/bconv.h"
+#include "delegate/kernels/bconv_tile.h"
 
 namespace bireal {
 
@@ -41,37 +41,42 @@ constexpr int kMaxLookups = 60;
 constexpr int kLookupsPerNibbleSum = 3;
 
 // A tile is at most four output pixels, as two pairs, by one block of filters.
-constexpr int kTilePairs = 2;
-constexpr int kTilePixels = 2 * kTilePairs;
-constexpr int kBlockChannels = 64;
+constexpr int kTilePixels = 4;
 
 // What a tile's pixels look at, as positions of tables (byte offsets into kPairTables). The
-// first pair's are `count` runs of `length` positions, one for each filter row or tap; the
+// first pair's are `run_count` runs of `length` positions, one for each filter row or tap; the
 // second pair's, if there is one, lie `pair_stride` further on.
 struct TileInput {
   const uint16_t* const* runs;
-  int count;
+  int run_count;
   int length;
-  int pairs;
   ptrdiff_t pair_stride;
+  const uint8_t* weights;  // One for each filter of the block and position, in the runs' order.
+  // Beside twice the different signs, what makes a pixel's count.
+  int32_t correction[kTilePixels];
 };
 
-// Counts different signs: counts[pixel][channel] for the tile's pairs, whatever it held before.
-// `weights`: kBlockChannels bytes for each position, in the order of the runs.
-using TileFunction = void (*)(const TileInput& input, const uint8_t* weights,
-                              uint16_t counts[kTilePixels][kBlockChannels]);
+// Writes the tile of 1, 2, 3 or 4 pixels.
+using TileFunction = void (*)(const TileInput& input, const RowOutput& output,
+                              const TilePosition& position);
+using TileFunctions = TileFunction[kTilePixels];
 
-// Where channel c of a block lies within its kBlockChannels bytes: the order in which the
-// instruction set widens bytes.
-using ChannelOrder = int (*)(int channel);
+// How an instruction set cuts filters into blocks, and where channel c of a block lies within its
+// bytes: the order in which it widens bytes.
+struct LookupBlocks {
+  int channels;
+  int (*order)(int channel);
+};
 
-// Members of BconvKernel, for an instruction set that brings a TileFunction.
+// Members of BconvKernel, for an instruction set that brings tiles.
 bool LookupHandles(const BconvShape& shape);
-size_t LookupWeightBytes(const BconvShape& shape);
+size_t LookupWeightBytes(const BconvShape& shape, const LookupBlocks& blocks);
 size_t LookupScratchBytes(const BconvShape& shape);
-void LookupPack(const BconvShape& shape, const uint32_t* filter, ChannelOrder order,
+void LookupPack(const BconvShape& shape, const uint32_t* filter, const LookupBlocks& blocks,
                 uint8_t* weights);
-void LookupAccumulate(const BconvShape& shape, const BconvRow& row, TileFunction tile);
+// Has tiles write a row.
+void RunLookupTiles(const BconvShape& shape, const BconvRow& row, const LookupBlocks& blocks,
+                    const TileFunctions& tiles, const RowOutput& output);
 
 }  // namespace bireal
 

@@ -14,8 +14,9 @@ namespace {
 struct Vector {
   using Type = float32x4_t;
   static constexpr int kLanes = 4;
-  // 24 sums, 4 vectors of weights and one of the input, in 32 registers.
-  static constexpr int kTileGroups = 6;
+  // 16 sums, 4 vectors of weights and one of the input, in 32 registers: rows of maps tend to be a
+  // multiple of 4, and Winograd's product has two sums for each.
+  static constexpr int kTileGroups = 4;
   static constexpr int kMaxVectors = 4;
 
   BIREAL_VECTOR Type Load(const float* in) { return vld1q_f32(in); }
@@ -40,9 +41,8 @@ struct Vector {
 
 namespace bireal {
 
-// Nobody has measured it on such a CPU yet: it runs where somebody asks for it.
 extern const FloatKernel kNeonFloat;
-const FloatKernel kNeonFloat = {false,      nullptr,        0,          WeightFloats,  Pack,
+const FloatKernel kNeonFloat = {true,       nullptr,        0,          WeightFloats,  Pack,
                                 RowFloats,  PrepareRow,     ConvRow,    ScratchFloats, BlockCount,
                                 ConvPixels, MaxRow,         AverageRow, DepthwiseRow,  Softmax,
                                 Logistic,   CombineChannels};

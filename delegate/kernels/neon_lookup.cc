@@ -1,4 +1,4 @@
-// The tile of the nibble look-up in NEON: two pairs of pixels by four vectors of 16 filters.
+// The tile of the nibble look-up in NEON: two pairs of pixels by two vectors of 16 filters.
 //
 // Seven vector instructions do 3 * 128 binary MACs, against nine by counting bits. That is
 // faster where a table look-up costs what an addition costs: on Cortex-A76 (Raspberry Pi 5)
@@ -17,12 +17,13 @@
 #include "delegate/kernels/kernels.h"
 #include "delegate/kernels/lookup.h"
 #include "delegate/kernels/neon.h"
+#include "delegate/kernels/neon_tile.h"
 
 namespace bireal {
 namespace {
 
-constexpr int kVectors = 4;
-constexpr int kVectorChannels = 16;
+constexpr int kVectorFilters = 16;
+constexpr int kVectors = kBlockFilters / kVectorFilters;
 
 inline uint8x16_t Table(uint16_t position) {
   return vld1q_u8(reinterpret_cast<const uint8_t*>(&kPairTables) + position);
@@ -31,7 +32,7 @@ inline uint8x16_t Table(uint16_t position) {
 // Bytewise: all that is counted, the right pixels' counts sixteenfold, modulo 256; and the right
 // pixels' counts.
 template <int kPairs>
-struct Sums {
+struct ByteSums {
   uint8x16_t total[kPairs][kVectors];
   uint8x16_t right[kPairs][kVectors];
 };
@@ -39,17 +40,16 @@ struct Sums {
 // Counts at `kLookups` positions, at most three: fifteen fit half a byte.
 template <int kLookups, int kPairs>
 inline void LookUp(const uint16_t* position, ptrdiff_t pair_stride, const uint8_t* weights,
-                   Sums<kPairs>* sums) {
-  uint8x16_t tables[kPairs][kLookups];
-  for (int p = 0; p < kPairs; ++p) {
-    for (int i = 0; i < kLookups; ++i) tables[p][i] = Table(position[p * pair_stride + i]);
-  }
-  for (int v = 0; v < kVectors; ++v, weights += kVectorChannels) {
-    for (int p = 0; p < kPairs; ++p) {
-      uint8x16_t counts = vqtbl1q_u8(tables[p][0], vld1q_u8(weights));
+                   ByteSums<kPairs>* sums) {
+  for (int p = 0; p < kPairs; ++p, position += pair_stride) {
+    uint8x16_t tables[kLookups];
+    for (int i = 0; i < kLookups; ++i) tables[i] = Table(position[i]);
+    for (int v = 0; v < kVectors; ++v) {
+      const uint8_t* filters = weights + v * kVectorFilters;
+      uint8x16_t counts = vqtbl1q_u8(tables[0], vld1q_u8(filters));
       for (int i = 1; i < kLookups; ++i) {
-        const uint8x16_t filters = vld1q_u8(weights + i * kBlockChannels);
-        counts = vaddq_u8(counts, vqtbl1q_u8(tables[p][i], filters));
+        filters += kBlockFilters;
+        counts = vaddq_u8(counts, vqtbl1q_u8(tables[i], vld1q_u8(filters)));
       }
       sums->total[p][v] = vaddq_u8(sums->total[p][v], counts);
       sums->right[p][v] = vsraq_n_u8(sums->right[p][v], counts, 4);
@@ -58,46 +58,76 @@ inline void LookUp(const uint16_t* position, ptrdiff_t pair_stride, const uint8_
 }
 
 // Adds 16 bytes to 16 sums.
-inline void Widen(uint8x16_t bytes, uint16_t* sums) {
-  vst1q_u16(sums, vaddw_u8(vld1q_u16(sums), vget_low_u8(bytes)));
-  vst1q_u16(sums + 8, vaddw_high_u8(vld1q_u16(sums + 8), bytes));
+inline void Widen(uint8x16_t bytes, uint16x8_t sums[2]) {
+  sums[0] = vaddw_u8(sums[0], vget_low_u8(bytes));
+  sums[1] = vaddw_high_u8(sums[1], bytes);
 }
 
-// Adds what differs at `lookups` positions, at most kMaxLookups, to `counts`.
+// The different signs of a tile, and half of the corrections. Inline, as in neon.cc, and in loops
+// that run at least once, as there: a run is whole words, of 8 look-ups each, and whatever is left
+// of it after every 60 is at least 4.
 template <int kPairs>
-__attribute__((noinline)) BIREAL_IN_SOURCE_ORDER void Count(
-    const uint16_t* position, ptrdiff_t pair_stride, const uint8_t* weights, int lookups,
-    uint16_t counts[kTilePixels][kBlockChannels]) {
-  Sums<kPairs> sums = {};
-  for (; lookups >= kLookupsPerNibbleSum; lookups -= kLookupsPerNibbleSum) {
-    LookUp<kLookupsPerNibbleSum>(position, pair_stride, weights, &sums);
-    position += kLookupsPerNibbleSum;
-    weights += kLookupsPerNibbleSum * kBlockChannels;
-  }
-  for (; lookups > 0; --lookups, ++position, weights += kBlockChannels) {
-    LookUp<1>(position, pair_stride, weights, &sums);
-  }
-  for (int p = 0; p < kPairs; ++p) {
-    for (int v = 0; v < kVectors; ++v) {
-      const uint8x16_t left = vsubq_u8(sums.total[p][v], vshlq_n_u8(sums.right[p][v], 4));
-      Widen(left, counts[2 * p] + v * kVectorChannels);
-      Widen(sums.right[p][v], counts[2 * p + 1] + v * kVectorChannels);
+__attribute__((always_inline)) inline void Count(const TileInput& input, Sums<2 * kPairs>& sums) {
+  for (int p = 0; p < 2 * kPairs; ++p) {
+    for (int v = 0; v < kSumVectors; ++v) {
+      sums[p][v] = vdupq_n_u16(static_cast<uint16_t>(input.correction[p] >> 1));
     }
+  }
+  const ptrdiff_t pair_stride = input.pair_stride;
+  const uint8_t* weights = input.weights;
+  for (int run = 0; run < input.run_count; ++run) {
+    const uint16_t* position = input.runs[run];
+    int left = input.length;
+    do {
+      ByteSums<kPairs> bytes = {};
+      int lookups = std::min(left, kMaxLookups);
+      do {
+        LookUp<kLookupsPerNibbleSum>(position, pair_stride, weights, &bytes);
+        position += kLookupsPerNibbleSum;
+        weights += kLookupsPerNibbleSum * kBlockFilters;
+        lookups -= kLookupsPerNibbleSum;
+      } while (lookups >= kLookupsPerNibbleSum);
+      for (; lookups > 0; --lookups, ++position, weights += kBlockFilters) {
+        LookUp<1>(position, pair_stride, weights, &bytes);
+      }
+      for (int p = 0; p < kPairs; ++p) {
+        for (int v = 0; v < kVectors; ++v) {
+          const uint8x16_t right = bytes.right[p][v];
+          Widen(vsubq_u8(bytes.total[p][v], vshlq_n_u8(right, 4)), sums[2 * p] + 2 * v);
+          Widen(right, sums[2 * p + 1] + 2 * v);
+        }
+      }
+      left -= kMaxLookups;
+    } while (left > 0);
   }
 }
 
-void Tile(const TileInput& input, const uint8_t* weights,
-          uint16_t counts[kTilePixels][kBlockChannels]) {
-  std::memset(counts, 0, kTilePixels * sizeof(counts[0]));
-  const auto count = input.pairs == 1 ? Count<1> : Count<kTilePairs>;
-  for (int run = 0; run < input.count; ++run) {
-    for (int done = 0; done < input.length; done += kMaxLookups) {
-      const int lookups = std::min(input.length - done, kMaxLookups);
-      count(input.runs[run] + done, input.pair_stride, weights, lookups, counts);
-      weights += lookups * kBlockChannels;
-    }
-  }
+template <int kPixels>
+BIREAL_IN_SOURCE_ORDER void CountTile(const TileInput& input, const RowOutput& output,
+                                      const TilePosition& position) {
+  Sums<2 * DivideUp(kPixels, 2)> sums;
+  Count<DivideUp(kPixels, 2)>(input, sums);
+  int32_t odd[kPixels];
+  for (int p = 0; p < kPixels; ++p) odd[p] = input.correction[p] & 1;
+  StoreCounts<kPixels>(sums, odd, output, position);
 }
+
+// Where no count is odd.
+template <bool kClamp, bool kResidual, bool kRelu, int kPixels>
+BIREAL_IN_SOURCE_ORDER void FloatTile(const TileInput& input, const RowOutput& output,
+                                      const TilePosition& position) {
+  Sums<2 * DivideUp(kPixels, 2)> sums;
+  Count<DivideUp(kPixels, 2)>(input, sums);
+  StoreFloats<kClamp, kResidual, kRelu, kPixels>(sums, output, position);
+}
+
+constexpr TileFunctions kCountTiles = {CountTile<1>, CountTile<2>, CountTile<3>, CountTile<4>};
+template <bool kClamp, bool kResidual, bool kRelu>
+struct FloatTiles {
+  template <int kPixels>
+  static constexpr TileFunction kTile = FloatTile<kClamp, kResidual, kRelu, kPixels>;
+  static constexpr TileFunctions kTiles = {kTile<1>, kTile<2>, kTile<3>, kTile<4>};
+};
 
 // Arm has no flag for quick look-ups. Cortex-A76 brought them and the dot product together.
 bool Supported() {
@@ -110,13 +140,28 @@ bool Supported() {
 #endif
 }
 
+constexpr LookupBlocks kBlocks = {kBlockFilters, [](int channel) { return channel; }};
+
+size_t WeightBytes(const BconvShape& shape) { return LookupWeightBytes(shape, kBlocks); }
+
 void Pack(const BconvShape& shape, const uint32_t* filter, uint8_t* weights) {
-  const auto as_they_come = [](int channel) { return channel; };
-  LookupPack(shape, filter, as_they_come, weights);
+  LookupPack(shape, filter, kBlocks, weights);
 }
 
 void Accumulate(const BconvShape& shape, const BconvRow& row) {
-  LookupAccumulate(shape, row, Tile);
+  RowOutput output = {};
+  output.channels = shape.channels_out;
+  output.t = row.t;
+  RunLookupTiles(shape, row, kBlocks, kCountTiles, output);
+}
+
+void FloatRow(const BconvShape& shape, const BconvRow& row, const Affine& affine,
+              const Residual& residual, float* values, uint32_t* signs) {
+  if (!FillsWords(shape) || shape.channels_per_group % 2 != 0) {
+    return TwoPassFloatRow<Accumulate, NeonStoreFloat>(shape, row, affine, residual, values, signs);
+  }
+  RunLookupTiles(shape, row, kBlocks, FloatTilesFor<FloatTiles>(shape, affine, residual),
+                 {shape.channels_out, nullptr, affine, residual, values, signs});
 }
 
 }  // namespace
@@ -127,8 +172,7 @@ extern const Kernels kNeonLookup;
 const Kernels kNeonLookup = {
     "neon_lookup",
     Supported,
-    {LookupHandles, LookupWeightBytes, LookupScratchBytes, Pack, Accumulate,
-     TwoPassFloatRow<Accumulate, NeonStoreFloat>},
+    {LookupHandles, WeightBytes, LookupScratchBytes, Pack, Accumulate, FloatRow},
     {NeonPackFloat},
     &kNeonFloat,
     &kNeonDotBytes,

@@ -2,12 +2,25 @@
 
 import collections
 import itertools
+import re
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from arm_prediction import arm_computers, arm_kernels, arm_steps
-from lce_ops import SAME, VALID, Bconv2d, Op, Tensor, build_model, constant, output_size, pack
+from lce_ops import (
+    NONE,
+    RELU,
+    SAME,
+    VALID,
+    Bconv2d,
+    Op,
+    Tensor,
+    build_model,
+    constant,
+    output_size,
+    pack,
+)
 
 
 def axis(size: int, taps: int, stride: int, dilation: int = 1, padding: int = SAME):
@@ -77,16 +90,19 @@ def test_neon_counts_the_rows_in_the_image(height, width):
                 # Each tap, half of a word, pixel and vector of 8 filters.
                 units = width.taps * words * 2 * pixels * 4
                 expected[f"neon {pixels}x32"] += units if row_inside else 0
-            expected[f"neon {pixels}x32, around"] += height.size_out
+            expected[f"neon {pixels}x32, floats"] += height.size_out
+    with_ones = expected.copy()
     for _, _, row_inside in rows:
         spread = min(width.size_in, last(width) + 1)
-        expected["neon spread"] += spread * words * groups if row_inside else 0
+        for counted in (expected, with_ones):
+            counted["neon spread"] += spread * words * groups if row_inside else 0
+        # Zeros beside the image are of a pixel each, ones above and below it of the whole row.
         for _, _, column_inside in columns:
-            expected["neon border"] += 0 if row_inside and column_inside else filters // 4
-    units = binary(height, width, words, filters, groups).units("neon")
-    assert +units == +expected
-    del expected["neon border"]
-    assert binary(height, width, words, filters, groups, ones=True).units("neon") == +expected
+            expected["neon border"] += filters // 8 if row_inside and not column_inside else 0
+        with_ones["neon border"] += 0 if row_inside else width.taps * filters // 8
+    one = (height, width, words, filters, groups)
+    assert +binary(*one).units("neon", "floats") == +expected
+    assert +binary(*one, ones=True).units("neon", "floats") == +with_ones
 
 
 @pytest.mark.parametrize(("height", "width"), SHAPES)
@@ -95,20 +111,21 @@ def test_look_ups_are_of_pairs_of_pixels(height, width):
     rows, _ = looked_at(height, width)
     inside = sum(row_inside for _, _, row_inside in rows)
     expected: collections.Counter[str] = collections.Counter()
-    for _block in range(2):  # 80 filters are two blocks of 64.
+    for _block in range(3):  # 80 filters are three blocks of 32.
         for first in range(0, width.size_out, 4):
-            pairs = len(range(first, min(first + 4, width.size_out), 2))
+            pixels = min(4, width.size_out - first)
+            pairs = len(range(0, pixels, 2))
+            name = f"neon_lookup {pixels}x32"
+            expected[f"{name}, counts"] += height.size_out
             for _ in range(inside):
-                expected[f"neon_lookup {2 * pairs}x64"] += width.taps * words * 8 * pairs * 4
-                calls = len(range(0, width.taps * words * 8, 60))
-                expected[f"neon_lookup {2 * pairs}x64, around"] += calls
-    units = binary(height, width, words, filters).units("neon_lookup")
+                expected[name] += width.taps * words * 8 * pairs * 2
+                expected[f"{name}, sums"] += len(range(0, width.taps * words * 8, 60))
+    units = binary(height, width, words, filters).units("neon_lookup", "counts")
     assert {name: units[name] for name in expected} == dict(expected)
     left_pixels = range(0, width.size_out, 2)
     columns = 1 + left_pixels[-1] * width.stride + (width.taps - 1) * width.dilation
     assert units["neon_lookup positions"] == inside * columns * words * 8 // 16
     unpacked = min(width.size_in, columns + width.stride - width.before)
-    assert units["neon_lookup widen"] == height.size_out * width.size_out * filters // 4
     assert units["neon_lookup unpack"] == inside * unpacked * words * 8 // 32
 
 
@@ -116,50 +133,50 @@ def test_look_ups_are_of_pairs_of_pixels(height, width):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_where_nothing_is_cut_off_binary_units_are_128_macs(kernel, stride):
     height, width = axis(13, 3, stride, 1, VALID), axis(4 * stride + 2, 3, stride, 1, VALID)
-    units = binary(height, width, words=2, filters=128).units(kernel)
+    units = binary(height, width, words=2, filters=128).units(kernel, "floats")
     macs = height.size_out * width.size_out * 9 * 64 * 128
-    products = sum(count for name, count in units.items() if name.endswith(("x32", "x64")))
+    products = sum(count for name, count in units.items() if name.endswith("x32"))
     assert products * 128 == macs
 
 
-@pytest.mark.parametrize(("taps", "stride", "width_out"), [(3, 1, 18), (3, 2, 12), (5, 1, 6)])
+@pytest.mark.parametrize(("taps", "stride", "width_out"), [(3, 1, 20), (3, 2, 12), (5, 1, 8)])
 def test_where_nothing_is_cut_off_float_units_are_4_macs(taps, stride, width_out):
     height, width = axis(11, taps, stride), axis(width_out * stride, taps, stride)
     units = arm_kernels.float_convolution(height, width, 3, 64)
     macs = height.size_out * width_out * taps**2 * 3 * 64
-    assert units["direct 6x16"] * 4 == macs
-    assert units["direct 6x16, around"] == height.size_out * width_out // 6 * (64 // 16)
+    assert units["direct 4x16"] * 4 == macs
+    assert units["direct 4x16, around"] == height.size_out * width_out // 4 * (64 // 16)
 
 
 def test_groups_of_channels_have_blocks_of_their_own():
     height = width = axis(12, 3, 1)
     units = arm_kernels.float_convolution(height, width, channels_in=8, filters=32, groups=4)
-    assert units["direct 6x8"] * 4 == 12 * 12 * 9 * 8 * 32
-    assert units["direct 6x8, around"] == 12 * 2 * 4
+    assert units["direct 4x8"] * 4 == 12 * 12 * 9 * 8 * 32
+    assert units["direct 4x8, around"] == 12 * 3 * 4
 
 
 def test_winograd_halves_the_products_of_the_imagenet_stem():
-    height, width = axis(224, 7, 2), axis(192, 7, 2)  # 96 pixels are 4 tiles of 6 groups of 4.
+    height, width = axis(224, 7, 2), axis(192, 7, 2)  # 96 pixels are 6 tiles of 4 groups of 4.
     units = arm_kernels.float_convolution(height, width, 3, 64)
-    assert units["winograd 6x16"] * 4 * 2 == 112 * 96 * 7 * 7 * 3 * 64
-    assert units["winograd 6x16, around"] == 112 * 4 * 7 * (64 // 16)
+    assert units["winograd 4x16"] * 4 * 2 == 112 * 96 * 7 * 7 * 3 * 64
+    assert units["winograd 4x16, around"] == 112 * 6 * 7 * (64 // 16)
     assert units["winograd transform"] == 224 * 24 * 7 * 2  # 6 values are two vectors.
     assert units["winograd interpolate"] == 112 * 24 * 6 * (64 // 4)
 
 
-@pytest.mark.parametrize(("pixels", "tile"), [(1, "pixel 1x16"), (48, "pixels 6x16")])
+@pytest.mark.parametrize(("pixels", "tile"), [(1, "pixel 1x16"), (48, "pixels 4x16")])
 def test_dense_units_are_4_macs(pixels, tile):
     assert arm_kernels.dense(pixels, 512, 160)[tile] * 4 == pixels * 512 * 160
 
 
 def test_the_last_tile_of_pixels_is_whole():
-    # 53 are 48 and 5: eight tiles, and five pixels one by one. 55 are eight tiles and two.
-    assert arm_kernels.dense(53, 32, 16) == {
-        "pixels 6x16": 8 * 6 * 32 * 4,
-        "pixels 6x16, around": 8,
-        "pixel 1x16": 5 * 32 * 4,
+    # 51 are 48 and 3: twelve tiles, and three pixels one by one. 53 are twelve tiles and two.
+    assert arm_kernels.dense(51, 32, 16) == {
+        "pixels 4x16": 12 * 4 * 32 * 4,
+        "pixels 4x16, around": 12,
+        "pixel 1x16": 3 * 32 * 4,
     }
-    assert arm_kernels.dense(55, 32, 16)["pixels 6x16, around"] == 10
+    assert arm_kernels.dense(53, 32, 16)["pixels 4x16, around"] == 14
 
 
 SIZE, CHANNELS = 8, 64
@@ -194,8 +211,7 @@ FILTERS = 9 * CHANNELS**2 // 8
 def test_a_step_has_the_work_of_what_it_took_over(block):
     work = arm_steps.Model(block).delegated((1, 2, 3), "neon")
     convolution = binary(axis(SIZE, 3, 1), axis(SIZE, 3, 1), CHANNELS // 32, CHANNELS)
-    store = {"store with shortcut": SIZE**2 * CHANNELS // 4}
-    assert work.units == convolution.units("neon") + collections.Counter(store)
+    assert work.units == convolution.units("neon", "floats with shortcut")
     assert work.constants == FILTERS + 2 * 4 * CHANNELS
     # Signs and the shortcut are read, the sum and its signs are written; the convolution is not.
     assert sorted(work.maps) == [SIGNS, SIGNS, MAP, MAP]
@@ -218,7 +234,31 @@ def test_a_scale_in_the_step_is_a_vector_for_four_values():
     ]
     units = arm_steps.Model(build_model(tensors, ops, [0], [6])).delegated((0, 1), "neon").units
     values = SIZE**2 * CHANNELS
-    assert units["float32 elementwise"] == units["store"] == values // 4
+    assert units["float32 elementwise"] == values // 4
+    # A whole row of tiles of four pixels by 32 filters.
+    assert units["neon 4x32, floats"] == values // 4 // 32
+
+
+@pytest.mark.parametrize(
+    ("channels_in", "filters", "activation", "expected"),
+    [
+        (64, 64, NONE, {"neon 4x32, floats": SIZE**2 // 4 * 2}),
+        (64, 64, RELU, {"neon 4x32, clamped floats": SIZE**2 // 4 * 2}),
+        (64, 48, NONE, {"neon 4x32, counts": SIZE**2 // 4 * 2, "store": SIZE**2 * 48 // 4}),
+        (33, 32, NONE, {"neon 4x32, counts": SIZE**2 // 4, "store": SIZE**2 * 32 // 4}),
+    ],
+)
+def test_tiles_make_floats_where_they_can(channels_in, filters, activation, expected):
+    case = Bconv2d(1, SIZE, SIZE, channels_in, filters, activation=activation)
+    packed = Tensor((1, SIZE, SIZE, -(-channels_in // 32)), np.int32)
+    constants = [constant(pack(case.kernel)), constant(case.multiplier), constant(case.bias)]
+    tensors = [packed, *constants, Tensor((1, SIZE, SIZE, filters))]
+    op = Op("LceBconv2d", [0, 1, 2, 3, -1], [4], case.options)
+    units = arm_steps.Model(build_model(tensors, [op], [0], [4])).delegated((0,), "neon").units
+    stores = {
+        name: count for name, count in units.items() if re.search("floats|counts|store", name)
+    }
+    assert stores == expected
 
 
 def test_int8_weights_are_not_counted_as_floats():
@@ -294,7 +334,8 @@ def test_the_table_has_every_loop(kernel):
     names: set[str] = set()
     for height, width in SHAPES:
         for filters in (8, 64):
-            names |= binary(height, width, filters=filters).units(kernel).keys()
+            for store in ("counts", "floats with shortcut", "clamped floats with shortcut"):
+                names |= binary(height, width, filters=filters).units(kernel, store).keys()
             names |= arm_kernels.float_convolution(height, width, 3, filters).keys()
             names |= arm_kernels.dense(width.size_out, 16, filters).keys()
         stem = axis(height.size_in, 7, 2), axis(width.size_in, 7, 2)

@@ -94,6 +94,15 @@ def test_equals_numpy(part):
         assert output.tobytes() == expected.tobytes(), (seed, case)
 
 
+@pytest.mark.parametrize("width", range(1, 6))
+def test_counts_an_odd_number_of_zeros_beside_whole_words_of_filters(width):
+    """Then kernels that add up half of a count have a half left over."""
+    for channels_in in (1, 33):
+        case = Bconv2d(1, 3, width, channels_in, 64)
+        output = run(litert, case.model(), pack(case.inputs))
+        assert output.tobytes() == case.expected().tobytes(), case
+
+
 @pytest.mark.parametrize("part", range(PARTS))
 def test_equals_lce_reference_kernel(part):
     pytest.importorskip("larq_compute_engine", reason="LCE has no wheel for this platform")

@@ -251,8 +251,8 @@ def test_a_convolution_that_others_read_is_a_step_of_its_own(capfd):
         ("fastest", "portable", 1),
         ("fastest", "avx2", 3),
         ("fastest", "avx512", 3),
-        ("fastest", "neon", 1),
-        ("fastest", "neon_lookup", 1),
+        ("fastest", "neon", 3),
+        ("fastest", "neon_lookup", 3),
     ],
 )
 def test_who_runs_float_operators(float_ops, kernel, claimed, capfd):

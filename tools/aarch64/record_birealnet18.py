@@ -40,7 +40,8 @@ def make_network() -> keras.Model:
 def record(folder: Path, name: str, content: bytes, runs: int) -> None:
     """Writes NAME.tflite, and NAME.npz with arrays `input<run>_<i>` and `output<run>_<i>`."""
     interpreter = Interpreter(
-        model_content=content, experimental_delegates=[runtime.load_delegate()]
+        model_content=content,
+        experimental_delegates=[runtime.load_delegate(float_ops="delegate")],
     )
     interpreter.allocate_tensors()
     random = np.random.default_rng(1)
