@@ -224,8 +224,9 @@ void PrepareRow(const ConvShape& shape, const float* input, float* scratch, floa
 }
 
 // Adds the products of a tile's groups and a block of filters, row by row, to the sums. `kRuns`:
-// whether a row is several runs.
-template <bool kRuns, int kGroups, int kVectors>
+// whether a row is several runs. `kBlockVectors`: of the block's weights, which may have more
+// filters than the tile.
+template <bool kRuns, int kBlockVectors, int kGroups, int kVectors>
 BIREAL_TARGET_INLINE void Multiply(const float* const* rows, int row_count, size_t offset,
                                    const ConvPlan& plan, const float* weights,
                                    Type (&sum)[kGroups][kVectors]) {
@@ -235,7 +236,7 @@ BIREAL_TARGET_INLINE void Multiply(const float* const* rows, int row_count, size
   for (int row = 0; row < row_count; ++row) {
     for (int run = 0; run < runs; ++run) {
       const float* x = rows[row] + offset + run * plan.run_stride;
-      for (int i = 0; i < length; ++i, ++x, weights += kVectors * Vector::kLanes) {
+      for (int i = 0; i < length; ++i, ++x, weights += kBlockVectors * Vector::kLanes) {
         Type w[kVectors];
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) {
@@ -279,7 +280,7 @@ BIREAL_TARGET_INLINE void StorePixel(const Finish& finish, Type (&sum)[kVectors]
   }
 }
 
-template <bool kRuns, int kGroups, int kVectors>
+template <bool kRuns, int kBlockVectors, int kGroups, int kVectors>
 BIREAL_TARGET_INLINE void MultiplyTile(const float* const* rows, int row_count, size_t offset,
                                        const ConvPlan& plan, const float* weights,
                                        const float* bias, Type (&sum)[kGroups][kVectors]) {
@@ -291,7 +292,7 @@ BIREAL_TARGET_INLINE void MultiplyTile(const float* const* rows, int row_count, 
           bias != nullptr ? Vector::Load(bias + v * Vector::kLanes) : Vector::Broadcast(0.0f);
     }
   }
-  Multiply<kRuns>(rows, row_count, offset, plan, weights, sum);
+  Multiply<kRuns, kBlockVectors>(rows, row_count, offset, plan, weights, sum);
 }
 
 template <bool kRuns, int kVectors>
@@ -301,7 +302,7 @@ BIREAL_TARGET void DirectRow(const ConvShape& shape, const ConvPlan& plan, const
   for (int first = 0; first < shape.window.out_w; first += Vector::kTileGroups) {
     Type sum[Vector::kTileGroups][kVectors];
     const size_t offset = channel + first * plan.group_stride;
-    MultiplyTile<kRuns>(rows, shape.window.filter_h, offset, plan, weights, bias, sum);
+    MultiplyTile<kRuns, kVectors>(rows, shape.window.filter_h, offset, plan, weights, bias, sum);
 #pragma GCC unroll 6
     for (int g = 0; g < Vector::kTileGroups; ++g) {
       if (first + g < shape.window.out_w) {
@@ -337,11 +338,12 @@ BIREAL_TARGET void MultiplyPoint(const ConvShape& shape, const ConvPlan& plan, c
   for (int first = 0; first < plan.groups; first += Vector::kTileGroups) {
     const size_t offset = point * plan.plane + first * plan.group_stride;
     Type upper[Vector::kTileGroups][kVectors];
-    MultiplyTile<false>(rows, upper_rows, offset, plan, weights,
-                        point == kBiasPoint ? bias : nullptr, upper);
+    MultiplyTile<false, kVectors>(rows, upper_rows, offset, plan, weights,
+                                  point == kBiasPoint ? bias : nullptr, upper);
     StoreTile<kVectors>(upper, products);
     Type lower[Vector::kTileGroups][kVectors];
-    MultiplyTile<false>(rows + upper_rows, lower_rows, offset, plan, lower_weights, nullptr, lower);
+    MultiplyTile<false, kVectors>(rows + upper_rows, lower_rows, offset, plan, lower_weights,
+                                  nullptr, lower);
 #pragma GCC unroll 6
     for (int g = 0; g < Vector::kTileGroups; ++g) {
 #pragma GCC unroll 4
@@ -431,19 +433,19 @@ void ConvRow(const ConvShape& shape, const float* weights, const float* const* r
 }
 
 // The pixels from `first` on of a block of filters, as many as a tile has groups.
-template <int kGroups, int kVectors>
+template <int kBlockVectors, int kGroups, int kVectors>
 BIREAL_TARGET void PixelTile(const ConvShape& shape, const ConvPlan& plan, const float* weights,
                              const float* bias, const Finish& finish, const float* in, int first,
                              float* out) {
   Type sum[kGroups][kVectors];
-  MultiplyTile<false>(&in, 1, first * plan.group_stride, plan, weights, bias, sum);
+  MultiplyTile<false, kBlockVectors>(&in, 1, first * plan.group_stride, plan, weights, bias, sum);
 #pragma GCC unroll 6
   for (int g = 0; g < kGroups; ++g) {
     StorePixel<kVectors>(finish, sum[g], out + static_cast<size_t>(first + g) * shape.channels_out);
   }
 }
 
-template <int kVectors>
+template <int kBlockVectors, int kVectors>
 void ConvPixelsOf(const ConvShape& shape, const ConvPlan& plan, const float* weights, int block,
                   const float* in, int pixels, float* out) {
   const float* bias = weights + plan.blocks * plan.block_weights + block * plan.block_channels;
@@ -453,23 +455,31 @@ void ConvPixelsOf(const ConvShape& shape, const ConvPlan& plan, const float* wei
   out += channel;
   if (pixels < Vector::kTileGroups) {
     for (int pixel = 0; pixel < pixels; ++pixel) {
-      PixelTile<1, kVectors>(shape, plan, weights, bias, finish, in, pixel, out);
+      PixelTile<kBlockVectors, 1, kVectors>(shape, plan, weights, bias, finish, in, pixel, out);
     }
     return;
   }
   for (int first = 0; first < pixels; first += Vector::kTileGroups) {
     // The last tile computes some pixels again, so that no tile reads beyond the input.
     const int begin = std::min(first, pixels - Vector::kTileGroups);
-    PixelTile<Vector::kTileGroups, kVectors>(shape, plan, weights, bias, finish, in, begin, out);
+    PixelTile<kBlockVectors, Vector::kTileGroups, kVectors>(shape, plan, weights, bias, finish, in,
+                                                            begin, out);
   }
 }
 
 void ConvPixels(const ConvShape& shape, const float* weights, int block, const float* in,
                 int pixels, float* out) {
+  constexpr int kMax = Vector::kMaxVectors;
+  constexpr int kTwo = std::min(2, kMax);
   const ConvPlan plan = MakePlan(shape);
-  const auto conv_pixels = plan.vectors == 1   ? ConvPixelsOf<1>
-                           : plan.vectors == 2 ? ConvPixelsOf<std::min(2, Vector::kMaxVectors)>
-                                               : ConvPixelsOf<Vector::kMaxVectors>;
+  // The last block may be filled in part.
+  const int vectors = DivideUp(shape.channels_out - block * plan.block_channels, Vector::kLanes);
+  const auto conv_pixels = plan.vectors == 1   ? ConvPixelsOf<1, 1>
+                           : plan.vectors == 2 ? ConvPixelsOf<kTwo, kTwo>
+                           : vectors == 1      ? ConvPixelsOf<kMax, 1>
+                           : vectors == 2      ? ConvPixelsOf<kMax, kTwo>
+                           : vectors == 3      ? ConvPixelsOf<kMax, std::min(3, kMax)>
+                                               : ConvPixelsOf<kMax, kMax>;
   conv_pixels(shape, plan, weights, block, in, pixels, out);
 }
 
