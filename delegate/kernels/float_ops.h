@@ -68,9 +68,9 @@ struct FloatKernel {
                   float* out);
 
   // Output row `out_y` of average pooling: the sum over the window's pixels that lie in the image,
-  // row by row, times the reciprocal of how many they are.
-  void (*average_row)(const Window& window, int channels, const float* image, int out_y,
-                      float* out);
+  // row by row, times the reciprocal of how many they are. Of the channels from `begin` to `end`.
+  void (*average_row)(const Window& window, int channels, int begin, int end, const float* image,
+                      int out_y, float* out);
 
   // Output row `out_y` of a depthwise convolution: the bias and the products with the window's
   // pixels that lie in the image, row by row. `weights`: (filter_h, filter_w, channels), then the

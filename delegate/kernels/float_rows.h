@@ -485,8 +485,8 @@ void ConvPixels(const ConvShape& shape, const float* weights, int block, const f
 
 // Rows are summed apart: of a map of 56x56 the mean is ten times more exact than by one sum over
 // all of it, which the sigmoids of gates show.
-BIREAL_TARGET void AverageRow(const Window& window, int channels, const float* image, int out_y,
-                              float* out) {
+BIREAL_TARGET void AverageRow(const Window& window, int channels, int begin, int end,
+                              const float* image, int out_y, float* out) {
   const Taps rows = RowsInside(window, out_y);
   const size_t row_floats = static_cast<size_t>(window.in_w) * channels;
   const ptrdiff_t top = static_cast<ptrdiff_t>(out_y) * window.stride_h - window.pad_top;
@@ -496,8 +496,8 @@ BIREAL_TARGET void AverageRow(const Window& window, int channels, const float* i
     const ptrdiff_t left = static_cast<ptrdiff_t>(ox) * window.stride_w - window.pad_left;
     const float* pixel = first_row + (left + columns.begin) * channels;
     const float share = 1.0f / (static_cast<float>(rows.count()) * columns.count());
-    int c = 0;
-    for (; c + Vector::kLanes <= channels; c += Vector::kLanes) {
+    int c = begin;
+    for (; c + Vector::kLanes <= end; c += Vector::kLanes) {
       Type sum = Vector::Broadcast(0.0f);
       for (int row = 0; row < rows.count(); ++row) {
         const float* in = pixel + row * row_floats + c;
@@ -510,7 +510,7 @@ BIREAL_TARGET void AverageRow(const Window& window, int channels, const float* i
       Vector::Store(out + c,
                     Vector::MultiplyAdd(Vector::Broadcast(share), sum, Vector::Broadcast(0.0f)));
     }
-    for (; c < channels; ++c) {
+    for (; c < end; ++c) {
       float sum = 0;
       for (int row = 0; row < rows.count(); ++row) {
         const float* in = pixel + row * row_floats + c;

@@ -1,9 +1,11 @@
 #include "delegate/steps/average_pool.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <utility>
 
+#include "delegate/kernels/bits.h"
 #include "delegate/model.h"
 #include "delegate/steps/float_max_pool.h"
 
@@ -84,8 +86,15 @@ void AveragePoolStep::Resolve(TfLiteContext* context, const ThreadPool&) {
 void AveragePoolStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {
   const size_t image = static_cast<size_t>(window_.in_h) * window_.in_w * channels_;
   const size_t out_row = static_cast<size_t>(window_.out_w) * channels_;
-  pool.ParallelFor(rows_, [&](int row, int) {
-    kernel_.average_row(window_, channels_,
+  // A single row, as of a mean, is shared out by channels.
+  constexpr int kChannelsPerPiece = 32;
+  const int piece_channels = rows_ == 1 ? kChannelsPerPiece : channels_;
+  const int pieces = DivideUp(channels_, piece_channels);
+  pool.ParallelFor(rows_ * pieces, [&](int index, int) {
+    const int row = index / pieces;
+    const int begin = index % pieces * piece_channels;
+    kernel_.average_row(window_, channels_, begin,
+                        begin + std::min(piece_channels, channels_ - begin),
                         static_cast<const float*>(inputs[0]) + row / window_.out_h * image,
                         row % window_.out_h, static_cast<float*>(outputs[0]) + row * out_row);
   });
