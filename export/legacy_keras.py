@@ -97,7 +97,7 @@ def convert(
         files[real_layers] = file
     times = latency.of_files(files, [values[: signature.batch or 1] for values in file_inputs])
     if input_type == "uint8" and metadata is not None:
-        file = pixel_input.of_pixels(compacted, metadata, name=model.name)
+        file = pixel_input.of_pixels(converted, metadata, real_layers=real_layers, name=model.name)
 
     _files.write(path, file)
     return Report.of(
