@@ -59,6 +59,7 @@ Partition::Partition(TfLiteContext* context, const TfLiteDelegateParams& params,
     internal_[tensor] = false;
   }
   DelayCopies();
+  ReadThrough();
   Fuse();
 }
 
@@ -86,6 +87,30 @@ void Partition::DelayCopies() {
     if (!steps_[i].step->only_copies()) continue;
     const auto begin = steps_.begin() + static_cast<ptrdiff_t>(i);
     std::rotate(begin, begin + 1, steps_.begin() + static_cast<ptrdiff_t>(FirstReader(i)));
+  }
+}
+
+void Partition::ReadThrough() {
+  for (size_t i = steps_.size(); i-- > 0;) {
+    const Step& before = *steps_[i].step;
+    const Epilogue* epilogue = before.epilogue();
+    const int value = before.outputs()[0].tensor;
+    if (epilogue == nullptr || epilogue->kind != Epilogue::kChannelOps || !internal_[value])
+      continue;
+    // It is worth it where the value need not exist, since the others are taken over.
+    const auto needs_value = [&](const PlannedStep& planned) {
+      const Epilogue* own = planned.step->epilogue();
+      const bool can_be_taken_over = own != nullptr && (own->kind == Epilogue::kPackSigns ||
+                                                        own->kind == Epilogue::kChannelOps);
+      return planned.step->reads(value) && !can_be_taken_over && !planned.step->reads_through();
+    };
+    if (std::any_of(steps_.begin(), steps_.end(), needs_value)) continue;
+    for (PlannedStep& planned : steps_) {
+      if (planned.step->reads(value) && planned.step->reads_through()) {
+        planned.step->ReadThrough(before);
+      }
+    }
+    if (Readers(value) == 0) steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(i));
   }
 }
 

@@ -65,6 +65,8 @@ class Partition {
   size_t FirstReader(size_t index) const;
   // Moves what only copies to before its first reader, from where it can be taken over.
   void DelayCopies();
+  // Lets steps do by themselves what steps before them do with the channels.
+  void ReadThrough();
   // Lets steps take over what other steps do with their outputs.
   void Fuse();
   // Lets tensors that grow, channels after channels, lie in the memory of the last of them.

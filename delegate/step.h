@@ -79,6 +79,12 @@ class Step {
   // changed.
   virtual bool TakeOver(std::unique_ptr<Step>&) { return false; }
 
+  // Lets this step read what `before`, constant operators on channels, reads, and do their work as
+  // well: theirs need not exist then. Returns whether it can; where it cannot, nothing has changed.
+  virtual bool ReadThrough(const Step&) { return false; }
+  // Whether it can of some.
+  virtual bool reads_through() const { return false; }
+
   // Whether the outputs are parts of the input.
   virtual bool only_copies() const { return false; }
 

@@ -28,6 +28,12 @@ enum class ChannelOp {
   kRelu,      // x < 0 ? 0 : x, without an operand.
 };
 
+// x * factor + summand, rounded after each, with one of each for every channel; null for x.
+struct ChannelScale {
+  const float* factors;
+  const float* summands;
+};
+
 // What an instruction set brings for float operators.
 struct FloatKernel {
   // Whether it was measured to be faster than LiteRT's own operators. Where it is not, the float
@@ -68,9 +74,10 @@ struct FloatKernel {
                   float* out);
 
   // Output row `out_y` of average pooling: the sum over the window's pixels that lie in the image,
-  // row by row, times the reciprocal of how many they are. Of the channels from `begin` to `end`.
-  void (*average_row)(const Window& window, int channels, int begin, int end, const float* image,
-                      int out_y, float* out);
+  // row by row, times the reciprocal of how many they are. Of the channels from `begin` to `end`,
+  // which are scaled first.
+  void (*average_row)(const Window& window, int channels, int begin, int end,
+                      const ChannelScale& scale, const float* image, int out_y, float* out);
 
   // Output row `out_y` of a depthwise convolution: the bias and the products with the window's
   // pixels that lie in the image, row by row. `weights`: (filter_h, filter_w, channels), then the

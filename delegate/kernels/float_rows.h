@@ -483,10 +483,59 @@ void ConvPixels(const ConvShape& shape, const float* weights, int block, const f
   conv_pixels(shape, plan, weights, block, in, pixels, out);
 }
 
-// Rows are summed apart: of a map of 56x56 the mean is ten times more exact than by one sum over
-// all of it, which the sigmoids of gates show.
-BIREAL_TARGET void AverageRow(const Window& window, int channels, int begin, int end,
-                              const float* image, int out_y, float* out) {
+// x, or with a factor and a summand for each channel x * factor + summand, rounded after each.
+template <bool kScales, typename Value>
+BIREAL_TARGET_INLINE Value Scale(Value x, Value factor, Value summand) {
+  if constexpr (!kScales) return x;
+  const Value product = x * factor;
+  return product + summand;
+}
+
+// The average of `columns` pixels in each of `rows` rows, in vectors of channels side by side,
+// since an addition waits for the one before it. Rows are summed apart: of a map of 56x56 the mean
+// is ten times more exact than by one sum over all of it, which the sigmoids of gates show.
+template <bool kScales, int kVectors>
+BIREAL_TARGET_INLINE void AverageVectors(const float* pixel, size_t row_floats, int channels,
+                                         int rows, int columns, const ChannelScale& scale, int c,
+                                         float* out) {
+  Type factor[kVectors];
+  Type summand[kVectors];
+  Type sum[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    const int first = c + v * Vector::kLanes;
+    sum[v] = Vector::Broadcast(0.0f);
+    factor[v] = kScales ? Vector::Load(scale.factors + first) : sum[v];
+    summand[v] = kScales ? Vector::Load(scale.summands + first) : sum[v];
+  }
+  for (int row = 0; row < rows; ++row) {
+    const float* in = pixel + row * row_floats + c;
+    Type row_sum[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) row_sum[v] = Vector::Broadcast(0.0f);
+    for (int i = 0; i < columns; ++i, in += channels) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        row_sum[v] = row_sum[v] +
+                     Scale<kScales>(Vector::Load(in + v * Vector::kLanes), factor[v], summand[v]);
+      }
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sum[v] = sum[v] + row_sum[v];
+  }
+  const float share = 1.0f / (static_cast<float>(rows) * columns);
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    Vector::Store(out + c + v * Vector::kLanes,
+                  Vector::MultiplyAdd(Vector::Broadcast(share), sum[v], Vector::Broadcast(0.0f)));
+  }
+}
+
+template <bool kScales>
+BIREAL_TARGET void AverageRowOf(const Window& window, int channels, int begin, int end,
+                                const ChannelScale& scale, const float* image, int out_y,
+                                float* out) {
+  constexpr int kVectors = std::min(4, 32 / Vector::kLanes);  // A piece of channels has 32.
   const Taps rows = RowsInside(window, out_y);
   const size_t row_floats = static_cast<size_t>(window.in_w) * channels;
   const ptrdiff_t top = static_cast<ptrdiff_t>(out_y) * window.stride_h - window.pad_top;
@@ -495,32 +544,36 @@ BIREAL_TARGET void AverageRow(const Window& window, int channels, int begin, int
     const Taps columns = ColumnsInside(window, ox);
     const ptrdiff_t left = static_cast<ptrdiff_t>(ox) * window.stride_w - window.pad_left;
     const float* pixel = first_row + (left + columns.begin) * channels;
-    const float share = 1.0f / (static_cast<float>(rows.count()) * columns.count());
     int c = begin;
+    for (; c + kVectors * Vector::kLanes <= end; c += kVectors * Vector::kLanes) {
+      AverageVectors<kScales, kVectors>(pixel, row_floats, channels, rows.count(), columns.count(),
+                                        scale, c, out);
+    }
     for (; c + Vector::kLanes <= end; c += Vector::kLanes) {
-      Type sum = Vector::Broadcast(0.0f);
-      for (int row = 0; row < rows.count(); ++row) {
-        const float* in = pixel + row * row_floats + c;
-        Type row_sum = Vector::Broadcast(0.0f);
-        for (int i = 0; i < columns.count(); ++i, in += channels) {
-          row_sum = row_sum + Vector::Load(in);
-        }
-        sum = sum + row_sum;
-      }
-      Vector::Store(out + c,
-                    Vector::MultiplyAdd(Vector::Broadcast(share), sum, Vector::Broadcast(0.0f)));
+      AverageVectors<kScales, 1>(pixel, row_floats, channels, rows.count(), columns.count(), scale,
+                                 c, out);
     }
     for (; c < end; ++c) {
+      const float factor = kScales ? scale.factors[c] : 1.0f;
+      const float summand = kScales ? scale.summands[c] : 0.0f;
       float sum = 0;
       for (int row = 0; row < rows.count(); ++row) {
         const float* in = pixel + row * row_floats + c;
         float row_sum = 0;
-        for (int i = 0; i < columns.count(); ++i, in += channels) row_sum += *in;
+        for (int i = 0; i < columns.count(); ++i, in += channels) {
+          row_sum += Scale<kScales>(*in, factor, summand);
+        }
         sum += row_sum;
       }
-      out[c] = std::fma(share, sum, 0.0f);
+      out[c] = std::fma(1.0f / (static_cast<float>(rows.count()) * columns.count()), sum, 0.0f);
     }
   }
+}
+
+void AverageRow(const Window& window, int channels, int begin, int end, const ChannelScale& scale,
+                const float* image, int out_y, float* out) {
+  const auto average_row = scale.factors != nullptr ? AverageRowOf<true> : AverageRowOf<false>;
+  average_row(window, channels, begin, end, scale, image, out_y, out);
 }
 
 BIREAL_TARGET void DepthwiseRow(const Window& window, int channels, const float* image, int out_y,

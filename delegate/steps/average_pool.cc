@@ -90,11 +90,12 @@ void AveragePoolStep::Run(const void* const* inputs, void* const* outputs, Threa
   constexpr int kChannelsPerPiece = 32;
   const int piece_channels = rows_ == 1 ? kChannelsPerPiece : channels_;
   const int pieces = DivideUp(channels_, piece_channels);
+  const ChannelScale scale = {factors_.empty() ? nullptr : factors_.data(), summands_.data()};
   pool.ParallelFor(rows_ * pieces, [&](int index, int) {
     const int row = index / pieces;
     const int begin = index % pieces * piece_channels;
     kernel_.average_row(window_, channels_, begin,
-                        begin + std::min(piece_channels, channels_ - begin),
+                        begin + std::min(piece_channels, channels_ - begin), scale,
                         static_cast<const float*>(inputs[0]) + row / window_.out_h * image,
                         row % window_.out_h, static_cast<float*>(outputs[0]) + row * out_row);
   });
@@ -109,8 +110,22 @@ MeanStep::MeanStep(std::string name, const TfLiteContext&, const TfLiteNode& nod
     : AveragePoolStep(std::move(name), node, kernels),
       keeps_rank_(static_cast<const TfLiteReducerParams*>(node.builtin_data)->keep_dims) {}
 
+bool MeanStep::ReadThrough(const Step& before) {
+  ChannelOps ops = *before.epilogue()->ops;
+  ops.Append(ops_, 0);
+  if (!ops.is_scale()) return false;
+  ops_ = std::move(ops);
+  ReplaceInput(before.inputs()[0].tensor);
+  return true;
+}
+
 void MeanStep::Resolve(TfLiteContext* context, const ThreadPool&) {
   const int* in = InputDims(*context);
+  if (!ops_.empty()) {
+    ops_.Resolve(*context, in[0], in[3]);
+    factors_ = ops_.Constants(ChannelOp::kMultiply, 1.0f);
+    summands_ = ops_.Constants(ChannelOp::kAdd, 0.0f);
+  }
   filter_ = {Padding::kValid, in[1], in[2], 1, 1};
   std::vector<int> dims = ResolveOutput(in);
   if (!keeps_rank_) dims = {dims[0], dims[3]};

@@ -46,6 +46,19 @@ bool ChannelOps::is_constant() const {
   return std::all_of(ops_.begin(), ops_.end(), [](const Entry& entry) { return entry.port < 0; });
 }
 
+bool ChannelOps::is_scale() const {
+  const bool has_sum = !ops_.empty() && ops_.back().op == ChannelOp::kAdd;
+  const size_t products = ops_.size() - has_sum;
+  return is_constant() && (products == 0 || (products == 1 && ops_[0].op == ChannelOp::kMultiply));
+}
+
+std::vector<float> ChannelOps::Constants(ChannelOp op, float otherwise) const {
+  for (const Entry& entry : ops_) {
+    if (entry.op == op) return entry.constants;
+  }
+  return std::vector<float>(channels_, otherwise);
+}
+
 void ChannelOps::Resolve(const TfLiteContext& context, int images, int channels) {
   channels_ = channels;
   for (Entry& entry : ops_) {

@@ -35,6 +35,8 @@ class ChannelOps {
 
   // Whether all operands are constants.
   bool is_constant() const;
+  // Whether these are at most a MUL by constants and then an ADD of some.
+  bool is_scale() const;
 
   // Checks the operands for images of that many channels. Throws ModelError.
   void Resolve(const TfLiteContext& context, int images, int channels);
@@ -43,6 +45,10 @@ class ChannelOps {
   // without gaps, may be `in`.
   void Run(const FloatKernel& kernel, const void* const* inputs, int image, const float* in,
            size_t in_stride, size_t pixels, float* out) const;
+
+  // The constants of the only operator of that kind, or as many as there are channels of
+  // `otherwise`.
+  std::vector<float> Constants(ChannelOp op, float otherwise) const;
 
  private:
   struct Entry {
