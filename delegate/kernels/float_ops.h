@@ -6,6 +6,7 @@
 #define BIREAL_DELEGATE_KERNELS_FLOAT_OPS_H_
 
 #include <cstddef>
+#include <cstdint>
 
 #include "delegate/kernels/window.h"
 
@@ -96,6 +97,10 @@ struct FloatKernel {
   // same ones. `out`, without gaps, may be `in`.
   void (*channel_op)(ChannelOp op, const float* in, size_t in_stride, size_t pixels, int channels,
                      const float* operand, size_t operand_stride, float* out);
+
+  // The signs of such values when they are scaled, packed: `signs` is (pixels, words).
+  void (*pack_scaled)(const float* in, size_t in_stride, size_t pixels, int channels,
+                      const ChannelScale& scale, uint32_t* signs);
 };
 
 extern const FloatKernel kPortableFloat;

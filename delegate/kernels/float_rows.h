@@ -6,6 +6,7 @@
 //   MultiplyAdd(a, b, c)    a * b + c, rounded once
 //   Max(a, b)               a > b ? a : b
 //   IfNegative(x, a, b)     x < 0 ? a : b
+//   Negative(x)             a bit for each lane, 1 where x < 0
 //   StorePart               the first values of a vector, at most all
 //   Pin(vector)             keeps it in a register: GCC would load it again for each use
 //   kTileGroups, kMaxVectors  a tile of sums: that many groups of pixels by vectors of filters
@@ -698,6 +699,49 @@ void CombineChannels(ChannelOp op, const float* in, size_t in_stride, size_t pix
       CombineRow<ChannelOp::kAdd>, CombineRow<ChannelOp::kMultiply>, CombineRow<ChannelOp::kPrelu>,
       CombineRow<ChannelOp::kRelu>};
   kRows[static_cast<int>(op)](in, in_stride, pixels, channels, operand, operand_stride, out);
+}
+
+// Of a few pixels at a time, for which factors and summands are loaded once.
+template <int kPixels>
+BIREAL_TARGET_INLINE void PackScaledPixels(const float* in, size_t in_stride, int channels,
+                                           const ChannelScale& scale, uint32_t* signs) {
+  const size_t words = WordsFor(channels);
+  for (int first = 0; first < channels; first += kBitsPerWord, ++signs) {
+    const int count = std::min(kBitsPerWord, channels - first);
+    uint32_t word[kPixels] = {};
+    int bit = 0;
+    for (; bit + Vector::kLanes <= count; bit += Vector::kLanes) {
+      const Type factor = Vector::Load(scale.factors + first + bit);
+      const Type summand = Vector::Load(scale.summands + first + bit);
+#pragma GCC unroll 4
+      for (int p = 0; p < kPixels; ++p) {
+        const Type x = Vector::Load(in + p * in_stride + first + bit);
+        word[p] |= Vector::Negative(Scale<true>(x, factor, summand)) << bit;
+      }
+    }
+    for (; bit < count; ++bit) {
+      const int c = first + bit;
+      for (int p = 0; p < kPixels; ++p) {
+        const float x = Scale<true>(in[p * in_stride + c], scale.factors[c], scale.summands[c]);
+        word[p] |= static_cast<uint32_t>(x < 0.0f) << bit;
+      }
+    }
+    for (int p = 0; p < kPixels; ++p) signs[p * words] = word[p];
+  }
+}
+
+BIREAL_TARGET void PackScaled(const float* in, size_t in_stride, size_t pixels, int channels,
+                              const ChannelScale& scale, uint32_t* signs) {
+  constexpr size_t kPixels = 4;
+  const size_t words = WordsFor(channels);
+  size_t pixel = 0;
+  for (; pixel + kPixels <= pixels; pixel += kPixels) {
+    PackScaledPixels<kPixels>(in + pixel * in_stride, in_stride, channels, scale,
+                              signs + pixel * words);
+  }
+  for (; pixel < pixels; ++pixel) {
+    PackScaledPixels<1>(in + pixel * in_stride, in_stride, channels, scale, signs + pixel * words);
+  }
 }
 
 BIREAL_TARGET void MaxRow(const Window& window, int channels, const float* const* rows,

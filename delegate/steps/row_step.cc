@@ -122,9 +122,16 @@ void RowTail::Resolve(const TfLiteContext& context, const ThreadPool& pool, int 
   channels_ = channels;
   ops_.Resolve(context, images, channels);
   sign_ops_.Resolve(context, images, channels);
+  if (!sign_ops_.empty() && sign_ops_.is_scale()) {
+    sign_factors_ = sign_ops_.Constants(ChannelOp::kMultiply, 1.0f);
+    sign_summands_ = sign_ops_.Constants(ChannelOp::kAdd, 0.0f);
+  }
   chunk_pixels_ = std::max(1, kChunkFloats / channels);
   chunk_floats_ = WholeCacheLines<float>(chunk_pixels_ * channels);
-  scratch_ = packs_ && has_ops() ? MakeAligned<float>(chunk_floats_ * pool.num_threads()) : nullptr;
+  const bool computes_signs = !sign_ops_.empty() && sign_factors_.empty();
+  scratch_ = packs_ && (!ops_.empty() || computes_signs)
+                 ? MakeAligned<float>(chunk_floats_ * pool.num_threads())
+                 : nullptr;
 }
 
 void RowTail::Run(const void* const* inputs, int image, int thread, const float* in,
@@ -141,6 +148,12 @@ void RowTail::Run(const void* const* inputs, int image, int thread, const float*
       stride = channels_;
     }
     if (signs == nullptr) continue;
+    if (!sign_factors_.empty()) {
+      kernel_.pack_scaled(values, stride, count, channels_,
+                          {sign_factors_.data(), sign_summands_.data()},
+                          signs + first * WordsFor(channels_));
+      continue;
+    }
     if (!sign_ops_.empty()) {
       sign_ops_.Run(kernel_, inputs, image, values, stride, count, scratch);
       values = scratch;

@@ -94,6 +94,9 @@ class RowTail {
   ChannelOps ops_;
   bool packs_ = false;
   ChannelOps sign_ops_;  // Of the values, before they are packed.
+  // What they are if they scale; else empty.
+  std::vector<float> sign_factors_;
+  std::vector<float> sign_summands_;
   int channels_ = 0;
   size_t chunk_pixels_ = 0;  // What is done at once, and stays in the first-level cache.
   size_t chunk_floats_ = 0;

@@ -6,7 +6,7 @@ What is expected is computed in NumPy, float32 operator by operator: all but LOG
 import ai_edge_litert.interpreter as litert
 import numpy as np
 import pytest
-from float_ops import assert_same_on_every_kernel, reported, run
+from float_ops import assert_same_on_every_kernel, reported, run, supported
 from lce_graph import Graph
 from lce_ops import NONE, RELU, RELU6, Tensor, build_model, pack
 
@@ -96,8 +96,26 @@ def test_nan_and_zeros():
     prelu_of = graph.channel_op("PRELU", result, np.full(10, 0.5, np.float32))
     relu_of = graph.channel_op("MUL", result, np.ones(10, np.float32), activation=RELU)
     outputs = [result, prelu_of, relu_of, graph.quantize(prelu_of), graph.quantize(relu_of)]
-    for options in ({}, {"kernel": "portable"}):
+    # Whose values nobody reads.
+    factors = np.array([1, 0, -1, -1, -1, 1e-30, 1e-30, np.nan, -np.inf, 1e-30], np.float32)
+    summands = np.array([1, np.nan, np.inf, -0.0, 0.0, -1e-8, 1e9, 0, 1, 0], np.float32)
+    scaled = graph.channel_op("MUL", result, factors)
+    outputs += [graph.quantize(scaled), graph.quantize(graph.channel_op("ADD", scaled, summands))]
+    outputs += [graph.quantize(graph.channel_op("ADD", result, summands))]
+    for options in ({}, {"kernel": "avx2"}, {"kernel": "portable"}):
+        if not supported(options.get("kernel", "portable")):
+            continue
         values, of_prelu, of_relu, *signs = graph.values(*outputs, **options)
+        *signs, of_product, of_both, of_sum = signs
+        with np.errstate(all="ignore"):
+            product = values * factors
+            product[np.abs(product) < np.finfo(np.float32).tiny] = 0  # As the delegate flushes it.
+            for packed, of in (
+                (of_product, product),
+                (of_both, product + summands),
+                (of_sum, values + summands),
+            ):
+                assert packed.tobytes() == pack(np.where(of < 0, -1, 1)).tobytes()
         np.testing.assert_array_equal(of_prelu, prelu(values, np.float32(0.5)))
         np.testing.assert_array_equal(of_relu, relu(values))
         assert np.isnan(of_relu[..., 0]).all()
