@@ -75,10 +75,10 @@ struct FloatKernel {
                   float* out);
 
   // Output row `out_y` of average pooling: the sum over the window's pixels that lie in the image,
-  // row by row, times the reciprocal of how many they are. Of the channels from `begin` to `end`,
-  // which are scaled first.
-  void (*average_row)(const Window& window, int channels, int begin, int end,
-                      const ChannelScale& scale, const float* image, int out_y, float* out);
+  // which are scaled first, row by row, times `share`, or if that is 0 the reciprocal of how many
+  // they are.
+  void (*average_row)(const Window& window, int channels, const ChannelScale& scale, float share,
+                      const float* image, int out_y, float* out);
 
   // Output row `out_y` of a depthwise convolution: the bias and the products with the window's
   // pixels that lie in the image, row by row. `weights`: (filter_h, filter_w, channels), then the

@@ -492,13 +492,13 @@ BIREAL_TARGET_INLINE Value Scale(Value x, Value factor, Value summand) {
   return product + summand;
 }
 
-// The average of `columns` pixels in each of `rows` rows, in vectors of channels side by side,
-// since an addition waits for the one before it. Rows are summed apart: of a map of 56x56 the mean
-// is ten times more exact than by one sum over all of it, which the sigmoids of gates show.
+// `share` times the sum of `columns` pixels in each of `rows` rows, in vectors of channels side by
+// side, since an addition waits for the one before it. Rows are summed apart: of a map of 56x56 the
+// mean is ten times more exact than by one sum over all of it, which the sigmoids of gates show.
 template <bool kScales, int kVectors>
 BIREAL_TARGET_INLINE void AverageVectors(const float* pixel, size_t row_floats, int channels,
-                                         int rows, int columns, const ChannelScale& scale, int c,
-                                         float* out) {
+                                         int rows, int columns, const ChannelScale& scale,
+                                         float share, int c, float* out) {
   Type factor[kVectors];
   Type summand[kVectors];
   Type sum[kVectors];
@@ -517,14 +517,13 @@ BIREAL_TARGET_INLINE void AverageVectors(const float* pixel, size_t row_floats, 
     for (int i = 0; i < columns; ++i, in += channels) {
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        row_sum[v] = row_sum[v] +
-                     Scale<kScales>(Vector::Load(in + v * Vector::kLanes), factor[v], summand[v]);
+        const Type x = Vector::Load(in + v * Vector::kLanes);
+        row_sum[v] = row_sum[v] + Scale<kScales>(x, factor[v], summand[v]);
       }
     }
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) sum[v] = sum[v] + row_sum[v];
   }
-  const float share = 1.0f / (static_cast<float>(rows) * columns);
 #pragma GCC unroll 4
   for (int v = 0; v < kVectors; ++v) {
     Vector::Store(out + c + v * Vector::kLanes,
@@ -533,28 +532,29 @@ BIREAL_TARGET_INLINE void AverageVectors(const float* pixel, size_t row_floats, 
 }
 
 template <bool kScales>
-BIREAL_TARGET void AverageRowOf(const Window& window, int channels, int begin, int end,
-                                const ChannelScale& scale, const float* image, int out_y,
-                                float* out) {
-  constexpr int kVectors = std::min(4, 32 / Vector::kLanes);  // A piece of channels has 32.
+BIREAL_TARGET void AverageRowOf(const Window& window, int channels, const ChannelScale& scale,
+                                float share, const float* image, int out_y, float* out) {
+  constexpr int kVectors = 4;
   const Taps rows = RowsInside(window, out_y);
   const size_t row_floats = static_cast<size_t>(window.in_w) * channels;
   const ptrdiff_t top = static_cast<ptrdiff_t>(out_y) * window.stride_h - window.pad_top;
   const float* first_row = image + (top + rows.begin) * row_floats;
+  const bool is_average = share == 0.0f;
   for (int ox = 0; ox < window.out_w; ++ox, out += channels) {
     const Taps columns = ColumnsInside(window, ox);
     const ptrdiff_t left = static_cast<ptrdiff_t>(ox) * window.stride_w - window.pad_left;
     const float* pixel = first_row + (left + columns.begin) * channels;
-    int c = begin;
-    for (; c + kVectors * Vector::kLanes <= end; c += kVectors * Vector::kLanes) {
+    if (is_average) share = 1.0f / (static_cast<float>(rows.count()) * columns.count());
+    int c = 0;
+    for (; c + kVectors * Vector::kLanes <= channels; c += kVectors * Vector::kLanes) {
       AverageVectors<kScales, kVectors>(pixel, row_floats, channels, rows.count(), columns.count(),
-                                        scale, c, out);
+                                        scale, share, c, out);
     }
-    for (; c + Vector::kLanes <= end; c += Vector::kLanes) {
+    for (; c + Vector::kLanes <= channels; c += Vector::kLanes) {
       AverageVectors<kScales, 1>(pixel, row_floats, channels, rows.count(), columns.count(), scale,
-                                 c, out);
+                                 share, c, out);
     }
-    for (; c < end; ++c) {
+    for (; c < channels; ++c) {
       const float factor = kScales ? scale.factors[c] : 1.0f;
       const float summand = kScales ? scale.summands[c] : 0.0f;
       float sum = 0;
@@ -566,15 +566,15 @@ BIREAL_TARGET void AverageRowOf(const Window& window, int channels, int begin, i
         }
         sum += row_sum;
       }
-      out[c] = std::fma(1.0f / (static_cast<float>(rows.count()) * columns.count()), sum, 0.0f);
+      out[c] = std::fma(share, sum, 0.0f);
     }
   }
 }
 
-void AverageRow(const Window& window, int channels, int begin, int end, const ChannelScale& scale,
+void AverageRow(const Window& window, int channels, const ChannelScale& scale, float share,
                 const float* image, int out_y, float* out) {
   const auto average_row = scale.factors != nullptr ? AverageRowOf<true> : AverageRowOf<false>;
-  average_row(window, channels, begin, end, scale, image, out_y, out);
+  average_row(window, channels, scale, share, image, out_y, out);
 }
 
 BIREAL_TARGET void DepthwiseRow(const Window& window, int channels, const float* image, int out_y,

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "delegate/aligned.h"
 #include "delegate/kernels/kernels.h"
 #include "delegate/step.h"
 #include "delegate/steps/row_step.h"
@@ -32,13 +33,8 @@ class AveragePoolStep : public Step {
 
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
 
-  PoolFilter filter_ = {};
-  // What multiplies a channel, and what is added then; empty where nothing is done.
-  std::vector<float> factors_;
-  std::vector<float> summands_;
-
- private:
   const FloatKernel& kernel_;
+  PoolFilter filter_ = {};
   Window window_ = {};
   int channels_ = 0;
   int rows_ = 0;  // Of the output, over all images.
@@ -56,12 +52,18 @@ class MeanStep : public AveragePoolStep {
   bool reads_through() const override { return true; }
   bool ReadThrough(const Step& before) override;
 
+  void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
+
  protected:
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
 
  private:
   const bool keeps_rank_;
   ChannelOps ops_;  // Before the mean.
+  // What multiplies a channel, and what is added then; empty where nothing is done.
+  std::vector<float> factors_;
+  std::vector<float> summands_;
+  AlignedArray<float> sums_;  // Of each row of the input, if there are several threads.
 };
 
 }  // namespace bireal
