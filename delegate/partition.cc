@@ -58,6 +58,8 @@ Partition::Partition(TfLiteContext* context, const TfLiteDelegateParams& params,
     }
     internal_[tensor] = false;
   }
+  DelayCopies();
+  ReadThrough();
   Fuse();
 }
 
@@ -67,6 +69,49 @@ int Partition::Readers(int tensor) const {
     for (const Step::Port& input : planned.step->inputs()) readers += input.tensor == tensor;
   }
   return readers;
+}
+
+size_t Partition::FirstReader(size_t index) const {
+  const std::vector<Step::Port>& outputs = steps_[index].step->outputs();
+  const auto reads = [&](const PlannedStep& planned) {
+    return std::any_of(outputs.begin(), outputs.end(), [&](const Step::Port& output) {
+      return planned.step->reads(output.tensor);
+    });
+  };
+  const auto begin = steps_.begin() + static_cast<ptrdiff_t>(index) + 1;
+  return static_cast<size_t>(std::find_if(begin, steps_.end(), reads) - steps_.begin());
+}
+
+void Partition::DelayCopies() {
+  for (size_t i = steps_.size(); i-- > 0;) {
+    if (!steps_[i].step->only_copies()) continue;
+    const auto begin = steps_.begin() + static_cast<ptrdiff_t>(i);
+    std::rotate(begin, begin + 1, steps_.begin() + static_cast<ptrdiff_t>(FirstReader(i)));
+  }
+}
+
+void Partition::ReadThrough() {
+  for (size_t i = steps_.size(); i-- > 0;) {
+    const Step& before = *steps_[i].step;
+    const Epilogue* epilogue = before.epilogue();
+    const int value = before.outputs()[0].tensor;
+    if (epilogue == nullptr || epilogue->kind != Epilogue::kChannelOps || !internal_[value])
+      continue;
+    // It is worth it where the value need not exist, since the others are taken over.
+    const auto needs_value = [&](const PlannedStep& planned) {
+      const Epilogue* own = planned.step->epilogue();
+      const bool can_be_taken_over = own != nullptr && (own->kind == Epilogue::kPackSigns ||
+                                                        own->kind == Epilogue::kChannelOps);
+      return planned.step->reads(value) && !can_be_taken_over && !planned.step->reads_through();
+    };
+    if (std::any_of(steps_.begin(), steps_.end(), needs_value)) continue;
+    for (PlannedStep& planned : steps_) {
+      if (planned.step->reads(value) && planned.step->reads_through()) {
+        planned.step->ReadThrough(before);
+      }
+    }
+    if (Readers(value) == 0) steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(i));
+  }
 }
 
 void Partition::Fuse() {
@@ -83,20 +128,28 @@ void Partition::Fuse() {
     for (size_t j = i; j-- > 0;) {
       Step& step = *steps_[j].step;
       const int value = step.outputs()[0].tensor;
-      if (!next->reads(value) || (!keeps_value && Readers(value) != 1)) continue;
+      if (!next->reads(value)) continue;
+      const auto is_read_by_others = [&](const Step::Port& output) {
+        return next->reads(output.tensor) && Readers(output.tensor) != 1;
+      };
+      if (!keeps_value &&
+          (FirstReader(j) != i ||
+           std::any_of(step.outputs().begin(), step.outputs().end(), is_read_by_others))) {
+        continue;
+      }
       if (!step.TakeOver(next)) continue;
       if (keeps_value) {
         if (has_own) internal_[own] = false;  // It no longer exists.
         steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(i));
-        i = j - 1;  // The step may be one to be taken over now: it is next.
+        i = j - 1;
       } else {
         internal_[value] = false;
         // The step moves to where all that it reads now is known to be ready.
         std::swap(steps_[i], steps_[j]);
         steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(j));
-        --i;
+        i -= 2;
       }
-      break;
+      break;  // The step may be one to be taken over now: it is next.
     }
   }
 }

@@ -60,6 +60,13 @@ class Partition {
   Buffer* TakeBuffer(size_t size);
   // How many steps read the tensor; one more if it leaves the partition.
   int Readers(int tensor) const;
+  // The first step after that one that reads an output of it; as many as there are steps if none
+  // does.
+  size_t FirstReader(size_t index) const;
+  // Moves what only copies to before its first reader, from where it can be taken over.
+  void DelayCopies();
+  // Lets steps do by themselves what steps before them do with the channels.
+  void ReadThrough();
   // Lets steps take over what other steps do with their outputs.
   void Fuse();
   // Lets tensors that grow, channels after channels, lie in the memory of the last of them.

@@ -31,6 +31,7 @@ struct Epilogue {
   enum Kind {
     kAdd,         // Of the step's output and another tensor. Only the sum is kept.
     kConcat,      // Of the channels of the step's output and another tensor. Only that is kept.
+    kAddToLast,   // To the last channels of another tensor, of which all are kept.
     kMaxPool,     // Of the step's output. Only the maxima are kept.
     kChannelOps,  // On the step's output. Only the results are kept.
     kPackSigns,   // Of the step's output, which is kept as well.
@@ -40,6 +41,7 @@ struct Epilogue {
   PoolFilter pool = {};             // Of the maxima.
   const ChannelOps* ops = nullptr;  // Those of kChannelOps; before the signs are packed, or null.
   const RowTail* tail = nullptr;    // What becomes of the sum, or of all channels.
+  int last = -1;                    // The tensor of the last channels.
 };
 
 class Step {
@@ -77,6 +79,15 @@ class Step {
   // changed.
   virtual bool TakeOver(std::unique_ptr<Step>&) { return false; }
 
+  // Lets this step read what `before`, constant operators on channels, reads, and do their work as
+  // well: theirs need not exist then. Returns whether it can; where it cannot, nothing has changed.
+  virtual bool ReadThrough(const Step&) { return false; }
+  // Whether it can of some.
+  virtual bool reads_through() const { return false; }
+
+  // Whether the outputs are parts of the input.
+  virtual bool only_copies() const { return false; }
+
   // Whether Run does without a place for the first output where nobody reads it.
   virtual bool skips_unread_output() const { return false; }
 
@@ -84,7 +95,8 @@ class Step {
   // the output's value in the same place is written.
   virtual int in_place_input() const { return -1; }
 
-  // The input whose channels begin each pixel of the first output, or -1. Where nobody else reads
+  // The input whose channels, all or all but the last, begin each pixel of the first output, or -1:
+  // a value of it is read before the output's in the same place is written. Where nobody else reads
   // it, the output may lie in its memory, if there the pixels are far enough from each other.
   virtual int growing_input() const { return -1; }
 
@@ -114,6 +126,7 @@ class Step {
   void AddOutput(int tensor) { outputs_.push_back({tensor, 0}); }
   void ReplaceInput(int tensor) { inputs_[0].tensor = tensor; }
   void ReplaceOutput(int tensor) { outputs_[0].tensor = tensor; }
+  void RemoveLastOutput() { outputs_.pop_back(); }
 
   const TfLiteTensor& Input(const TfLiteContext& context, int port = 0) const;
   const TfLiteTensor& Output(const TfLiteContext& context, int port = 0) const;

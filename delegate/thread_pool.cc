@@ -8,9 +8,10 @@
 namespace bireal {
 namespace {
 
-// Between two steps of a partition pass a few microseconds; between two partitions the
-// interpreter's own threads need the cores.
-constexpr std::chrono::microseconds kStayAwake{20};
+// Between two steps of a partition pass a few microseconds, or what one thread needs for a gate, a
+// mean with its two products and sigmoids: 20 of them in Real-to-Binary nets. Between two
+// partitions the interpreter's own threads need the cores.
+constexpr std::chrono::microseconds kStayAwake{60};
 
 uint64_t MakeLeft(uint32_t job, int count) {
   return static_cast<uint64_t>(job) << 32 | static_cast<uint32_t>(count);

@@ -115,8 +115,8 @@ def convert_tflite(
             raise ValueError(f"{name} cannot be converted: {error}") from error
     if not allow_float:
         _check_binary(result.layers)
-    float32_file = without_metadata(result.content)
-    file = compacted = compact(float32_file, real_layers)
+    converted = float32_file = without_metadata(result.content)
+    file = compact(float32_file, real_layers)
     operators = multiplications(float32_file, file)
     layers = _layer_reports(result.layers, operators, signature.batch)
     title = "model" if isinstance(model, bytes) else Path(model).stem
@@ -135,7 +135,7 @@ def convert_tflite(
         files[real_layers] = file
     times = latency.of_files(files, runs[0])
     if input_type == "uint8" and metadata is not None:
-        file = pixel_input.of_pixels(compacted, metadata, name=title)
+        file = pixel_input.of_pixels(converted, metadata, real_layers=real_layers, name=title)
 
     _files.write(path, file)
     images = None

@@ -24,6 +24,7 @@ from bireal_keras.export import (
 )
 from bireal_keras.export import signature as signatures
 from bireal_keras.export.binarize import Layer, binarize
+from bireal_keras.export.binarize.folding import fold
 from bireal_keras.export.layer_reports import layer_reports
 from bireal_keras.export.multiplications import multiplications
 from bireal_keras.export.real_layers import compact
@@ -96,7 +97,7 @@ def convert(
         files[real_layers] = file
     times = latency.of_files(files, [values[: signature.batch or 1] for values in file_inputs])
     if input_type == "uint8" and metadata is not None:
-        file = pixel_input.of_pixels(compacted, metadata, name=model.name)
+        file = pixel_input.of_pixels(converted, metadata, real_layers=real_layers, name=model.name)
 
     _files.write(path, file)
     return Report.of(
@@ -187,7 +188,7 @@ def _by_lce(
     with rewriting.rewritten(model, signature) as rewritten:
         found = diagnosis.diagnose(model, signature, looked_at)
         _check_convertible(found)
-        return _Converted(from_keras.lce_file(model, signature), found, rewritten, ())
+        return _Converted(fold(from_keras.lce_file(model, signature)), found, rewritten, ())
 
 
 def _check_convertible(found: list[diagnosis.Diagnosis]) -> None:

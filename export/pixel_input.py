@@ -3,16 +3,26 @@
 A camera and a decoder give pixels of uint8, and a network wants floats, in Bi-Real Net's case
 pixel / 127.5 - 1. `take_pixels` puts that before the first operator, as CAST, MUL and SUB, so that
 any interpreter gives for pixels what it gave for the floats. The delegate computes a stem on the
-pixels themselves; with `real_layers="int8"` its sums are integers.
+pixels themselves; with `real_layers="int8"` its sums are integers, which takes one factor for all
+colours: others become a part of the stem's kernel, before that is rounded to int8.
 """
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from bireal_keras.export import probes
+from bireal_keras.export.real_layers import compact
 from bireal_keras.tflite.metadata import NORMALIZATIONS, Metadata, Normalization
 from bireal_keras.tflite.metadata_writer import embed
-from bireal_keras.tflite.model import add_constant, add_tensor, opcode, serialize, unpack
+from bireal_keras.tflite.model import (
+    Graph,
+    add_constant,
+    add_tensor,
+    opcode,
+    replace_constant,
+    serialize,
+    unpack,
+)
 
 INPUT_TYPES = ("float32", "uint8")
 
@@ -20,13 +30,14 @@ INPUT_TYPES = ("float32", "uint8")
 _ROUNDING = 4 * np.finfo(np.float32).eps
 
 
-def of_pixels(content: bytes, metadata: Metadata, *, name: str) -> bytes:
+def of_pixels(content: bytes, metadata: Metadata, *, real_layers: str, name: str) -> bytes:
     """The file that takes pixels in place of the floats that `metadata` say how to make of them.
 
     Args:
         content: of a TFLite model of one image, float32 (batch, height, width, channels), without
-            metadata; from our own converter.
+            metadata and with real-valued layers in float32; from our own converter.
         metadata: of that model.
+        real_layers: the precision that real-valued layers get, see `real_layers`.
         name: of the model.
 
     Returns:
@@ -35,8 +46,11 @@ def of_pixels(content: bytes, metadata: Metadata, *, name: str) -> bytes:
     Raises:
         ValueError: the operators do not make what `metadata` say; that is an error of ours.
     """
-    pixels = take_pixels(content, metadata.normalization)
-    _check(pixels, metadata.normalization)
+    normalization = metadata.normalization
+    if real_layers == "int8":
+        content, normalization = with_one_factor(content, normalization)
+    pixels = take_pixels(compact(content, real_layers), normalization)
+    _check(pixels, normalization)
     raw = Metadata(
         labels=metadata.labels,
         image_size=metadata.image_size,
@@ -45,6 +59,43 @@ def of_pixels(content: bytes, metadata: Metadata, *, name: str) -> bytes:
         channels=metadata.channels,
     )
     return embed(pixels, raw, name=name)
+
+
+def with_one_factor(content: bytes, normalization: Normalization) -> tuple[bytes, Normalization]:
+    """Moves what differs between the colours' factors into the kernel of the first convolution.
+
+    With s the mean of the deviations, (pixel - mean) / std is (pixel - mean) / s times s / std, by
+    which the weights of a colour can be multiplied as well. What stands outside of the image is 0
+    in both, so padding stays what it is.
+
+    Args:
+        content: of a TFLite model with one input, float32 (batch, height, width, channels).
+        normalization: what makes the input of pixels.
+
+    Returns:
+        The content of the file that takes images of the normalization beside it, and that one: both
+        as they were where factors do not differ, or where something else than convolutions of all
+        channels reads the image.
+    """
+    _, std = _numbers(normalization)
+    graph = Graph(content)
+    [image] = graph.inputs
+    readers = graph.readers(image)
+    kernels = {reader.inputs[1] for reader in readers if reader.name == "CONV_2D"}
+    values = {kernel: graph.tensors[kernel].values for kernel in kernels}
+    if (
+        (std == std[0]).all()
+        or image in graph.outputs
+        or any(reader.name != "CONV_2D" for reader in readers)
+        or any(value is None or value.shape[-1] != std.size for value in values.values())
+        or any(set(graph.readers(kernel)) - set(readers) for kernel in kernels)
+    ):
+        return content, normalization
+    one = std.mean(dtype=np.float64)
+    model = unpack(content)
+    for index, value in values.items():
+        replace_constant(model, index, (value * (one / std.astype(np.float64))).astype(np.float32))
+    return serialize(model), Normalization(normalization.mean, (float(one),))
 
 
 def take_pixels(content: bytes, normalization: Normalization) -> bytes:

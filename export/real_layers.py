@@ -22,7 +22,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from bireal_keras.tflite.model import Graph, Operator, add_tensor, opcode, serialize, unpack
+from bireal_keras.tflite.model import (
+    Graph,
+    Operator,
+    add_tensor,
+    opcode,
+    replace_constant,
+    serialize,
+    unpack,
+)
 
 PRECISIONS = ("float32", "float16", "int8")
 
@@ -141,12 +149,8 @@ def _store(
     axis: int = 0,
 ) -> None:
     """Gives a constant a new value: float16 without scales, int8 with them."""
-    tensors = model.subgraphs[0].tensors
-    tensor = tensors[index]
-    if sum(other.buffer == tensor.buffer for other in tensors) > 1:
-        model.buffers.append(schema.BufferT())
-        tensor.buffer = len(model.buffers) - 1
-    model.buffers[tensor.buffer].data = np.frombuffer(values.tobytes(), np.uint8)
+    replace_constant(model, index, values)
+    tensor = model.subgraphs[0].tensors[index]
     tensor.type = schema.TensorType.FLOAT16 if scales is None else schema.TensorType.INT8
     if scales is not None:
         tensor.quantization = schema.QuantizationParametersT()

@@ -332,3 +332,19 @@ def add_constant(model: schema.ModelT, name: bytes, value: np.ndarray) -> int:
     data = np.frombuffer(value.astype("<f4").tobytes(), np.uint8)
     model.buffers[model.subgraphs[0].tensors[index].buffer].data = data
     return index
+
+
+def replace_constant(model: schema.ModelT, index: int, value: np.ndarray) -> None:
+    """Gives a constant of the first subgraph other values, and no other that has the same ones.
+
+    Args:
+        model: to change.
+        index: number of the constant.
+        value: of its shape; its type is not changed.
+    """
+    tensors = model.subgraphs[0].tensors
+    tensor = tensors[index]
+    if sum(other.buffer == tensor.buffer for other in tensors) > 1:
+        model.buffers.append(schema.BufferT())
+        tensor.buffer = len(model.buffers) - 1
+    model.buffers[tensor.buffer].data = np.frombuffer(value.tobytes(), np.uint8)

@@ -31,6 +31,10 @@ struct Vector {
   BIREAL_VECTOR Type IfNegative(Type x, Type a, Type b) {
     return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ));
   }
+  BIREAL_VECTOR uint32_t Negative(Type x) {
+    return static_cast<uint32_t>(
+        _mm256_movemask_ps(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ)));
+  }
   BIREAL_VECTOR void Pin(Type& value) { asm("" : "+x"(value)); }
 };
 
@@ -42,10 +46,10 @@ struct Vector {
 namespace bireal {
 
 extern const FloatKernel kAvx2Float;
-const FloatKernel kAvx2Float = {true,       nullptr,        0,          WeightFloats,  Pack,
-                                RowFloats,  PrepareRow,     ConvRow,    ScratchFloats, BlockCount,
-                                ConvPixels, MaxRow,         AverageRow, DepthwiseRow,  Softmax,
-                                Logistic,   CombineChannels};
+const FloatKernel kAvx2Float = {true,       nullptr,         0,          WeightFloats,  Pack,
+                                RowFloats,  PrepareRow,      ConvRow,    ScratchFloats, BlockCount,
+                                ConvPixels, MaxRow,          AverageRow, DepthwiseRow,  Softmax,
+                                Logistic,   CombineChannels, PackScaled};
 
 }  // namespace bireal
 

@@ -37,6 +37,9 @@ struct Vector {
   BIREAL_VECTOR Type IfNegative(Type x, Type a, Type b) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ), b, a);
   }
+  BIREAL_VECTOR uint32_t Negative(Type x) {
+    return _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
+  }
   BIREAL_VECTOR void Pin(Type& value) { asm("" : "+v"(value)); }
 };
 
@@ -49,10 +52,11 @@ namespace bireal {
 
 extern const FloatKernel kAvx2Float;
 extern const FloatKernel kAvx512Float;
-const FloatKernel kAvx512Float = {true,       &kAvx2Float,    8,          WeightFloats,  Pack,
-                                  RowFloats,  PrepareRow,     ConvRow,    ScratchFloats, BlockCount,
-                                  ConvPixels, MaxRow,         AverageRow, DepthwiseRow,  Softmax,
-                                  Logistic,   CombineChannels};
+const FloatKernel kAvx512Float = {
+    true,       &kAvx2Float,     8,          WeightFloats,  Pack,
+    RowFloats,  PrepareRow,      ConvRow,    ScratchFloats, BlockCount,
+    ConvPixels, MaxRow,          AverageRow, DepthwiseRow,  Softmax,
+    Logistic,   CombineChannels, PackScaled};
 
 }  // namespace bireal
 

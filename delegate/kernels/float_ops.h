@@ -6,6 +6,7 @@
 #define BIREAL_DELEGATE_KERNELS_FLOAT_OPS_H_
 
 #include <cstddef>
+#include <cstdint>
 
 #include "delegate/kernels/window.h"
 
@@ -26,6 +27,12 @@ enum class ChannelOp {
   kMultiply,  // x * operand
   kPrelu,     // x < 0 ? x * operand : x
   kRelu,      // x < 0 ? 0 : x, without an operand.
+};
+
+// x * factor + summand, rounded after each, with one of each for every channel; null for x.
+struct ChannelScale {
+  const float* factors;
+  const float* summands;
 };
 
 // What an instruction set brings for float operators.
@@ -68,9 +75,10 @@ struct FloatKernel {
                   float* out);
 
   // Output row `out_y` of average pooling: the sum over the window's pixels that lie in the image,
-  // row by row, times the reciprocal of how many they are.
-  void (*average_row)(const Window& window, int channels, const float* image, int out_y,
-                      float* out);
+  // which are scaled first, row by row, times `share`, or if that is 0 the reciprocal of how many
+  // they are.
+  void (*average_row)(const Window& window, int channels, const ChannelScale& scale, float share,
+                      const float* image, int out_y, float* out);
 
   // Output row `out_y` of a depthwise convolution: the bias and the products with the window's
   // pixels that lie in the image, row by row. `weights`: (filter_h, filter_w, channels), then the
@@ -89,6 +97,10 @@ struct FloatKernel {
   // same ones. `out`, without gaps, may be `in`.
   void (*channel_op)(ChannelOp op, const float* in, size_t in_stride, size_t pixels, int channels,
                      const float* operand, size_t operand_stride, float* out);
+
+  // The signs of such values when they are scaled, packed: `signs` is (pixels, words).
+  void (*pack_scaled)(const float* in, size_t in_stride, size_t pixels, int channels,
+                      const ChannelScale& scale, uint32_t* signs);
 };
 
 extern const FloatKernel kPortableFloat;

@@ -6,6 +6,7 @@
 //   MultiplyAdd(a, b, c)    a * b + c, rounded once
 //   Max(a, b)               a > b ? a : b
 //   IfNegative(x, a, b)     x < 0 ? a : b
+//   Negative(x)             a bit for each lane, 1 where x < 0
 //   StorePart               the first values of a vector, at most all
 //   Pin(vector)             keeps it in a register: GCC would load it again for each use
 //   kTileGroups, kMaxVectors  a tile of sums: that many groups of pixels by vectors of filters
@@ -224,8 +225,9 @@ void PrepareRow(const ConvShape& shape, const float* input, float* scratch, floa
 }
 
 // Adds the products of a tile's groups and a block of filters, row by row, to the sums. `kRuns`:
-// whether a row is several runs.
-template <bool kRuns, int kGroups, int kVectors>
+// whether a row is several runs. `kBlockVectors`: of the block's weights, which may have more
+// filters than the tile.
+template <bool kRuns, int kBlockVectors, int kGroups, int kVectors>
 BIREAL_TARGET_INLINE void Multiply(const float* const* rows, int row_count, size_t offset,
                                    const ConvPlan& plan, const float* weights,
                                    Type (&sum)[kGroups][kVectors]) {
@@ -235,7 +237,7 @@ BIREAL_TARGET_INLINE void Multiply(const float* const* rows, int row_count, size
   for (int row = 0; row < row_count; ++row) {
     for (int run = 0; run < runs; ++run) {
       const float* x = rows[row] + offset + run * plan.run_stride;
-      for (int i = 0; i < length; ++i, ++x, weights += kVectors * Vector::kLanes) {
+      for (int i = 0; i < length; ++i, ++x, weights += kBlockVectors * Vector::kLanes) {
         Type w[kVectors];
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) {
@@ -279,7 +281,7 @@ BIREAL_TARGET_INLINE void StorePixel(const Finish& finish, Type (&sum)[kVectors]
   }
 }
 
-template <bool kRuns, int kGroups, int kVectors>
+template <bool kRuns, int kBlockVectors, int kGroups, int kVectors>
 BIREAL_TARGET_INLINE void MultiplyTile(const float* const* rows, int row_count, size_t offset,
                                        const ConvPlan& plan, const float* weights,
                                        const float* bias, Type (&sum)[kGroups][kVectors]) {
@@ -291,7 +293,7 @@ BIREAL_TARGET_INLINE void MultiplyTile(const float* const* rows, int row_count, 
           bias != nullptr ? Vector::Load(bias + v * Vector::kLanes) : Vector::Broadcast(0.0f);
     }
   }
-  Multiply<kRuns>(rows, row_count, offset, plan, weights, sum);
+  Multiply<kRuns, kBlockVectors>(rows, row_count, offset, plan, weights, sum);
 }
 
 template <bool kRuns, int kVectors>
@@ -301,7 +303,7 @@ BIREAL_TARGET void DirectRow(const ConvShape& shape, const ConvPlan& plan, const
   for (int first = 0; first < shape.window.out_w; first += Vector::kTileGroups) {
     Type sum[Vector::kTileGroups][kVectors];
     const size_t offset = channel + first * plan.group_stride;
-    MultiplyTile<kRuns>(rows, shape.window.filter_h, offset, plan, weights, bias, sum);
+    MultiplyTile<kRuns, kVectors>(rows, shape.window.filter_h, offset, plan, weights, bias, sum);
 #pragma GCC unroll 6
     for (int g = 0; g < Vector::kTileGroups; ++g) {
       if (first + g < shape.window.out_w) {
@@ -326,10 +328,11 @@ BIREAL_TARGET void MultiplyPoint(const ConvShape& shape, const ConvPlan& plan, c
   for (int first = 0; first < plan.groups; first += Vector::kTileGroups) {
     const size_t offset = point * plan.plane + first * plan.group_stride;
     Type upper[Vector::kTileGroups][kVectors];
-    MultiplyTile<false>(rows, upper_rows, offset, plan, weights,
-                        point == kBiasPoint ? bias : nullptr, upper);
+    MultiplyTile<false, kVectors>(rows, upper_rows, offset, plan, weights,
+                                  point == kBiasPoint ? bias : nullptr, upper);
     Type lower[Vector::kTileGroups][kVectors];
-    MultiplyTile<false>(rows + upper_rows, lower_rows, offset, plan, lower_weights, nullptr, lower);
+    MultiplyTile<false, kVectors>(rows + upper_rows, lower_rows, offset, plan, lower_weights,
+                                  nullptr, lower);
 #pragma GCC unroll 6
     for (int g = 0; g < Vector::kTileGroups; ++g) {
 #pragma GCC unroll 4
@@ -417,19 +420,19 @@ void ConvRow(const ConvShape& shape, const float* weights, const float* const* r
 }
 
 // The pixels from `first` on of a block of filters, as many as a tile has groups.
-template <int kGroups, int kVectors>
+template <int kBlockVectors, int kGroups, int kVectors>
 BIREAL_TARGET void PixelTile(const ConvShape& shape, const ConvPlan& plan, const float* weights,
                              const float* bias, const Finish& finish, const float* in, int first,
                              float* out) {
   Type sum[kGroups][kVectors];
-  MultiplyTile<false>(&in, 1, first * plan.group_stride, plan, weights, bias, sum);
+  MultiplyTile<false, kBlockVectors>(&in, 1, first * plan.group_stride, plan, weights, bias, sum);
 #pragma GCC unroll 6
   for (int g = 0; g < kGroups; ++g) {
     StorePixel<kVectors>(finish, sum[g], out + static_cast<size_t>(first + g) * shape.channels_out);
   }
 }
 
-template <int kVectors>
+template <int kBlockVectors, int kVectors>
 void ConvPixelsOf(const ConvShape& shape, const ConvPlan& plan, const float* weights, int block,
                   const float* in, int pixels, float* out) {
   const float* bias = weights + plan.blocks * plan.block_weights + block * plan.block_channels;
@@ -439,64 +442,125 @@ void ConvPixelsOf(const ConvShape& shape, const ConvPlan& plan, const float* wei
   out += channel;
   if (pixels < Vector::kTileGroups) {
     for (int pixel = 0; pixel < pixels; ++pixel) {
-      PixelTile<1, kVectors>(shape, plan, weights, bias, finish, in, pixel, out);
+      PixelTile<kBlockVectors, 1, kVectors>(shape, plan, weights, bias, finish, in, pixel, out);
     }
     return;
   }
   for (int first = 0; first < pixels; first += Vector::kTileGroups) {
     // The last tile computes some pixels again, so that no tile reads beyond the input.
     const int begin = std::min(first, pixels - Vector::kTileGroups);
-    PixelTile<Vector::kTileGroups, kVectors>(shape, plan, weights, bias, finish, in, begin, out);
+    PixelTile<kBlockVectors, Vector::kTileGroups, kVectors>(shape, plan, weights, bias, finish, in,
+                                                            begin, out);
   }
 }
 
 void ConvPixels(const ConvShape& shape, const float* weights, int block, const float* in,
                 int pixels, float* out) {
+  constexpr int kMax = Vector::kMaxVectors;
+  constexpr int kTwo = std::min(2, kMax);
   const ConvPlan plan = MakePlan(shape);
-  const auto conv_pixels = plan.vectors == 1   ? ConvPixelsOf<1>
-                           : plan.vectors == 2 ? ConvPixelsOf<std::min(2, Vector::kMaxVectors)>
-                                               : ConvPixelsOf<Vector::kMaxVectors>;
+  // The last block may be filled in part.
+  const int vectors = DivideUp(shape.channels_out - block * plan.block_channels, Vector::kLanes);
+  const auto conv_pixels = plan.vectors == 1   ? ConvPixelsOf<1, 1>
+                           : plan.vectors == 2 ? ConvPixelsOf<kTwo, kTwo>
+                           : vectors == 1      ? ConvPixelsOf<kMax, 1>
+                           : vectors == 2      ? ConvPixelsOf<kMax, kTwo>
+                           : vectors == 3      ? ConvPixelsOf<kMax, std::min(3, kMax)>
+                                               : ConvPixelsOf<kMax, kMax>;
   conv_pixels(shape, plan, weights, block, in, pixels, out);
 }
 
-// Rows are summed apart: of a map of 56x56 the mean is ten times more exact than by one sum over
-// all of it, which the sigmoids of gates show.
-BIREAL_TARGET void AverageRow(const Window& window, int channels, const float* image, int out_y,
-                              float* out) {
+// x, or with a factor and a summand for each channel x * factor + summand, rounded after each.
+template <bool kScales, typename Value>
+BIREAL_TARGET_INLINE Value Scale(Value x, Value factor, Value summand) {
+  if constexpr (!kScales) return x;
+  const Value product = x * factor;
+  return product + summand;
+}
+
+// `share` times the sum of `columns` pixels in each of `rows` rows, in vectors of channels side by
+// side, since an addition waits for the one before it. Rows are summed apart: of a map of 56x56 the
+// mean is ten times more exact than by one sum over all of it, which the sigmoids of gates show.
+template <bool kScales, int kVectors>
+BIREAL_TARGET_INLINE void AverageVectors(const float* pixel, size_t row_floats, int channels,
+                                         int rows, int columns, const ChannelScale& scale,
+                                         float share, int c, float* out) {
+  Type factor[kVectors];
+  Type summand[kVectors];
+  Type sum[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    const int first = c + v * Vector::kLanes;
+    sum[v] = Vector::Broadcast(0.0f);
+    factor[v] = kScales ? Vector::Load(scale.factors + first) : sum[v];
+    summand[v] = kScales ? Vector::Load(scale.summands + first) : sum[v];
+  }
+  for (int row = 0; row < rows; ++row) {
+    const float* in = pixel + row * row_floats + c;
+    Type row_sum[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) row_sum[v] = Vector::Broadcast(0.0f);
+    for (int i = 0; i < columns; ++i, in += channels) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        const Type x = Vector::Load(in + v * Vector::kLanes);
+        row_sum[v] = row_sum[v] + Scale<kScales>(x, factor[v], summand[v]);
+      }
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sum[v] = sum[v] + row_sum[v];
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    Vector::Store(out + c + v * Vector::kLanes,
+                  Vector::MultiplyAdd(Vector::Broadcast(share), sum[v], Vector::Broadcast(0.0f)));
+  }
+}
+
+template <bool kScales>
+BIREAL_TARGET void AverageRowOf(const Window& window, int channels, const ChannelScale& scale,
+                                float share, const float* image, int out_y, float* out) {
+  constexpr int kVectors = 4;
   const Taps rows = RowsInside(window, out_y);
   const size_t row_floats = static_cast<size_t>(window.in_w) * channels;
   const ptrdiff_t top = static_cast<ptrdiff_t>(out_y) * window.stride_h - window.pad_top;
   const float* first_row = image + (top + rows.begin) * row_floats;
+  const bool is_average = share == 0.0f;
   for (int ox = 0; ox < window.out_w; ++ox, out += channels) {
     const Taps columns = ColumnsInside(window, ox);
     const ptrdiff_t left = static_cast<ptrdiff_t>(ox) * window.stride_w - window.pad_left;
     const float* pixel = first_row + (left + columns.begin) * channels;
-    const float share = 1.0f / (static_cast<float>(rows.count()) * columns.count());
+    if (is_average) share = 1.0f / (static_cast<float>(rows.count()) * columns.count());
     int c = 0;
+    for (; c + kVectors * Vector::kLanes <= channels; c += kVectors * Vector::kLanes) {
+      AverageVectors<kScales, kVectors>(pixel, row_floats, channels, rows.count(), columns.count(),
+                                        scale, share, c, out);
+    }
     for (; c + Vector::kLanes <= channels; c += Vector::kLanes) {
-      Type sum = Vector::Broadcast(0.0f);
-      for (int row = 0; row < rows.count(); ++row) {
-        const float* in = pixel + row * row_floats + c;
-        Type row_sum = Vector::Broadcast(0.0f);
-        for (int i = 0; i < columns.count(); ++i, in += channels) {
-          row_sum = row_sum + Vector::Load(in);
-        }
-        sum = sum + row_sum;
-      }
-      Vector::Store(out + c,
-                    Vector::MultiplyAdd(Vector::Broadcast(share), sum, Vector::Broadcast(0.0f)));
+      AverageVectors<kScales, 1>(pixel, row_floats, channels, rows.count(), columns.count(), scale,
+                                 share, c, out);
     }
     for (; c < channels; ++c) {
+      const float factor = kScales ? scale.factors[c] : 1.0f;
+      const float summand = kScales ? scale.summands[c] : 0.0f;
       float sum = 0;
       for (int row = 0; row < rows.count(); ++row) {
         const float* in = pixel + row * row_floats + c;
         float row_sum = 0;
-        for (int i = 0; i < columns.count(); ++i, in += channels) row_sum += *in;
+        for (int i = 0; i < columns.count(); ++i, in += channels) {
+          row_sum += Scale<kScales>(*in, factor, summand);
+        }
         sum += row_sum;
       }
       out[c] = std::fma(share, sum, 0.0f);
     }
   }
+}
+
+void AverageRow(const Window& window, int channels, const ChannelScale& scale, float share,
+                const float* image, int out_y, float* out) {
+  const auto average_row = scale.factors != nullptr ? AverageRowOf<true> : AverageRowOf<false>;
+  average_row(window, channels, scale, share, image, out_y, out);
 }
 
 BIREAL_TARGET void DepthwiseRow(const Window& window, int channels, const float* image, int out_y,
@@ -621,6 +685,49 @@ void CombineChannels(ChannelOp op, const float* in, size_t in_stride, size_t pix
       CombineRow<ChannelOp::kAdd>, CombineRow<ChannelOp::kMultiply>, CombineRow<ChannelOp::kPrelu>,
       CombineRow<ChannelOp::kRelu>};
   kRows[static_cast<int>(op)](in, in_stride, pixels, channels, operand, operand_stride, out);
+}
+
+// Of a few pixels at a time, for which factors and summands are loaded once.
+template <int kPixels>
+BIREAL_TARGET_INLINE void PackScaledPixels(const float* in, size_t in_stride, int channels,
+                                           const ChannelScale& scale, uint32_t* signs) {
+  const size_t words = WordsFor(channels);
+  for (int first = 0; first < channels; first += kBitsPerWord, ++signs) {
+    const int count = std::min(kBitsPerWord, channels - first);
+    uint32_t word[kPixels] = {};
+    int bit = 0;
+    for (; bit + Vector::kLanes <= count; bit += Vector::kLanes) {
+      const Type factor = Vector::Load(scale.factors + first + bit);
+      const Type summand = Vector::Load(scale.summands + first + bit);
+#pragma GCC unroll 4
+      for (int p = 0; p < kPixels; ++p) {
+        const Type x = Vector::Load(in + p * in_stride + first + bit);
+        word[p] |= Vector::Negative(Scale<true>(x, factor, summand)) << bit;
+      }
+    }
+    for (; bit < count; ++bit) {
+      const int c = first + bit;
+      for (int p = 0; p < kPixels; ++p) {
+        const float x = Scale<true>(in[p * in_stride + c], scale.factors[c], scale.summands[c]);
+        word[p] |= static_cast<uint32_t>(x < 0.0f) << bit;
+      }
+    }
+    for (int p = 0; p < kPixels; ++p) signs[p * words] = word[p];
+  }
+}
+
+BIREAL_TARGET void PackScaled(const float* in, size_t in_stride, size_t pixels, int channels,
+                              const ChannelScale& scale, uint32_t* signs) {
+  constexpr size_t kPixels = 4;
+  const size_t words = WordsFor(channels);
+  size_t pixel = 0;
+  for (; pixel + kPixels <= pixels; pixel += kPixels) {
+    PackScaledPixels<kPixels>(in + pixel * in_stride, in_stride, channels, scale,
+                              signs + pixel * words);
+  }
+  for (; pixel < pixels; ++pixel) {
+    PackScaledPixels<1>(in + pixel * in_stride, in_stride, channels, scale, signs + pixel * words);
+  }
 }
 
 BIREAL_TARGET void MaxRow(const Window& window, int channels, const float* const* rows,

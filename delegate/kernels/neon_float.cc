@@ -31,6 +31,10 @@ struct Vector {
   // Not vmaxq_f32, which is a NaN where either is.
   BIREAL_VECTOR Type Max(Type a, Type b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
   BIREAL_VECTOR Type IfNegative(Type x, Type a, Type b) { return vbslq_f32(vcltzq_f32(x), a, b); }
+  BIREAL_VECTOR uint32_t Negative(Type x) {
+    const uint32x4_t bits = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vcltzq_f32(x), bits));
+  }
   BIREAL_VECTOR void Pin(Type& value) { asm("" : "+w"(value)); }
 };
 
@@ -42,10 +46,10 @@ struct Vector {
 namespace bireal {
 
 extern const FloatKernel kNeonFloat;
-const FloatKernel kNeonFloat = {true,       nullptr,        0,          WeightFloats,  Pack,
-                                RowFloats,  PrepareRow,     ConvRow,    ScratchFloats, BlockCount,
-                                ConvPixels, MaxRow,         AverageRow, DepthwiseRow,  Softmax,
-                                Logistic,   CombineChannels};
+const FloatKernel kNeonFloat = {true,       nullptr,         0,          WeightFloats,  Pack,
+                                RowFloats,  PrepareRow,      ConvRow,    ScratchFloats, BlockCount,
+                                ConvPixels, MaxRow,          AverageRow, DepthwiseRow,  Softmax,
+                                Logistic,   CombineChannels, PackScaled};
 
 }  // namespace bireal
 

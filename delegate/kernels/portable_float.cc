@@ -21,6 +21,7 @@ struct Vector {
   static Type MultiplyAdd(Type a, Type b, Type c) { return std::fma(a, b, c); }
   static Type Max(Type a, Type b) { return a > b ? a : b; }
   static Type IfNegative(Type x, Type a, Type b) { return x < 0.0f ? a : b; }
+  static uint32_t Negative(Type x) { return x < 0.0f ? 1 : 0; }
   static void Pin(Type&) {}
 };
 
@@ -31,10 +32,10 @@ struct Vector {
 
 namespace bireal {
 
-const FloatKernel kPortableFloat = {false,          nullptr,      0,          WeightFloats,
-                                    Pack,           RowFloats,    PrepareRow, ConvRow,
-                                    ScratchFloats,  BlockCount,   ConvPixels, MaxRow,
-                                    AverageRow,     DepthwiseRow, Softmax,    Logistic,
-                                    CombineChannels};
+const FloatKernel kPortableFloat = {
+    false,      nullptr,         0,          WeightFloats,  Pack,
+    RowFloats,  PrepareRow,      ConvRow,    ScratchFloats, BlockCount,
+    ConvPixels, MaxRow,          AverageRow, DepthwiseRow,  Softmax,
+    Logistic,   CombineChannels, PackScaled};
 
 }  // namespace bireal

@@ -85,7 +85,7 @@ void AveragePoolStep::Run(const void* const* inputs, void* const* outputs, Threa
   const size_t image = static_cast<size_t>(window_.in_h) * window_.in_w * channels_;
   const size_t out_row = static_cast<size_t>(window_.out_w) * channels_;
   pool.ParallelFor(rows_, [&](int row, int) {
-    kernel_.average_row(window_, channels_,
+    kernel_.average_row(window_, channels_, {nullptr, nullptr}, 0.0f,
                         static_cast<const float*>(inputs[0]) + row / window_.out_h * image,
                         row % window_.out_h, static_cast<float*>(outputs[0]) + row * out_row);
   });
@@ -100,12 +100,55 @@ MeanStep::MeanStep(std::string name, const TfLiteContext&, const TfLiteNode& nod
     : AveragePoolStep(std::move(name), node, kernels),
       keeps_rank_(static_cast<const TfLiteReducerParams*>(node.builtin_data)->keep_dims) {}
 
-void MeanStep::Resolve(TfLiteContext* context, const ThreadPool&) {
+bool MeanStep::ReadThrough(const Step& before) {
+  ChannelOps ops = *before.epilogue()->ops;
+  ops.Append(ops_, 0);
+  if (!ops.is_scale()) return false;
+  ops_ = std::move(ops);
+  ReplaceInput(before.inputs()[0].tensor);
+  return true;
+}
+
+void MeanStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   const int* in = InputDims(*context);
+  if (!ops_.empty()) {
+    ops_.Resolve(*context, in[0], in[3]);
+    factors_ = ops_.Constants(ChannelOp::kMultiply, 1.0f);
+    summands_ = ops_.Constants(ChannelOp::kAdd, 0.0f);
+  }
   filter_ = {Padding::kValid, in[1], in[2], 1, 1};
   std::vector<int> dims = ResolveOutput(in);
   if (!keeps_rank_) dims = {dims[0], dims[3]};
+  const size_t in_rows = Product(in[0], in[1], "input rows");
+  sums_ = pool.num_threads() > 1 ? MakeAligned<float>(in_rows * channels_) : nullptr;
   Resize(context, dims);
+}
+
+void MeanStep::Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const {
+  const ChannelScale scale = {factors_.empty() ? nullptr : factors_.data(), summands_.data()};
+  const auto* in = static_cast<const float*>(inputs[0]);
+  auto* out = static_cast<float*>(outputs[0]);
+  const size_t in_row = static_cast<size_t>(window_.in_w) * channels_;
+  const int images = rows_;
+  Window of_sums = window_;
+  if (sums_ != nullptr) {
+    // A thread adds up the rows that its cache may hold. The sums of rows are those that one thread
+    // has, and are added in the same order.
+    Window row = window_;
+    row.in_h = row.filter_h = 1;
+    pool.ParallelFor(images * window_.in_h, [&](int index, int) {
+      kernel_.average_row(row, channels_, scale, 1.0f, in + index * in_row, 0,
+                          sums_.get() + static_cast<size_t>(index) * channels_);
+    });
+    of_sums.in_w = of_sums.filter_w = 1;
+    in = sums_.get();
+  }
+  const float share = 1.0f / (static_cast<float>(window_.in_h) * window_.in_w);
+  const size_t image = static_cast<size_t>(of_sums.in_h) * of_sums.in_w * channels_;
+  for (int i = 0; i < images; ++i) {
+    kernel_.average_row(of_sums, channels_, sums_ != nullptr ? ChannelScale{} : scale, share,
+                        in + i * image, 0, out + static_cast<size_t>(i) * channels_);
+  }
 }
 
 }  // namespace bireal

@@ -4,8 +4,10 @@
 #include <string>
 #include <vector>
 
+#include "delegate/aligned.h"
 #include "delegate/kernels/kernels.h"
 #include "delegate/step.h"
+#include "delegate/steps/row_step.h"
 
 namespace bireal {
 
@@ -31,16 +33,15 @@ class AveragePoolStep : public Step {
 
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
 
-  PoolFilter filter_ = {};
-
- private:
   const FloatKernel& kernel_;
+  PoolFilter filter_ = {};
   Window window_ = {};
   int channels_ = 0;
   int rows_ = 0;  // Of the output, over all images.
 };
 
-// TensorFlow Lite's MEAN of floats over height and width: a pool whose filter is the image.
+// TensorFlow Lite's MEAN of floats over height and width: a pool whose filter is the image. It can
+// do a MUL and an ADD by channel that come before it.
 class MeanStep : public AveragePoolStep {
  public:
   static bool Claims(const TfLiteContext& context, const TfLiteNode& node);
@@ -48,11 +49,21 @@ class MeanStep : public AveragePoolStep {
   MeanStep(std::string name, const TfLiteContext& context, const TfLiteNode& node,
            const Kernels& kernels);
 
+  bool reads_through() const override { return true; }
+  bool ReadThrough(const Step& before) override;
+
+  void Run(const void* const* inputs, void* const* outputs, ThreadPool& pool) const override;
+
  protected:
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
 
  private:
   const bool keeps_rank_;
+  ChannelOps ops_;  // Before the mean.
+  // What multiplies a channel, and what is added then; empty where nothing is done.
+  std::vector<float> factors_;
+  std::vector<float> summands_;
+  AlignedArray<float> sums_;  // Of each row of the input, if there are several threads.
 };
 
 }  // namespace bireal

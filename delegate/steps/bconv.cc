@@ -36,8 +36,11 @@ bool BconvStep::TakeOver(std::unique_ptr<Step>& next) {
   if (packs()) return false;  // The signs are those of the value before `next`.
   switch (next->epilogue()->kind) {
     case Epilogue::kAdd:
-    case Epilogue::kConcat: {
+    case Epilogue::kConcat:
+    case Epilogue::kAddToLast: {
       if (join_ != nullptr || inputs().size() == kMaxPorts) return false;
+      const bool adds_to_last = next->epilogue()->kind == Epilogue::kAddToLast;
+      if (adds_to_last && next->inputs()[1].tensor != outputs()[0].tensor) return false;
       convolution_tensor_ = outputs()[0].tensor;
       const int a = next->inputs()[0].tensor;
       other_port_ = static_cast<int>(inputs().size());
@@ -124,7 +127,7 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   static_assert(sizeof(int32_t) == sizeof(float), "row_size_");
   row_size_ = WholeCacheLines<float>(Product(window.out_w, shape_.channels_out, "output row"));
   counts_ = MakeAligned<int32_t>(row_size_ * pool.num_threads());
-  const bool keeps_row = packs() || adds_later() || concatenates();
+  const bool keeps_row = packs() || adds_later() || widens();
   values_ = keeps_row ? MakeAligned<float>(row_size_ * pool.num_threads()) : nullptr;
   scratch_bytes_ = WholeCacheLines<uint8_t>(kernel_->scratch_bytes(shape_));
   scratch_ = MakeAligned<uint8_t>(scratch_bytes_ * pool.num_threads());
@@ -138,12 +141,17 @@ void BconvStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   if (join_ != nullptr) {
     ResizeTensor(context, convolution_tensor_, dims, "convolution");
     const size_t bytes = BytesOf(context->tensors[convolution_tensor_], "convolution");
+    join_->Prepare(context, pool);
+    const Epilogue& join = *join_->epilogue();
     const TfLiteTensor& other = Input(*context, other_port_);
-    const bool broadcasts = has_shortcut() && !HasShape(other, dims);
+    const TfLiteTensor& addend = join.last >= 0 ? context->tensors[join.last] : other;
+    const bool broadcasts = join.kind != Epilogue::kConcat && !HasShape(addend, dims);
     convolution_ = broadcasts ? MakeAligned<float>(bytes / sizeof(float)) : nullptr;
-    other_channels_ = concatenates() ? LastDim(other) : 0;
+    other_channels_ = join.kind == Epilogue::kConcat ? LastDim(other)
+                      : broadcasts                   ? 0
+                                                     : LastDim(other) - LastDim(addend);
     pixel_stride_ = channels + static_cast<size_t>(other_channels_);
-    return join_->Prepare(context, pool);
+    return;
   }
   Resize(context, dims);
   if (packs()) {
@@ -188,7 +196,7 @@ void BconvStep::Convolve(const void* const* inputs, const void* other, void* val
                               counts_.get() + thread * row_size_};
     switch (type_) {
       case kTfLiteFloat32: {
-        const int other_channels = concatenates() ? other_channels_ : channels;
+        const int other_channels = joins(Epilogue::kConcat) ? other_channels_ : channels;
         const size_t other_row = static_cast<size_t>(window.out_w) * other_channels;
         const float* row_other =
             other != nullptr ? static_cast<const float*>(other) + row * other_row : nullptr;
@@ -213,7 +221,7 @@ void BconvStep::Convolve(const void* const* inputs, const void* other, void* val
 void BconvStep::ConvolveRow(const BconvRow& counted, const Affine& affine,
                             const void* const* inputs, int row, int thread, const float* other,
                             float* values, uint32_t* signs) const {
-  const bool joins_later = other != nullptr && (adds_later() || concatenates());
+  const bool joins_later = other != nullptr && (adds_later() || widens());
   Residual residual = {};
   if (other != nullptr && !joins_later) residual = {other, join_->epilogue()->relu};
   const RowTail& last = other != nullptr ? *join_->epilogue()->tail : tail_;
@@ -228,7 +236,7 @@ void BconvStep::ConvolveRow(const BconvRow& counted, const Affine& affine,
   kernel_->float_row(shape_, counted, affine, residual, computed, nullptr);
   if (joins_later) {
     tail_.Run(inputs, image, thread, computed, channels, pixels, computed, nullptr);
-    if (!concatenates()) {
+    if (!widens()) {
       float_ops_.channel_op(ChannelOp::kAdd, computed, channels, pixels, channels, other, channels,
                             values);
       if (join_->epilogue()->relu) {
@@ -236,11 +244,18 @@ void BconvStep::ConvolveRow(const BconvRow& counted, const Affine& affine,
                               values);
       }
     } else if (is_first()) {
-      ConcatStep::Concatenate(computed, channels, other, other_channels_, pixels, values,
+      ConcatStep::Concatenate(computed, channels, channels, other, other_channels_, pixels, values,
                               pixel_stride_);
     } else {
-      ConcatStep::Concatenate(is_in_place_ ? nullptr : other, other_channels_, computed, channels,
-                              pixels, values, pixel_stride_);
+      size_t other_stride = other_channels_;
+      if (joins(Epilogue::kAddToLast)) {
+        if (is_in_place_) other = values;
+        other_stride = is_in_place_ ? pixel_stride_ : channels + other_stride;
+        float_ops_.channel_op(ChannelOp::kAdd, other + other_channels_, other_stride, pixels,
+                              channels, computed, channels, computed);
+      }
+      ConcatStep::Concatenate(is_in_place_ ? nullptr : other, other_channels_, other_stride,
+                              computed, channels, pixels, values, pixel_stride_);
     }
   }
   last.Run(inputs, image, thread, values, pixel_stride_, pixels, values, signs);

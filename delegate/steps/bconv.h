@@ -16,7 +16,7 @@ namespace bireal {
 // LceBconv2d: a binary convolution. With float output it can take over what follows it in a
 // residual block, so that each activation is written once and read once: operators on its
 // channels, the ADD of the shortcut or the CONCATENATION with other channels, operators on the
-// result's channels, and the LceQuantize.
+// result's channels, and the LceQuantize. It can also add itself to the last channels of a tensor.
 class BconvStep : public Step {
  public:
   // Throws ModelError.
@@ -26,13 +26,15 @@ class BconvStep : public Step {
   bool TakeOver(std::unique_ptr<Step>& next) override;
 
   bool skips_unread_output() const override {
-    return packs() && convolution_ == nullptr && !concatenates();
+    return packs() && convolution_ == nullptr && !widens();
   }
   int in_place_input() const override {
     return has_shortcut() && convolution_ == nullptr ? other_port_ : -1;
   }
 
-  int growing_input() const override { return concatenates() && !is_first() ? other_port_ : -1; }
+  int growing_input() const override {
+    return widens() && !is_first() && convolution_ == nullptr ? other_port_ : -1;
+  }
   // Operators on all channels would need them without gaps.
   bool can_leave_gaps() const override {
     return growing_input() >= 0 && join_->epilogue()->tail->ops().empty();
@@ -45,11 +47,13 @@ class BconvStep : public Step {
   void Resolve(TfLiteContext* context, const ThreadPool& pool) override;
 
  private:
-  bool has_shortcut() const { return join_ != nullptr && !concatenates(); }
-  bool concatenates() const {
-    return join_ != nullptr && join_->epilogue()->kind == Epilogue::kConcat;
+  bool joins(Epilogue::Kind kind) const {
+    return join_ != nullptr && join_->epilogue()->kind == kind;
   }
-  // Whether the convolution is the first of the two tensors that are added or concatenated.
+  bool has_shortcut() const { return joins(Epilogue::kAdd); }
+  // Whether the result has more channels than the convolution.
+  bool widens() const { return joins(Epilogue::kConcat) || joins(Epilogue::kAddToLast); }
+  // Whether the convolution is the first of the two tensors that are joined.
   bool is_first() const { return join_->inputs()[0].tensor == convolution_tensor_; }
   bool packs() const { return outputs().size() > 1; }
 
@@ -73,9 +77,9 @@ class BconvStep : public Step {
   const BconvKernel& best_;  // The instruction set's.
   const FloatKernel& float_ops_;
   RowTail tail_;  // Of the convolution.
-  // The ADD or CONCATENATION that was taken over, the input that is its other tensor, and the
-  // tensor between the two steps. The ADD is done by itself where an input of the graph was resized
-  // so that one of the two is broadcast.
+  // The ADD, CONCATENATION or addition to the last channels that was taken over, the input that is
+  // its other tensor, and the tensor between the two steps. An addition is done by itself where an
+  // input of the graph was resized so that one of the two is broadcast.
   std::unique_ptr<Step> join_;
   int other_port_ = -1;
   int convolution_tensor_ = -1;
@@ -92,7 +96,7 @@ class BconvStep : public Step {
   BconvShape shape_ = {};
   TfLiteType type_ = kTfLiteNoType;
   int rows_ = 0;                         // Of the whole batch.
-  int other_channels_ = 0;               // Of a CONCATENATION.
+  int other_channels_ = 0;               // Of the result, beside the convolution's.
   size_t pixel_stride_ = 0;              // Of the output's floats.
   bool is_in_place_ = false;             // Whether the other channels are in the output already.
   const BconvKernel* kernel_ = nullptr;  // best_, or the portable one for an odd shape.
@@ -107,7 +111,7 @@ class BconvStep : public Step {
   AlignedArray<int32_t> counts_;
   AlignedArray<float> values_;
   AlignedArray<uint8_t> scratch_;
-  AlignedArray<float> convolution_;  // All of it, for an ADD that broadcasts; else null.
+  AlignedArray<float> convolution_;  // All of it, for an addition that broadcasts; else null.
   size_t row_size_ = 0;  // Of counts_ and of values_, with what keeps the next row aligned.
   size_t scratch_bytes_ = 0;
 };

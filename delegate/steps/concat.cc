@@ -36,12 +36,12 @@ ConcatStep::ConcatStep(std::string name, const TfLiteContext&, const TfLiteNode&
   AddInput(node.inputs->data[1]);
 }
 
-void ConcatStep::Concatenate(const float* a, int a_channels, const float* b, int b_channels,
-                             size_t pixels, float* out, size_t out_stride) {
+void ConcatStep::Concatenate(const float* a, int a_channels, size_t a_stride, const float* b,
+                             int b_channels, size_t pixels, float* out, size_t out_stride) {
   for (size_t pixel = 0; pixel < pixels; ++pixel) {
     if (a != nullptr) std::memcpy(out, a, a_channels * sizeof(float));
     std::memcpy(out + a_channels, b, b_channels * sizeof(float));
-    if (a != nullptr) a += a_channels;
+    if (a != nullptr) a += a_stride;
     b += b_channels;
     out += out_stride;
   }
@@ -69,8 +69,8 @@ void ConcatStep::Run(const void* const* inputs, void* const* outputs, ThreadPool
   ForRows(pool, rows_, [&](size_t begin, size_t rows, int thread) {
     float* out = static_cast<float*>(outputs[0]) + begin * channels;
     Concatenate(static_cast<const float*>(inputs[0]) + begin * a_channels_, a_channels_,
-                static_cast<const float*>(inputs[1]) + begin * b_channels_, b_channels_, rows, out,
-                channels);
+                a_channels_, static_cast<const float*>(inputs[1]) + begin * b_channels_,
+                b_channels_, rows, out, channels);
     auto* signs =
         tail_.packs() ? static_cast<uint32_t*>(outputs[1]) + begin * WordsFor(channels) : nullptr;
     tail_.Run(nullptr, 0, thread, out, channels, rows, out, signs);

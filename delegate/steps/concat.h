@@ -18,9 +18,10 @@ class ConcatStep : public RowStep {
              const Kernels& kernels);
 
   // Writes pixels of two tensors, which have `a_channels` and `b_channels`, beside each other, and
-  // `out_stride` from pixel to pixel. `a` is null where it is there already.
-  static void Concatenate(const float* a, int a_channels, const float* b, int b_channels,
-                          size_t pixels, float* out, size_t out_stride);
+  // `out_stride` from pixel to pixel; `a` is `a_stride` from pixel to pixel, or null where it is
+  // there already.
+  static void Concatenate(const float* a, int a_channels, size_t a_stride, const float* b,
+                          int b_channels, size_t pixels, float* out, size_t out_stride);
 
   const Epilogue* epilogue() const override { return &epilogue_; }
 

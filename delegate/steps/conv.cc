@@ -80,6 +80,7 @@ bool ConvStep::TakeOver(std::unique_ptr<Step>& next) {
   switch (epilogue.kind) {
     case Epilogue::kAdd:
     case Epilogue::kConcat:
+    case Epilogue::kAddToLast:
       return false;
     case Epilogue::kMaxPool:
       if (pools_) return false;

@@ -46,6 +46,19 @@ bool ChannelOps::is_constant() const {
   return std::all_of(ops_.begin(), ops_.end(), [](const Entry& entry) { return entry.port < 0; });
 }
 
+bool ChannelOps::is_scale() const {
+  const bool has_sum = !ops_.empty() && ops_.back().op == ChannelOp::kAdd;
+  const size_t products = ops_.size() - has_sum;
+  return is_constant() && (products == 0 || (products == 1 && ops_[0].op == ChannelOp::kMultiply));
+}
+
+std::vector<float> ChannelOps::Constants(ChannelOp op, float otherwise) const {
+  for (const Entry& entry : ops_) {
+    if (entry.op == op) return entry.constants;
+  }
+  return std::vector<float>(channels_, otherwise);
+}
+
 void ChannelOps::Resolve(const TfLiteContext& context, int images, int channels) {
   channels_ = channels;
   for (Entry& entry : ops_) {
@@ -109,9 +122,16 @@ void RowTail::Resolve(const TfLiteContext& context, const ThreadPool& pool, int 
   channels_ = channels;
   ops_.Resolve(context, images, channels);
   sign_ops_.Resolve(context, images, channels);
+  if (!sign_ops_.empty() && sign_ops_.is_scale()) {
+    sign_factors_ = sign_ops_.Constants(ChannelOp::kMultiply, 1.0f);
+    sign_summands_ = sign_ops_.Constants(ChannelOp::kAdd, 0.0f);
+  }
   chunk_pixels_ = std::max(1, kChunkFloats / channels);
   chunk_floats_ = WholeCacheLines<float>(chunk_pixels_ * channels);
-  scratch_ = packs_ && has_ops() ? MakeAligned<float>(chunk_floats_ * pool.num_threads()) : nullptr;
+  const bool computes_signs = !sign_ops_.empty() && sign_factors_.empty();
+  scratch_ = packs_ && (!ops_.empty() || computes_signs)
+                 ? MakeAligned<float>(chunk_floats_ * pool.num_threads())
+                 : nullptr;
 }
 
 void RowTail::Run(const void* const* inputs, int image, int thread, const float* in,
@@ -128,6 +148,12 @@ void RowTail::Run(const void* const* inputs, int image, int thread, const float*
       stride = channels_;
     }
     if (signs == nullptr) continue;
+    if (!sign_factors_.empty()) {
+      kernel_.pack_scaled(values, stride, count, channels_,
+                          {sign_factors_.data(), sign_summands_.data()},
+                          signs + first * WordsFor(channels_));
+      continue;
+    }
     if (!sign_ops_.empty()) {
       sign_ops_.Run(kernel_, inputs, image, values, stride, count, scratch);
       values = scratch;

@@ -35,6 +35,8 @@ class ChannelOps {
 
   // Whether all operands are constants.
   bool is_constant() const;
+  // Whether these are at most a MUL by constants and then an ADD of some.
+  bool is_scale() const;
 
   // Checks the operands for images of that many channels. Throws ModelError.
   void Resolve(const TfLiteContext& context, int images, int channels);
@@ -43,6 +45,10 @@ class ChannelOps {
   // without gaps, may be `in`.
   void Run(const FloatKernel& kernel, const void* const* inputs, int image, const float* in,
            size_t in_stride, size_t pixels, float* out) const;
+
+  // The constants of the only operator of that kind, or as many as there are channels of
+  // `otherwise`.
+  std::vector<float> Constants(ChannelOp op, float otherwise) const;
 
  private:
   struct Entry {
@@ -88,6 +94,9 @@ class RowTail {
   ChannelOps ops_;
   bool packs_ = false;
   ChannelOps sign_ops_;  // Of the values, before they are packed.
+  // What they are if they scale; else empty.
+  std::vector<float> sign_factors_;
+  std::vector<float> sign_summands_;
   int channels_ = 0;
   size_t chunk_pixels_ = 0;  // What is done at once, and stays in the first-level cache.
   size_t chunk_floats_ = 0;

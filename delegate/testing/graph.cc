@@ -238,7 +238,7 @@ class Builder {
                  {{"axis", choose_(2) == 0 ? static_cast<int>(dims.size()) - 1 : -1}});
   }
 
-  // Returns the second part.
+  // Returns the second part, or all channels after something is added to that part.
   int AddSplit(int from) {
     std::vector<int> dims = graph_.tensors[from].dims;
     const int channels = dims.back();
@@ -251,7 +251,17 @@ class Builder {
     AddOp("SPLIT_V", {from, sizes, axis}, rest);
     graph_.nodes.back().outputs = {part, rest};
     ours_.insert(part);
-    return rest;
+    if (dims.size() != 4 || work_left_ <= 0 || choose_(2) == 0) return rest;
+    const int addend = choose_(4) == 3 ? rest : AddConvolution(AddQuantize(from), channels - first);
+    const std::vector<int> rest_dims = graph_.tensors[rest].dims;
+    if (graph_.tensors[addend].dims != rest_dims) return addend;
+    const bool swapped = choose_(2) == 1;
+    const int sum =
+        AddOp("ADD", swapped ? std::vector<int>{addend, rest} : std::vector<int>{rest, addend},
+              AddActivation(kTfLiteFloat32, rest_dims, channels - first),
+              {{"fused_activation_function", choose_(8) == 7 ? 1 : 0}});
+    return AddOp("CONCATENATION", {part, sum}, AddActivation(kTfLiteFloat32, dims, channels),
+                 {{"axis", -1}});
   }
 
   // The sigmoids of the channels' means, by which the channels are multiplied.
@@ -487,11 +497,13 @@ class Builder {
     return AddOp("MAX_POOL_2D", {from}, AddActivation(kTfLiteFloat32, dims, dims[3]), attributes);
   }
 
-  int AddConvolution(int from) {
+  // Of floats that have the input's size if their channels are given. Work that is left may limit
+  // them.
+  int AddConvolution(int from, int wanted_channels = 0) {
     const std::vector<int> in = graph_.tensors[from].dims;
     const int channels_in = graph_.tensors[from].channels;
     // Half of them keep the shape, so that shortcuts fit.
-    const bool keeps_shape = choose_(2) == 0;
+    const bool keeps_shape = wanted_channels > 0 || choose_(2) == 0;
     std::map<std::string, int> options;
     int filter[2];
     std::vector<int> out = in;
@@ -520,7 +532,9 @@ class Builder {
       groups = 1 + choose_(in[3]);
       while (in[3] % groups != 0) --groups;
     }
-    int channels_out = keeps_shape ? channels_in : Channels();
+    int channels_out = wanted_channels > 0 ? wanted_channels
+                       : keeps_shape       ? channels_in
+                                           : Channels();
     const int words = WordsFor(channels_in / groups);
     const int64_t work_per_channel =
         static_cast<int64_t>(in[0]) * out[1] * out[2] * filter[0] * filter[1] * words;

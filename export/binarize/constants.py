@@ -1,8 +1,8 @@
 """Which tensors are constant, and their values.
 
 A converter may leave arithmetic on constants in a file: litert-torch does not fold large kernels,
-and TensorFlow computes the shape that `tf.ones_like` has. It is done here in NumPy, for the few
-operators that occur.
+nor does LCE's, and TensorFlow computes the shape that `tf.ones_like` has. It is done here in NumPy,
+for the few operators that occur.
 """
 
 from collections.abc import Callable
@@ -122,6 +122,22 @@ def _broadcast(values: list[np.ndarray], shape: tuple[int, ...], operator: Opera
     return np.broadcast_to(values[0], shape)
 
 
+def _packed(values: list[np.ndarray], shape: tuple[int, ...], operator: Operator) -> np.ndarray:
+    """Of float32: a bit for each sign along the last axis, and 0 for what fills the last word."""
+    if values[0].dtype != np.float32:
+        raise TypeError(f"LceQuantize of {values[0].dtype}")
+    bits = np.packbits(values[0] < 0, axis=-1, bitorder="little")
+    missing = 4 * shape[-1] - bits.shape[-1]
+    return np.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, missing)]).view("<i4")
+
+
+def _unpacked(values: list[np.ndarray], shape: tuple[int, ...], operator: Operator) -> np.ndarray:
+    """Only the result's shape knows how many channels the words have."""
+    octets = np.ascontiguousarray(values[0]).view(np.uint8)
+    bits = np.unpackbits(octets, axis=-1, count=shape[-1], bitorder="little")
+    return np.where(bits, np.float32(-1), np.float32(1))
+
+
 # They repeat values, and take no memory.
 _VIEWS = ("BROADCAST_TO", "FILL")
 _Compute = Callable[[list[np.ndarray], tuple[int, ...], Operator], np.ndarray]
@@ -131,6 +147,8 @@ _OTHERS: dict[str, _Compute] = {
     "DEQUANTIZE": lambda values, shape, operator: values[0].astype(np.float32),
     "EXPAND_DIMS": _reshape,
     "FILL": lambda values, shape, operator: np.broadcast_to(values[1], shape),
+    "LceDequantize": _unpacked,
+    "LceQuantize": _packed,
     "MEAN": _mean,
     "RESHAPE": _reshape,
     "SQUEEZE": _reshape,

@@ -6,9 +6,9 @@ What is expected is computed in NumPy, float32 operator by operator: all but LOG
 import ai_edge_litert.interpreter as litert
 import numpy as np
 import pytest
-from float_ops import assert_same_on_every_kernel, reported, run
+from float_ops import assert_same_on_every_kernel, reported, run, supported
 from lce_graph import Graph
-from lce_ops import NONE, RELU, RELU6, build_model, pack
+from lce_ops import NONE, RELU, RELU6, Tensor, build_model, pack
 
 from bireal_keras import runtime
 
@@ -96,8 +96,26 @@ def test_nan_and_zeros():
     prelu_of = graph.channel_op("PRELU", result, np.full(10, 0.5, np.float32))
     relu_of = graph.channel_op("MUL", result, np.ones(10, np.float32), activation=RELU)
     outputs = [result, prelu_of, relu_of, graph.quantize(prelu_of), graph.quantize(relu_of)]
-    for options in ({}, {"kernel": "portable"}):
+    # Whose values nobody reads.
+    factors = np.array([1, 0, -1, -1, -1, 1e-30, 1e-30, np.nan, -np.inf, 1e-30], np.float32)
+    summands = np.array([1, np.nan, np.inf, -0.0, 0.0, -1e-8, 1e9, 0, 1, 0], np.float32)
+    scaled = graph.channel_op("MUL", result, factors)
+    outputs += [graph.quantize(scaled), graph.quantize(graph.channel_op("ADD", scaled, summands))]
+    outputs += [graph.quantize(graph.channel_op("ADD", result, summands))]
+    for options in ({}, {"kernel": "avx2"}, {"kernel": "portable"}):
+        if not supported(options.get("kernel", "portable")):
+            continue
         values, of_prelu, of_relu, *signs = graph.values(*outputs, **options)
+        *signs, of_product, of_both, of_sum = signs
+        with np.errstate(all="ignore"):
+            product = values * factors
+            product[np.abs(product) < np.finfo(np.float32).tiny] = 0  # As the delegate flushes it.
+            for packed, of in (
+                (of_product, product),
+                (of_both, product + summands),
+                (of_sum, values + summands),
+            ):
+                assert packed.tobytes() == pack(np.where(of < 0, -1, 1)).tobytes()
         np.testing.assert_array_equal(of_prelu, prelu(values, np.float32(0.5)))
         np.testing.assert_array_equal(of_relu, relu(values))
         assert np.isnan(of_relu[..., 0]).all()
@@ -128,6 +146,24 @@ def real_to_binary(graph: Signs) -> int:
         activated = graph.channel_op("PRELU", gated, graph.constants(1, 1, channels))
         value = graph.sum(activated, value, activation=RELU)
     return value
+
+
+def means_of_scaled_maps(graph: Signs) -> int:
+    """What only signs and means read is not written. A mean does MUL, ADD, or both; not more."""
+    value = graph.convolution()
+    channels = graph.shape[-1]
+    for names in (["MUL", "ADD"], ["ADD"], ["MUL", "MUL"], ["ADD", "MUL"], ["PRELU"]):
+        scaled = value
+        for name in names:
+            scaled = graph.channel_op(name, scaled, graph.constants(channels))
+        value = graph.channel_op("MUL", graph.bconv(graph.quantize(scaled)), graph.gate(scaled))
+    # This one is a sum's, too, and this one only a mean's.
+    scaled = graph.channel_op("MUL", value, graph.constants(channels), activation=RELU)
+    alone = graph.channel_op("ADD", value, graph.constants(channels))
+    return graph.sum(
+        graph.channel_op("MUL", scaled, graph.gate(scaled)),
+        graph.channel_op("MUL", value, graph.gate(alone)),
+    )
 
 
 def dense_net(graph: Signs) -> int:
@@ -170,6 +206,50 @@ def melius_net(graph: Signs) -> int:
     return value
 
 
+def improved(graph: Signs, value: int, channels: int, **options) -> int:
+    """MeliusNet's improvement, split first: a convolution is added to the last channels."""
+    first = graph.tensors[value].shape[-1] - channels
+    others, last = graph.split(value, [first, channels])
+    correction = graph.bconv(graph.quantize(value), channels=channels)
+    return graph.concat(others, graph.sum(last, correction, **options))
+
+
+def improvements_that_something_follows(graph: Signs) -> int:
+    """Of a convolution alone, of a concatenation, twice of one tensor; what follows acts on all."""
+    value = improved(graph, graph.convolution(), 9)
+    value = graph.concat(value, graph.bconv(graph.quantize(value), channels=33))
+    value = improved(graph, improved(graph, value, 33), 40)
+    value = graph.channel_op("PRELU", value, graph.constants(graph.tensors[value].shape[-1]))
+    return graph.channel_op("ADD", value, graph.constants(graph.tensors[value].shape[-1]))
+
+
+def improved_tensor_that_is_read_again(graph: Signs) -> int:
+    value = graph.convolution()
+    wide = graph.concat(value, graph.bconv(graph.quantize(value)))
+    return graph.sum(improved(graph, wide, graph.shape[-1]), wide)
+
+
+def almost_improvements(graph: Signs) -> int:
+    """An ADD with RELU, parts in another order, parts and sums that others read as well."""
+    value = improved(graph, graph.convolution(), 8, activation=RELU)
+    half = graph.shape[-1] // 2
+    for index in range(4):
+        first, last = graph.split(value, [graph.shape[-1] - half, half])
+        correction = graph.bconv(graph.quantize(value), channels=half)
+        total = graph.sum(correction, last)
+        value = graph.concat(total, first) if index == 0 else graph.concat(first, total)
+        if index > 0:
+            again = graph.quantize({1: first, 2: last, 3: total}[index])
+            value = graph.sum(graph.bconv(again, channels=graph.shape[-1]), value)
+    # What is added is made of the first part; once by what does not add it by itself.
+    rest = graph.shape[-1] - half
+    first, last = graph.split(value, [half, rest])
+    value = graph.sum(graph.bconv(graph.quantize(first), channels=rest), last)
+    first, last = graph.split(graph.concat(value, value), [rest, rest])
+    others, _ = graph.split(graph.concat(graph.bconv(graph.quantize(first)), first), [rest, rest])
+    return graph.sum(others, last)
+
+
 def twice_the_channels(graph: Signs) -> int:
     value = graph.convolution()
     total = graph.sum(
@@ -194,10 +274,14 @@ def values_and_scaled_signs(graph: Signs) -> int:
 NETS = [
     reactnet,
     real_to_binary,
+    means_of_scaled_maps,
     dense_net,
     dense_nets_stage,
     grown_tensor_that_is_read_again,
     melius_net,
+    improvements_that_something_follows,
+    improved_tensor_that_is_read_again,
+    almost_improvements,
     twice_the_channels,
     concatenation_that_only_signs_read,
     values_and_scaled_signs,
@@ -215,7 +299,9 @@ def test_fused_equals_unfused(arrange, shape):
     assert_same_on_every_kernel(graph.model(result), graph.x, [expected])
 
 
-@pytest.mark.parametrize("arrange", [dense_nets_stage, real_to_binary])
+@pytest.mark.parametrize(
+    "arrange", [dense_nets_stage, real_to_binary, means_of_scaled_maps, melius_net]
+)
 def test_in_another_batch_size_and_back(arrange):
     graph = Signs((3, 4, 5, 40), seed=7)
     result = arrange(graph)
@@ -230,6 +316,55 @@ def test_in_another_batch_size_and_back(arrange):
         interpreter.set_tensor(0, graph.x[:batch])
         interpreter.invoke()
         assert interpreter.get_tensor(result).tobytes() == expected[:batch].tobytes()
+
+
+@pytest.mark.parametrize("signs", [False, True])
+@pytest.mark.parametrize("joins", [False, True])
+@pytest.mark.parametrize("by", ["convolution", "step"])
+@pytest.mark.parametrize("size", [(1, 4, 5), (3, 1, 1), (1, 1, 5)], ids=str)
+def test_a_resized_improvement_broadcasts(size, by, joins, signs):
+    """The convolution's map becomes smaller than the one whose last channels it is added to."""
+    graph = Graph((3, 4, 5, 64))
+    packed = [graph.add_tensor(Tensor((3, 4, 5, 2), np.int32)) for _ in range(2)]
+    wide, correction = (graph.bconv(x, channels=n) for x, n in zip(packed, (70, 40)))
+    others, last = graph.split(wide, [30, 40])
+    result = graph.sum(correction, last)
+    if joins:
+        result = graph.concat(others, result)
+    result = graph.channel_op("MUL", result, np.float32(-0.5))
+    outputs = [result] + [correction] * (by == "step") + [graph.quantize(result)] * signs
+    values = outputs + [wide, correction]
+    shapes = [(3, 4, 5), size]
+    random = np.random.default_rng(size[0])
+    inputs = [pack(random.choice([-1, 1], (*shape, 64))) for shape in shapes]
+
+    def run_resized(outputs, **options):
+        interpreter = litert.Interpreter(
+            model_content=build_model(
+                graph.tensors, graph.ops, packed, list(dict.fromkeys(outputs))
+            ),
+            experimental_delegates=[runtime.load_delegate(float_ops="delegate", **options)],
+        )
+        details = interpreter.get_input_details()
+        for detail, value in zip(details, inputs):
+            interpreter.resize_tensor_input(detail["index"], value.shape)
+        interpreter.allocate_tensors()
+        for detail, value in zip(details, inputs):
+            interpreter.set_tensor(detail["index"], value)
+        interpreter.invoke()
+        return [interpreter.get_tensor(index) for index in outputs]
+
+    *_, wide_map, correction_map = run_resized(values)
+    expected = correction_map + wide_map[..., 30:]
+    if joins:
+        expected = np.concatenate([wide_map[..., :30], expected], axis=-1)
+    expected *= np.float32(-0.5)
+    for options in ({}, {"num_threads": 3}, {"kernel": "portable"}):
+        results = run_resized(outputs, **options)
+        assert results[0].shape == expected.shape
+        assert results[0].tobytes() == expected.tobytes(), options
+        if signs:
+            assert results[-1].tobytes() == pack(np.where(expected < 0, -1, 1)).tobytes()
 
 
 @pytest.mark.parametrize("arrange", [reactnet, dense_net, melius_net, twice_the_channels])
@@ -247,10 +382,12 @@ def test_equals_litert(arrange):
     [
         # The first shift is of what is not ours. Then signs, and a step for each block.
         (reactnet, "20 nodes in 4 steps"),
-        # Of each block: products and signs, mean, sigmoid, and the convolution.
-        (real_to_binary, "18 nodes in 10 steps"),
+        # Signs and a convolution. Then of each block: mean, sigmoid, and the convolution.
+        (real_to_binary, "18 nodes in 8 steps"),
+        (means_of_scaled_maps, "44 nodes in 25 steps"),
         (dense_net, "23 nodes in 6 steps"),
-        (melius_net, "20 nodes in 10 steps"),
+        (melius_net, "20 nodes in 6 steps"),
+        (improvements_that_something_follows, "22 nodes in 6 steps"),
     ],
 )
 def test_is_one_partition(arrange, steps, capfd):

@@ -125,7 +125,9 @@ def assert_right(chain: Chain, tolerance: float = MAX_RMS_ERROR, **options) -> N
     assert_same_on_every_kernel(model, chain.x, [ours])
 
 
-@pytest.mark.parametrize("channels", [(1, 1), (3, 17), (16, 16), (33, 65), (64, 128), (257, 100)])
+@pytest.mark.parametrize(
+    "channels", [(1, 1), (3, 17), (16, 16), (33, 65), (9, 90), (64, 128), (257, 100)]
+)
 @pytest.mark.parametrize("size", [(1, 1), (1, 3), (2, 2), (5, 7), (14, 15)], ids=str)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_pointwise_convolutions(channels, size, batch):

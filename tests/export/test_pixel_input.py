@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from export_helpers import CENTER_CROP, SIZE, build
+from float_file import SAME, VALID, FloatFile, convolve, run, same_sides
+from photographs import squares
 from PIL import Image
 
 from bireal_keras import runtime
 from bireal_keras.export import convert, pixel_input
-from bireal_keras.export.pixel_input import of_pixels, take_pixels
+from bireal_keras.export.pixel_input import of_pixels, take_pixels, with_one_factor
 from bireal_keras.export.real_layers import PRECISIONS, compact
 from bireal_keras.tflite.metadata import NORMALIZATIONS, Metadata, Normalization
 from bireal_keras.tflite.metadata_writer import without_metadata
@@ -65,6 +67,57 @@ def test_the_delegate_computes_the_same_up_to_rounding(precision, files, pixels)
         assert actual.tobytes() == expected.tobytes()
 
 
+def photographs(count):
+    return squares(count, SIZE)
+
+
+@pytest.mark.parametrize("padding", [SAME, VALID])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_factors_of_colours_become_weights(padding, stride):
+    """The other file computes what double precision does by definition, at the border, too."""
+    rng = np.random.default_rng(stride)
+    kernel = rng.normal(size=(5, 3, 3, 3)).astype(np.float32)
+    file = FloatFile()
+    output = file.conv(file.input((1, SIZE, SIZE, 3)), kernel, stride=stride, padding=padding)
+    content, normalization = with_one_factor(file.build(output), THREE_COLOURS)
+    assert normalization.mean == THREE_COLOURS.mean
+    assert len(normalization.std) == 1
+    sides = [same_sides(SIZE, 3, stride) if padding == SAME else (0, 0)] * 2
+    for pixels in photographs(4).astype(np.float64):
+        x = (pixels - THREE_COLOURS.mean) / THREE_COLOURS.std
+        expected = convolve(x[None], kernel.astype(np.float64), stride=stride, sides=sides)
+        now = (pixels - normalization.mean) / normalization.std
+        [actual] = run(content, now[None].astype(np.float32))
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_no_kernel_changes_that_others_read_or_that_need_not(files):
+    rng = np.random.default_rng(0)
+    file = FloatFile()
+    image = file.input((1, SIZE, SIZE, 3))
+    kernel = file.constant(rng.normal(size=(3, 1, 1, 3)).astype(np.float32))
+    first = file.conv(image, kernel)
+    content = file.build(file.conv(first, kernel))
+    assert with_one_factor(content, THREE_COLOURS) == (content, THREE_COLOURS)
+    assert with_one_factor(files["float32"], Normalization()) == (files["float32"], Normalization())
+
+
+def test_a_stem_of_three_factors_is_as_good_in_int8(files, small):
+    """As the int8 file of floats; both have the same layers, rounded to other steps."""
+    metadata = Metadata(image_size=(SIZE, SIZE), normalization=THREE_COLOURS)
+    content = of_pixels(files["float32"], metadata, real_layers="int8", name="small")
+    multiply = next(one for one in Graph(content).operators if one.name == "MUL")
+    assert Graph(content).tensors[multiply.inputs[1]].shape == (1,)
+    pixels = photographs(64)
+    floats = floats_of(pixels, THREE_COLOURS)
+    expected = small.model.predict(floats, verbose=0)
+    ours, of_floats = (
+        np.abs(runtime.Interpreter(file).predict(x) - expected).mean()
+        for file, x in ((content, pixels), (files["int8"], floats))
+    )
+    assert ours <= 1.5 * of_floats
+
+
 @pytest.mark.parametrize(
     ("name", "operators"),
     [
@@ -94,7 +147,7 @@ def test_names_stay(files, small):
 
 def test_metadata_are_those_of_pixels(files, small):
     metadata = Metadata(labels=small.labels, image_size=(SIZE, SIZE), center_crop=CENTER_CROP)
-    content = of_pixels(files["int8"], metadata, name="small")
+    content = of_pixels(files["float32"], metadata, real_layers="int8", name="small")
     found = runtime.Interpreter(content).metadata
     assert found.normalization == NORMALIZATIONS["raw"]
     assert (found.labels, found.image_size) == (tuple(small.labels), (SIZE, SIZE))
@@ -111,7 +164,7 @@ def test_another_normalization_than_was_asked_for_is_an_error(files):
 
 def test_classifies_images_as_the_file_of_floats(files, small, pixels, tmp_path):
     metadata = Metadata(labels=small.labels, image_size=(SIZE, SIZE), center_crop=CENTER_CROP)
-    content = of_pixels(files["float32"], metadata, name="small")
+    content = of_pixels(files["float32"], metadata, real_layers="float32", name="small")
     image = Image.fromarray(pixels[0]).resize((31, 20))
     path = tmp_path / "image.png"
     image.save(path)
