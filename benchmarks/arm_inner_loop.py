@@ -118,8 +118,8 @@ _TILES = {
     "winograd 4x8": Loop("MultiplyPoint<2>", r"fmla\tv", _PRODUCTS),
     "direct 4x16": Loop("DirectRow<false, 4>|ConvRowOf<4>", r"fmla\tv", _PRODUCTS),
     "direct 4x8": Loop("DirectRow<false, 2>|ConvRowOf<2>", r"fmla\tv", _PRODUCTS),
-    "pixels 4x16": Loop("PixelTile<4, 4>|ConvPixelsOf<4>", r"fmla\tv", _PRODUCTS),
-    "pixels 4x8": Loop("PixelTile<4, 2>|ConvPixelsOf<2>", r"fmla\tv", _PRODUCTS),
+    "pixels 4x16": Loop("PixelTile<4, 4, 4>|ConvPixelsOf<4, 4>", r"fmla\tv", _PRODUCTS),
+    "pixels 4x8": Loop("PixelTile<2, 4, 2>|ConvPixelsOf<2, 2>", r"fmla\tv", _PRODUCTS),
 }
 _LOOPS = {
     "neon spread": Loop("RunTiles", r"dup\tv\d+\.8h", "32 channels of a pixel"),
@@ -131,9 +131,9 @@ _LOOPS = {
     "pack": Loop("NeonPackFloat", r"fcmlt\tv", _VALUES),
     "winograd transform": Loop("PrepareRow", r"str\tq", "4 of a point's input"),
     "winograd interpolate": Loop("InterpolateRow<4>", r"fmla\tv", "1/6 of 4 pixels, 4 channels"),
-    "pixel 1x16": Loop("ConvPixelsOf<4>", r"fmla\tv", _PRODUCTS),
+    "pixel 1x16": Loop("ConvPixelsOf<4, 4>", r"fmla\tv", _PRODUCTS),
     "max": Loop("MaxRow", r"fcmgt\tv", "4 values of a tap", True),
-    "average": Loop("AverageRow", r"fadd\tv", "4 values of a tap", True),
+    "average": Loop("AverageRowOf<false>", r"fadd\tv", "4 values of a tap", True),
 }
 
 

@@ -21,7 +21,8 @@ def main(recorded: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("network", "binary_part", "float"):
         shutil.copy(recorded / f"{name}.tflite", folder)
-    shutil.copy(recorded / "binary_part.npz", folder)
+    for name in ("network", "binary_part"):
+        shutil.copy(recorded / f"{name}.npz", folder)
     shutil.copy(PHOTO, folder / "photo.jpg")
 
     def run(name: str, *arguments: str) -> bytes:
