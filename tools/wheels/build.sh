@@ -35,6 +35,7 @@ export LDSHARED="$CXX -shared -s"
 case $system in
   # Of the C++ library what these two need.
   linux-*) LDSHARED+=" -Wl,--gc-sections" ;;
+  macosx-*) LDSHARED+=" -Wl,-dead_strip" ;;
   # Nobody links against the library: what for is not to lie beside it, and be packed.
   win-amd64) LDSHARED+=" -Wl,--out-implib,$build/delegate.lib" ;;
 esac
