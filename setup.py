@@ -172,8 +172,9 @@ setup(
                 "-std=c++17",
                 "-O3",
                 "-g0",
-                # Where we build they are errors, by CXXFLAGS. A user's compiler may be newer, and
-                # know warnings that ours does not.
+                # Where we build they are errors, by CPPFLAGS: CXXFLAGS would take the place of
+                # Python's own flags. A user's compiler may be newer, and know warnings that ours
+                # does not.
                 "-Wall",
                 "-Wextra",
                 # Results are the same bytes on every CPU: no fused multiply-add.

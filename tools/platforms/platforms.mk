@@ -9,12 +9,12 @@ PLATFORMS := $(CURDIR)/_build/platforms
 test-platforms: on-debian-bookworm on-debian-trixie on-debian-sid ## make demo and make test in fresh Debians; as root, over an hour
 
 on-debian-bookworm on-debian-trixie: on-debian-%:
-	tools/platforms/in_debian.sh $(PLATFORMS)/$* $* "export CXXFLAGS=-Werror && make demo && make test"
+	tools/platforms/in_debian.sh $(PLATFORMS)/$* $* "export CPPFLAGS=-Werror && make demo && make test"
 
 # On a Python without TensorFlow `make demo` says so; what a device has is installed and tested.
 on-debian-sid:
 	tools/platforms/in_debian.sh $(PLATFORMS)/sid sid "! make demo && python3 -m venv .venv && \
-	    CXXFLAGS=-Werror .venv/bin/pip install --quiet --editable . pytest && \
+	    CPPFLAGS=-Werror .venv/bin/pip install --quiet --editable . pytest && \
 	    .venv/bin/pytest tests/runtime tests/tflite tests/delegate"
 
 # TensorFlow has a wheel for 64-bit Arm: the machine itself converts a Keras model. Most of the time

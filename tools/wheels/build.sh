@@ -29,7 +29,7 @@ build=_build/wheels/$platform
 # What distutils takes this machine for.
 export _PYTHON_HOST_PLATFORM=$system
 export CC="$python -m ziglang cc -target $target"
-export CXX="$python -m ziglang c++ -target $target" CXXFLAGS=-Werror
+export CXX="$python -m ziglang c++ -target $target" CPPFLAGS=-Werror
 # -s: no symbols but the two that an interpreter asks for.
 export LDSHARED="$CXX -shared -s"
 case $system in
