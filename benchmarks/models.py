@@ -20,6 +20,7 @@ turns; a figure is the least of the medians of ten runs.
 """
 
 import json
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from popcount import popcount_scaling
 from report import machine, print_table
 from turns import measure, our_run
 
-from bireal_keras import _files, zoo
+from bireal_keras import _files, export, zoo
 from bireal_keras._keras import keras
 from bireal_keras.commands import _cli
 from bireal_keras.runtime.profile import Entry, profile
@@ -137,9 +138,10 @@ def _scaling(times: list[tuple[float, float]]) -> list[str]:
 
 
 def _zoo_file(name: str) -> bytes:
-    import larq_compute_engine as lce
-
-    return lce.convert_keras_model(zoo.create_model(name))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        export.convert(zoo.create_model(name), path)
+        return path.read_bytes()
 
 
 def _exported(makers: dict[str, Callable[[], bytes]]) -> dict[str, Path]:
