@@ -22,11 +22,11 @@ _WHAT_TO_TAKE = """\
 **Which to take.** Of 1-bit networks `QuickNetSmall`, `QuickNet`, `ReActBiRealNet18`,
 `QuickNetLarge` or `ReActNetA`, by the time that you have: each is more accurate than all that take
 no longer. Bi-Real Net 18 is the one to study and to compare with; `ReActBiRealNet18` adds nine
-points to it and a tenth to its time. BinaryDenseNet, MeliusNet and Bi-Real Net 34 to 152 are here
-for comparison: others are better and faster.
+points to it and a twentieth to its time. BinaryDenseNet, MeliusNet and Bi-Real Net 34 to 152 are
+here for comparison: others are better and faster.
 
 **Where 1 bit does not pay off.** On a PC's CPU, whose float and int8 multiplications are fast:
-there MobileNetV3Small in float32 is as fast as `QuickNetSmall` and more accurate than all but
+there MobileNetV3Small in float32 is faster than `QuickNetSmall` and more accurate than all but
 `ReActNetA`. Nor does the size of the file decide, of which most is the real classifier and
 shortcuts: MobileNetV2 in int8 is smaller than every 1-bit network of the table. Predictions for a
 Raspberry Pi 4 and 5 say the same: 8.1 and 2.3 ms for MobileNetV3Small in int8, 14.2 and 7.5 for
