@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from math import ceil
 
 _WORD = 32
-# delegate/kernels/neon_tile.h, lookup.h, float_rows.h with neon_float.cc, and steps/dense.cc.
+# delegate/kernels/neon_tile.h, lookup.h, float_conv.h with neon_float.cc, and steps/dense.cc.
 _TILE_PIXELS, _TILE_FILTERS = 4, 32
 _MAX_LOOKUPS = 60
 _FLOAT_PIXELS, _FLOAT_LANES, _CHUNK_PIXELS = 4, 4, 48

@@ -1,7 +1,8 @@
 // The float operators of 1-bit networks, their stems, shortcuts and heads, on plain arrays.
 //
 // Bytes are canonical here as well: every product is added by a fused multiply-add, rounded once,
-// in an order that does not depend on the instruction set. float_rows.h says what is computed.
+// in an order that does not depend on the instruction set. float_conv.h and float_rows.h say what
+// is computed.
 #ifndef BIREAL_DELEGATE_KERNELS_FLOAT_OPS_H_
 #define BIREAL_DELEGATE_KERNELS_FLOAT_OPS_H_
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from float_ops import assert_same_on_every_kernel, reported, run, supported
 from lce_graph import Graph
-from lce_ops import NONE, RELU, RELU6, Tensor, build_model, pack
+from lce_ops import NONE, RELU, RELU6, Tensor, build_model, pack, run_resized
 
 from bireal_keras import runtime
 
@@ -338,29 +338,17 @@ def test_a_resized_improvement_broadcasts(size, by, joins, signs):
     random = np.random.default_rng(size[0])
     inputs = [pack(random.choice([-1, 1], (*shape, 64))) for shape in shapes]
 
-    def run_resized(outputs, **options):
-        interpreter = litert.Interpreter(
-            model_content=build_model(
-                graph.tensors, graph.ops, packed, list(dict.fromkeys(outputs))
-            ),
-            experimental_delegates=[runtime.load_delegate(float_ops="delegate", **options)],
-        )
-        details = interpreter.get_input_details()
-        for detail, value in zip(details, inputs):
-            interpreter.resize_tensor_input(detail["index"], value.shape)
-        interpreter.allocate_tensors()
-        for detail, value in zip(details, inputs):
-            interpreter.set_tensor(detail["index"], value)
-        interpreter.invoke()
-        return [interpreter.get_tensor(index) for index in outputs]
+    def run(outputs, **options):
+        model = build_model(graph.tensors, graph.ops, packed, list(dict.fromkeys(outputs)))
+        return run_resized(model, outputs, *inputs, float_ops="delegate", **options)
 
-    *_, wide_map, correction_map = run_resized(values)
+    *_, wide_map, correction_map = run(values)
     expected = correction_map + wide_map[..., 30:]
     if joins:
         expected = np.concatenate([wide_map[..., :30], expected], axis=-1)
     expected *= np.float32(-0.5)
     for options in ({}, {"num_threads": 3}, {"kernel": "portable"}):
-        results = run_resized(outputs, **options)
+        results = run(outputs, **options)
         assert results[0].shape == expected.shape
         assert results[0].tobytes() == expected.tobytes(), options
         if signs:

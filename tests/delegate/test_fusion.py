@@ -21,6 +21,7 @@ from lce_ops import (
     pack,
     run,
     run_lce,
+    run_resized,
 )
 
 from bireal_keras import runtime
@@ -251,20 +252,6 @@ def sum_of_two_inputs(
     if quantized:
         outputs.append(graph.quantize(outputs[0]))
     return build_model(graph.tensors, graph.ops, [packed, shortcut], outputs), outputs
-
-
-def run_resized(model, outputs, *inputs, **options):
-    interpreter = litert.Interpreter(
-        model_content=model, experimental_delegates=[runtime.load_delegate(**options)]
-    )
-    details = interpreter.get_input_details()
-    for detail, value in zip(details, inputs):
-        interpreter.resize_tensor_input(detail["index"], value.shape)
-    interpreter.allocate_tensors()
-    for detail, value in zip(details, inputs):
-        interpreter.set_tensor(detail["index"], value)
-    interpreter.invoke()
-    return [interpreter.get_tensor(index) for index in outputs]
 
 
 @pytest.mark.parametrize("relu", [False, True])

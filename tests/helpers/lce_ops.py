@@ -297,6 +297,32 @@ def run(interpreter_module, model: bytes, inputs: np.ndarray, **options) -> np.n
     return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
+def run_resized(model: bytes, outputs: list[int], *inputs: np.ndarray, **options) -> list:
+    """Runs a model on inputs of other shapes than its own, and returns some of its tensors.
+
+    Args:
+        model: content of the file.
+        outputs: numbers of the tensors.
+        inputs: one for each input.
+        options: of the delegate.
+    """
+    import ai_edge_litert.interpreter as litert
+
+    from bireal_keras import runtime
+
+    interpreter = litert.Interpreter(
+        model_content=model, experimental_delegates=[runtime.load_delegate(**options)]
+    )
+    details = interpreter.get_input_details()
+    for detail, value in zip(details, inputs):
+        interpreter.resize_tensor_input(detail["index"], value.shape)
+    interpreter.allocate_tensors()
+    for detail, value in zip(details, inputs):
+        interpreter.set_tensor(detail["index"], value)
+    interpreter.invoke()
+    return [interpreter.get_tensor(index) for index in outputs]
+
+
 def run_lce(model: bytes, inputs: np.ndarray) -> np.ndarray:
     """Runs a model on LCE's own interpreter with its reference kernel.
 
