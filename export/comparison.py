@@ -23,6 +23,7 @@ from bireal_keras import _keras_model
 from bireal_keras._keras import keras, tf
 from bireal_keras.export import fake_quant, matching, probes
 from bireal_keras.export import signature as signatures
+from bireal_keras.export.binarize.told import SQUASHING
 from bireal_keras.export.differences import (
     TOLERANCE,
     Comparison,
@@ -76,8 +77,11 @@ def compare(
     first_batch = signed.run([values[:size] for values in inputs])
     pairs = _pair(first_batch.calls, convolutions)
     int8 = fake_quant.rounded_tensors(graph)
+    sources = _before_squashing(graph, file_outputs)
     tensors = list(
-        dict.fromkeys([*file_outputs, *_looked_at(pairs), *(tensor.index for tensor in int8)])
+        dict.fromkeys(
+            [*file_outputs, *sources, *_looked_at(pairs), *(tensor.index for tensor in int8)]
+        )
     )
     probed = probes.with_outputs(content, tensors)
     order = [file_inputs.index(index) for index in graph.inputs]
@@ -111,6 +115,7 @@ def compare(
             )
             tally.outputs.append([values[index] for index in file_outputs])
             tally.told_outputs.append(told.outputs)
+            tally.source_sizes.append([np.abs(values[index]).max() for index in sources])
             for call, (wrong_bits, convolution) in pairs.items():
                 layer, told_inputs, place = told.calls[call]
                 tally.layers.setdefault(place, LayerTally(layer.name, wrong_bits)).add(
@@ -128,6 +133,17 @@ def compare(
         tally.result(keras_outputs, names, tolerance, all_signs_told) for tally in tallies
     ]
     return keras_outputs, comparisons
+
+
+def _before_squashing(graph: Graph, results: Sequence[int]) -> list[int]:
+    """For each result what a softmax or its like makes it of; where there is none, itself."""
+    sources = {
+        output: source
+        for operator in graph.operators
+        if operator.name in SQUASHING
+        for output, source in zip(operator.outputs, operator.inputs)
+    }
+    return [sources.get(result, result) for result in results]
 
 
 def _looked_at(pairs: dict[int, tuple[int, probes.BinaryConvolution]]) -> Iterator[int]:

@@ -17,6 +17,9 @@ TOLERANCE = 2e-4
 # The same as a share of a tensor's largest value: the last digits of float32, where values hardly
 # vary.
 _ROUNDING = 1e-5
+# The most that passes for rounding in logarithms of probabilities, however large the values are
+# that softmax makes them of: a hundredth of a probability.
+_SOFTMAX_ROUNDING = 0.01
 # The arithmetic of int8 in fixed point, as a share of a step, besides the half that is rounding.
 _INT8_ROUNDING = 0.02
 
@@ -268,6 +271,8 @@ class Tally:
     def __init__(self) -> None:
         self.outputs: list[list[np.ndarray]] = []
         self.told_outputs: list[list[np.ndarray]] = []
+        # Of each result, the largest value in the file that a softmax or its like makes it of.
+        self.source_sizes: list[list[float]] = []
         # By the place of the call in Keras.
         self.layers: dict[int, LayerTally] = {}
         self.int8: dict[int, Int8Tally] = {}
@@ -277,18 +282,23 @@ class Tally:
     ) -> Comparison:
         outputs, told = joined(self.outputs), joined(self.told_outputs)
         tallies: dict[int, LayerTally | Int8Tally] = {**self.layers, **self.int8}
+        source_sizes = np.max(self.source_sizes, axis=0)
         results, close, free_differences = [], [], []
         for number, (expected, actual, alone) in enumerate(
             zip(map(logits, told), map(logits, outputs), map(logits, free))
         ):
             differences = np.abs(actual - expected).max(axis=1)
             spread = float(expected.std(axis=0).mean())
+            # Softmax takes differences of values, which round as what they are.
+            hidden = min(_ROUNDING * source_sizes[number], _SOFTMAX_ROUNDING)
             result = Layer(
                 name="output" if len(outputs) == 1 else f"output {number}",
                 computed_by=names.computed_by_output(number),
                 difference=float(differences.max()),
                 spread=spread,
-                tolerance=max(tolerance * spread, _ROUNDING * float(np.abs(expected).max())),
+                tolerance=max(
+                    tolerance * spread, _ROUNDING * float(np.abs(expected).max()), hidden
+                ),
             )
             results.append(result)
             close.append(differences <= result.tolerance)

@@ -266,6 +266,44 @@ def test_softmax_hides_nothing(scale, samples, tmp_path):
         verify(model, content, [samples])
 
 
+def with_large_logits(scale):
+    """A model whose logits are all about `scale`, and its probabilities about 1/5."""
+
+    def layers(x):
+        x = keras.layers.GlobalAveragePooling2D()(larq_conv(64)(x))
+        return keras.layers.Dense(CLASSES, activation="softmax", name="head")(x)
+
+    model = build(layers)
+    rng = np.random.default_rng(0)
+    kernel = rng.uniform(-1, 1, (64, 1)) * scale + rng.normal(size=(64, CLASSES)) * 0.1
+    model.get_layer("head").set_weights([kernel, np.zeros(CLASSES)])
+    return model
+
+
+@pytest.mark.slow
+def test_softmax_rounds_as_its_logits(samples, tmp_path):
+    """Two correct programs differ by some 2^-23 of the logits, of which probabilities show none."""
+    path = tmp_path / "model.tflite"
+    model = with_large_logits(300)
+    convert(model, path)
+    rng = np.random.default_rng(0)
+    wrong = floats(lambda w: w + rng.normal(size=w.shape) * 0.01)
+    with pytest.raises(ValueError, match="its result differs"):
+        verify(model, edit(path.read_bytes(), "FULLY_CONNECTED", 1, wrong), [samples])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1e3, 1e6, 1e30])
+def test_large_logits_of_a_wrong_file_do_not_excuse_it(scale, samples, tmp_path):
+    path = tmp_path / "model.tflite"
+    model = with_large_logits(1)
+    convert(model, path)
+    rng = np.random.default_rng(0)
+    wrong = floats(lambda w: w + scale * np.sign(rng.normal(size=w.shape)))
+    with pytest.raises(ValueError, match=r"its result differs|gives NaN"):
+        verify(model, edit(path.read_bytes(), "FULLY_CONNECTED", 1, wrong), [samples])
+
+
 def test_samples_are_reproducible_and_unlike_each_other():
     images = random_samples((30, 20, 3))
     assert images.shape == (32, 30, 20, 3)

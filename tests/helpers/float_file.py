@@ -26,6 +26,7 @@ _OPTIONS = {
     "MUL": "MulOptions",
     "RESHAPE": "ReshapeOptions",
     "SHAPE": "ShapeOptions",
+    "SOFTMAX": "SoftmaxOptions",
     "SQUEEZE": "SqueezeOptions",
     "STRIDED_SLICE": "StridedSliceOptions",
     "SUB": "SubOptions",

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -249,8 +250,6 @@ def test_no_training_framework_is_imported(content, tmp_path):
 
 def test_told_finds_what_is_wrong(content):
     """Each kind of mistake in the binary file shows at the first tensor after it."""
-    import dataclasses
-
     result = binarize(content)
     samples = [
         [np.random.default_rng(seed).normal(size=(1, 4, 4, 8)).astype(np.float32)]
@@ -266,7 +265,7 @@ def test_told_finds_what_is_wrong(content):
             buffer.data = np.array(buffer.data, np.uint8)
             change(buffer.data)
 
-        return dataclasses.replace(result, content=edited(result.content, edit))
+        return replace(result, content=edited(result.content, edit))
 
     def flip_a_bit(data):
         data[0] ^= 1
@@ -288,3 +287,31 @@ def test_told_finds_what_is_wrong(content):
         checks = told.check(content, wrong(position, index, change), samples)
         right = [check.is_right for check in checks]
         assert right.index(False) == first, (position, index)
+
+
+def test_softmax_rounds_as_its_logits():
+    """Logits of some thousand that share most of it, of which probabilities show nothing."""
+    rng = np.random.default_rng(0)
+    file = FloatFile()
+    y = file.conv(file.larq_sign(file.input((1, 1, 1, 64))), binary_kernel(rng, (64, 1, 1, 64)))
+    y = file.op("MUL", y, rng.normal(size=64))
+    y = file.op("RESHAPE", y, file.constant([1, 64], np.int32), shape=(1, 64), newShape=[1, 64])
+    kernel = rng.uniform(-1, 1, (1, 64)) * 1000 + rng.normal(size=(5, 64)) * 0.01
+    logits = file.op("FULLY_CONNECTED", y, kernel, np.zeros(5), shape=(1, 5))
+    content = file.build(file.op("SOFTMAX", logits, beta=1.0))
+    result = binarize(content)
+    samples = [[rng.normal(size=(1, 1, 1, 64)).astype(np.float32)] for _ in range(32)]
+    checks = told.check(content, result, samples)
+    assert all(check.is_right for check in checks)
+    [_, probabilities, _] = checks
+    assert probabilities.difference > told.TOLERANCE * probabilities.spread
+
+    def lose_a_digit(model, graph):
+        dense = graph.operators[-2]
+        buffer = model.buffers[graph.tensors[dense.inputs[1]].buffer]
+        buffer.data = np.array(buffer.data, np.uint8)
+        buffer.data.view("<f4")[:] *= 1.001
+
+    wrong = replace(result, content=edited(result.content, lose_a_digit))
+    [_, _, before] = told.check(content, wrong, samples)
+    assert not before.is_right
