@@ -95,6 +95,9 @@ def run_on_lce(content: bytes) -> Runner:
         interpreter = lce.testing.Interpreter(content, use_reference_bconv=True)
 
     def invoke(inputs: list[np.ndarray]) -> list[np.ndarray]:
+        # LCE takes NumPy's own objects for dtypes only, and what was pickled has copies of them, as
+        # images have that another process loaded.
+        inputs = [values.view(values.dtype.type) for values in inputs]
         with _explained():
             # Its own `predict` takes files of one image at a time only.
             return interpreter.interpreter.predict(inputs)

@@ -1,5 +1,7 @@
 """Looking inside a file changes nothing that it computes."""
 
+import pickle
+
 import numpy as np
 import pytest
 from export_helpers import SIZE
@@ -42,6 +44,16 @@ def test_inner_tensors(kernels, small):
     assert 0.1 < (real < 0).mean() < 0.9
     [alone] = RUN_ON[kernels](small.content)([images])
     np.testing.assert_array_equal(output, alone)
+
+
+@pytest.mark.parametrize("kernels", RUN_ON)
+def test_images_of_another_process(kernels, small):
+    """Pickled arrays have a dtype that is equal to NumPy's, but not the same object."""
+    images = random_samples((SIZE, SIZE, 3), 3)
+    pickled = pickle.loads(pickle.dumps(images))
+    assert pickled.dtype is not images.dtype
+    run = RUN_ON[kernels](small.content)
+    np.testing.assert_array_equal(run([pickled]), run([images]))
 
 
 @pytest.mark.parametrize(
