@@ -23,7 +23,7 @@ from bireal_keras import _keras_model
 from bireal_keras._keras import keras, tf
 from bireal_keras.export import fake_quant, matching, probes
 from bireal_keras.export import signature as signatures
-from bireal_keras.export.binarize.told import SQUASHING
+from bireal_keras.export.binarize.told import before_squashing
 from bireal_keras.export.differences import (
     TOLERANCE,
     Comparison,
@@ -77,7 +77,9 @@ def compare(
     first_batch = signed.run([values[:size] for values in inputs])
     pairs = _pair(first_batch.calls, convolutions)
     int8 = fake_quant.rounded_tensors(graph)
-    sources = _before_squashing(graph, file_outputs)
+    squashed = before_squashing(graph.operators)
+    # What a softmax or its like makes each result of; where there is none, the result.
+    sources = [squashed.get(index, index) for index in file_outputs]
     tensors = list(
         dict.fromkeys(
             [*file_outputs, *sources, *_looked_at(pairs), *(tensor.index for tensor in int8)]
@@ -133,17 +135,6 @@ def compare(
         tally.result(keras_outputs, names, tolerance, all_signs_told) for tally in tallies
     ]
     return keras_outputs, comparisons
-
-
-def _before_squashing(graph: Graph, results: Sequence[int]) -> list[int]:
-    """For each result what a softmax or its like makes it of; where there is none, itself."""
-    sources = {
-        output: source
-        for operator in graph.operators
-        if operator.name in SQUASHING
-        for output, source in zip(operator.outputs, operator.inputs)
-    }
-    return [sources.get(result, result) for result in results]
 
 
 def _looked_at(pairs: dict[int, tuple[int, probes.BinaryConvolution]]) -> Iterator[int]:

@@ -12,7 +12,7 @@ concluded: that the float file's own sign is -a or +a, on the side that its valu
 exactly 0 that count as +1 in the binary file do so in the float file, too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +22,10 @@ from ai_edge_litert import schema_py_generated as schema
 from bireal_keras import runtime
 from bireal_keras.export.binarize import Layer, PackedSign, Result
 from bireal_keras.export.binarize.constants import Constants
-from bireal_keras.export.binarize.graph import Graph
+from bireal_keras.export.binarize.graph import Graph, Operator
 from bireal_keras.export.binarize.match import LAYERS
 from bireal_keras.export.binarize.signs import Sign
+from bireal_keras.tflite import model
 
 # What passes for rounding, as a share of a tensor's standard deviation, and of its largest value.
 TOLERANCE = 2e-4
@@ -35,7 +36,7 @@ ROUNDING = 1e-5
 _NEAR_FOR_A_ZERO = 4
 # Their results hide the size of what they take, and with it the size of its rounding. A difference
 # of what they take becomes at most twice as large.
-SQUASHING = frozenset({"SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH"})
+_SQUASHING = frozenset({"SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH"})
 # By how much a sign may differ from -a and +a, as a share: (s - c) + c, PyTorch's way, rounds.
 _AMPLITUDE = 1e-3
 
@@ -174,21 +175,23 @@ def run_on_runtime(content: bytes) -> Runner:
     return run_on_litert(content, [runtime.load_delegate()])
 
 
+def before_squashing(operators: Iterable[Operator | model.Operator]) -> dict[int, int]:
+    """By each tensor that a softmax or its like writes, the tensor that it is made of."""
+    return {
+        output: source
+        for operator in operators
+        if operator.name in _SQUASHING
+        for output, source in zip(operator.outputs, operator.inputs)
+    }
+
+
 def _return_squashed(*graphs: Graph) -> dict[int, int]:
-    """Makes files of the same results return what SQUASHING operators make those of, too.
+    """Makes files of the same results return what a softmax or its like makes those of, too.
 
     Returns:
         By the place of a result, the place of what it is made of.
     """
-    taken = [
-        {
-            output: source
-            for operator in graph.operators
-            if operator.name in SQUASHING
-            for output, source in zip(operator.outputs, operator.inputs)
-        }
-        for graph in graphs
-    ]
+    taken = [before_squashing(graph.operators) for graph in graphs]
     places = {}
     for place, results in enumerate(zip(*(graph.outputs for graph in graphs))):
         if all(result in sources for sources, result in zip(taken, results)):
