@@ -2,7 +2,7 @@
 
     bireal-train --config=cifar10_staged --dataset=cifar10 --download --output_dir=runs/cifar10
 
-Half the paper's width, so that a CPU of two cores is done within two hours if it computes in
+Half the paper's width, so that a CPU of two cores is done within four hours if it computes in
 bfloat16: --config.precision=mixed_bfloat16.
 """
 
@@ -26,15 +26,18 @@ def get_config() -> ml_collections.ConfigDict:
             # falls as a cosine.
             "optimizer": {"name": "adam", "learning_rate": 2e-3},
             "schedule": {"name": "cosine", "warmup_epochs": 0},
-            # Of the paper's three real-valued nets (Liu et al., ECCV 2018, arXiv:1808.00278,
-            # Section 3.3) only the last, whose clip is what the sign's gradient approximates.
+            # Two of the paper's three real-valued nets (Liu et al., ECCV 2018, arXiv:1808.00278,
+            # Section 3.3): the first, with ReLU, which also is the teacher, as ReActNet has one
+            # (Liu et al., ECCV 2020, arXiv:2003.03488, Section 4.3), and the last, whose clip is
+            # what the sign's gradient approximates.
             "stages": (
+                {"name": "relu", "model": {"name": "BiRealNet18Float"}, "epochs": 12},
                 {
                     "name": "clip",
                     "model": {"name": "BiRealNet18Float", "activation": "clip"},
-                    "epochs": 8,
+                    "epochs": 4,
                 },
-                {"name": "one_bit", "epochs": 36},
+                {"name": "one_bit", "distillation": {"teacher": "relu"}, "epochs": 44},
             ),
             "precision": "float32",
             "batch_size": 128,

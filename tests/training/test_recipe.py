@@ -257,28 +257,32 @@ def test_the_number_of_classes_may_be_left_to_the_dataset():
 def test_a_run_of_several_stages_starts_where_the_recipe_says():
     config = recipes.load("cifar10_staged")
     config.start = "runs/before"
-    assert [stage.start for stage in recipes.stages(config)] == ["runs/before", "previous"]
+    assert [stage.start for stage in recipes.stages(config)] == [
+        "runs/before",
+        "previous",
+        "previous",
+    ]
 
 
 def test_a_default_is_no_stage_s_own():
     """Neither does the common `start` replace the stage before, nor None what is common."""
     config = recipes.load("cifar10_staged")
-    recipe.make_settable(config, "stages[1].batch_size")
-    recipe.make_settable(config, "stages[1].optimizer.learning_rate")
+    recipe.make_settable(config, "stages[2].batch_size")
+    recipe.make_settable(config, "stages[2].optimizer.learning_rate")
     recipes.check(config)
-    clip, one_bit = recipes.stages(config)
-    assert (clip.start, one_bit.start) == ("scratch", "previous")
+    relu, _, one_bit = recipes.stages(config)
+    assert (relu.start, one_bit.start) == ("scratch", "previous")
     assert (one_bit.batch_size, one_bit.optimizer.learning_rate) == (128, 2e-3)
-    config.stages[1].batch_size = 64
-    config.stages[1].optimizer.learning_rate = 1e-3
-    clip, one_bit = recipes.stages(config)
-    assert (clip.batch_size, clip.optimizer.learning_rate) == (128, 2e-3)
+    config.stages[2].batch_size = 64
+    config.stages[2].optimizer.learning_rate = 1e-3
+    relu, _, one_bit = recipes.stages(config)
+    assert (relu.batch_size, relu.optimizer.learning_rate) == (128, 2e-3)
     assert (one_bit.batch_size, one_bit.optimizer.learning_rate) == (64, 1e-3)
     assert one_bit.optimizer.name == "adam"
 
 
 @pytest.mark.parametrize(
-    "name", ["stages[2].batch_size", "stages[1].seed", "stages[1].dataset.image_size", "nothing"]
+    "name", ["stages[3].batch_size", "stages[1].seed", "stages[1].dataset.image_size", "nothing"]
 )
 def test_what_cannot_be_set(name):
     with pytest.raises(ValueError, match=rf"no field `{re.escape(name)}`"):
