@@ -30,7 +30,7 @@ class Terminated(Exception):
 
 
 class TerminationRequest:
-    """Within its context, SIGTERM and Ctrl-C are only noted, in `received`.
+    """Within its context, SIGTERM and Ctrl-C are only noted, in `received`, for `obey`.
 
     A second Ctrl-C interrupts at once, as ever.
     """
@@ -42,6 +42,19 @@ class TerminationRequest:
         if number == signal.SIGINT and self.received is not None:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
+
+    def obey(self, when: str, saved: str) -> None:
+        """Stops training if it was asked to: what `received` says is not to be forgotten.
+
+        Args:
+            when: how far training has come, for the message.
+            saved: what has been saved of it, for the message.
+
+        Raises:
+            Terminated: a signal was received.
+        """
+        if self.received is not None:
+            raise Terminated(f"{_HAPPENED[self.received]} {when}: {saved}.", self.received)
 
     def __enter__(self) -> "TerminationRequest":
         # Elsewhere Python allows no handlers, and whoever made the thread has theirs.
@@ -254,10 +267,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
         state = checkpoints.state_of(self.model, self.model.optimizer)
         path = self._saved.save(state, position) if self._writes else None
         self._last_time = time.monotonic()
-        number = self._request.received
-        if number:
-            where = f"saved {path}" if path else f"the newest checkpoint is {self._saved.newest()}"
-            raise Terminated(f"{_HAPPENED[number]} at {position}: {where}.", number)
+        saved = f"saved {path}" if path else f"the newest checkpoint is {self._saved.newest()}"
+        self._request.obey(f"at {position}", saved)
 
 
 def create(

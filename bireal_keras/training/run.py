@@ -38,7 +38,7 @@ _MAX_CLASSES = 12
 def train_and_evaluate(
     config: ml_collections.ConfigDict,
     *,
-    dataset: str | os.PathLike[str],
+    dataset: str | os.PathLike[str] | data.ImageDataset,
     output_dir: str | os.PathLike[str],
     data_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -73,7 +73,8 @@ def train_and_evaluate(
 
     Args:
         config: a recipe's config; see `bireal_keras.recipes`.
-        dataset: see `data.load`.
+        dataset: see `data.load`; or what it returned, whose images several runs then read
+            once.
         output_dir: a folder that is new or empty or, to resume, that of the run.
         data_dir: see `data.load`.
         resume: whether to continue from the newest checkpoint that can be read. Every step
@@ -113,7 +114,10 @@ def train_and_evaluate(
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.seed)
 
-    images = data.load(dataset, data_dir=data_dir, download=download)
+    if isinstance(dataset, data.ImageDataset):
+        images = dataset
+    else:
+        images = data.load(dataset, data_dir=data_dir, download=download)
     if config.dataset.get("held_out"):
         images = data.hold_out(images, config.dataset.held_out)
     run = _Run(
@@ -265,6 +269,9 @@ class _Run:
                     self._fit(trained, index, start, end, request, best)
                 if trained.stop_training:
                     break
+            # Keras takes seconds to leave `fit` after the last epoch has been saved.
+            newest = f"the newest checkpoint is {self.saved.newest()}"
+            request.obey(f"after stage {index + 1} of {len(self.stages)}", newest)
         if stage.get("keep") == "best" and best is not None and best.epoch is not None:
             trained.set_weights(best.weights)
             if self.writes:

@@ -507,6 +507,25 @@ def test_what_is_frozen_stays_and_a_users_callback_can_stop(
 
 
 @pytest.mark.slow
+def test_a_signal_after_the_last_step_is_not_forgotten(finished, config, photos, tmp_path):
+    """It may come in the seconds that Keras takes to leave `fit`; a study would go on otherwise."""
+
+    class Signal(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            signal.raise_signal(signal.SIGTERM)
+
+    run_dir = tmp_path / "run"
+    newest = run_dir / "checkpoints" / "epoch-0003-step-000000.npz"
+    message = f"Terminated after stage 1 of 1: the newest checkpoint is {newest}."
+    with pytest.raises(training.Terminated, match=f"^{re.escape(message)}$"):
+        training.train_and_evaluate(
+            config, dataset=str(photos), output_dir=run_dir, callbacks=[Signal()]
+        )
+    training.train_and_evaluate(config, dataset=str(photos), output_dir=run_dir, resume=True)
+    assert_same_run(run_dir, finished[0])
+
+
+@pytest.mark.slow
 def test_a_run_that_is_out_of_patience_is_not_trained_on(config, photos, tmp_path, monkeypatch):
     calls = []
 

@@ -5,7 +5,7 @@ import os
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import ml_collections
 
@@ -16,6 +16,9 @@ from bireal_keras.training.ablation.lengths import Lengths
 from bireal_keras.training.ablation.plan import Plan, Run
 from bireal_keras.training.ablation.report import write_tables
 from bireal_keras.training.ablation.results import DIVERGED, Result, read_results
+
+if TYPE_CHECKING:
+    from bireal_keras.training.data import ImageDataset
 
 _MODEL = "BiRealNet18"
 # Fields of a recipe that would make one run another experiment than the next, or that choose by
@@ -119,6 +122,11 @@ def run(
     runs = plan.runs()
     for one in runs:
         recipe.check(plan.unchosen_recipe_of(one, rates[0]))
+    # Here, so that the command offers the axes without waiting for TensorFlow.
+    from bireal_keras.training import data
+
+    # Once for all runs, which so decode the images once.
+    images = data.load(dataset, data_dir=data_dir, download=download)
     folder.mkdir(parents=True, exist_ok=True)
     _files.write(folder / "config.json", run_folder.to_json(description))
     clock = _Clock(runs, report)
@@ -127,9 +135,7 @@ def run(
         if one.is_finished:
             continue
         report(f"[{number}/{len(runs)}] {one}")
-        _train(
-            one, plan.recipe_of(one), clock, dataset=dataset, data_dir=data_dir, download=download
-        )
+        _train(one, plan.recipe_of(one), images, clock)
         report(f"[{number}/{len(runs)}] {one}: {one.outcome()}")
         report(clock.estimate())
         write_tables(folder)
@@ -137,9 +143,10 @@ def run(
     return read_results(folder)
 
 
-def _train(run: Run, config: ml_collections.ConfigDict, clock: "_Clock", **images: Any) -> None:
+def _train(
+    run: Run, config: ml_collections.ConfigDict, images: "ImageDataset", clock: "_Clock"
+) -> None:
     """Trains one run, from where it was interrupted."""
-    # Here, so that the command offers the axes without waiting for TensorFlow.
     from bireal_keras._keras import keras
 
     # The models of earlier runs would stay in memory.
@@ -147,6 +154,7 @@ def _train(run: Run, config: ml_collections.ConfigDict, clock: "_Clock", **image
     try:
         training.train_and_evaluate(
             config,
+            dataset=images,
             output_dir=run.folder,
             resume=(run.folder / "config.json").is_file(),
             callbacks=[
@@ -154,7 +162,6 @@ def _train(run: Run, config: ml_collections.ConfigDict, clock: "_Clock", **image
                     on_epoch_end=lambda epoch, logs: clock.tick(logs["seconds"])
                 )
             ],
-            **images,
         )
     except FloatingPointError as error:
         if run.searched_rate is None:

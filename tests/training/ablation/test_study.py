@@ -165,10 +165,12 @@ class Trainer:
 
     def __init__(self, accuracy=lambda config: 0.5):
         self.folders = []
+        self.datasets = []
         self._accuracy = accuracy
 
-    def __call__(self, config, *, output_dir, callbacks, **options):
+    def __call__(self, config, *, dataset, output_dir, callbacks, **options):
         self.folders.append(output_dir)
+        self.datasets.append(dataset)
         output_dir.mkdir(parents=True, exist_ok=True)
         (output_dir / "config.json").write_text(json.dumps({"recipe": recipes.to_dict(config)}))
         epochs = sum(stage.epochs for stage in recipes.stages(config))
@@ -231,6 +233,9 @@ class TestWhatIsTrained:
         first = train()
         study(config, tmp_path / "study", pretrain_epochs=1, **arguments)
         assert len(first.folders) == 3
+        # Loaded once, for several runs.
+        assert first.datasets == [first.datasets[0]] * 3
+        assert first.datasets[0].name == "fake/8/2"
         second = train()
         study(config, tmp_path / "study", seeds=[0, 1], pretrain_epochs=1, **arguments)
         assert [folder.name for folder in second.folders] == ["seed1"]
