@@ -1,5 +1,6 @@
 """Training what is missing of a study, and before that choosing learning rates."""
 
+import functools
 import math
 import os
 import statistics
@@ -125,8 +126,8 @@ def run(
     # Here, so that the command offers the axes without waiting for TensorFlow.
     from bireal_keras.training import data
 
-    # Once for all runs, which so decode the images once.
-    images = data.load(dataset, data_dir=data_dir, download=download)
+    # Once for all runs, which so decode the images once; a finished study needs none.
+    images = functools.cache(lambda: data.load(dataset, data_dir=data_dir, download=download))
     folder.mkdir(parents=True, exist_ok=True)
     _files.write(folder / "config.json", run_folder.to_json(description))
     clock = _Clock(runs, report)
@@ -135,7 +136,7 @@ def run(
         if one.is_finished:
             continue
         report(f"[{number}/{len(runs)}] {one}")
-        _train(one, plan.recipe_of(one), images, clock)
+        _train(one, plan.recipe_of(one), images(), clock)
         report(f"[{number}/{len(runs)}] {one}: {one.outcome()}")
         report(clock.estimate())
         write_tables(folder)

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from bireal_keras import recipes, training
-from bireal_keras.training import ablation
+from bireal_keras.training import ablation, data
 
 COMMAND = [sys.executable, "-m", "bireal_keras.commands.ablate"]
 
@@ -227,6 +227,14 @@ class TestWhatIsTrained:
             "[9/9] none-ste_sign-plain-relu seed0: validation accuracy 50.00%",
             "0 epochs are left: about 0 h 00 min",
         ]
+
+    def test_a_finished_study_needs_no_images(self, config, tmp_path, train, monkeypatch):
+        train()
+        arguments = {"start": ["scratch"], "options": FAIR, **ONE_CELL}
+        finished = study(config, tmp_path / "study", pretrain_epochs=1, **arguments)
+        monkeypatch.delattr(data, "load")
+        again = study(config, tmp_path / "study", pretrain_epochs=1, **arguments)
+        assert again == finished
 
     def test_goes_on_with_what_is_missing(self, config, tmp_path, train):
         arguments = {"start": ["scratch"], "options": FAIR, **ONE_CELL}
