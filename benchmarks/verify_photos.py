@@ -7,10 +7,10 @@ the Keras model as bireal-verify does, on photos of ImageNet: the TFDS dataset `
 one photo of each of the 1,000 classes. With names, these models and no others; with fewer images,
 photos spread evenly over the classes.
 
-Weights that cannot be downloaded are random: BatchNorm's scales have both signs and its statistics
-are those of photos, so that signs of both kinds are before every convolution, and the classifier
-says which of the photos is the nearest one. Such a network knows every photo that it is shown, and
-nothing else.
+Weights that cannot be downloaded are random, and so are those of ReActNet-A, which only
+`zoo.from_torch` reads. BatchNorm's scales then have both signs and its statistics are those of
+photos, so that signs of both kinds are before every convolution, and the classifier says which of
+the photos is the nearest one. Such a network knows every photo that it is shown, and nothing else.
 
 Each model's figures are kept in --output_dir, and it is not compared again with as many images or
 fewer. Without names, the figures of all go to docs/models/verified.json as well.
@@ -42,6 +42,8 @@ _OUTPUT_DIR = _cli.define_path(
 )
 
 _DATASET = "imagenet_samples"
+# ReActNet-A's authors publish its weights for PyTorch.
+_NAMES = [*zoo.list_models(pretrained=True), "ReActNetA"]
 _SIZE = 224
 _CENTER_CROP = 224 / 256
 _CLASSES = 1000
@@ -59,7 +61,7 @@ def main(names: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     photos, labels = _photos(_NUM_IMAGES.value)
     results = []
-    for name in names or zoo.list_models(pretrained=True):
+    for name in names or _NAMES:
         path = folder / f"{name}.json"
         result = json.loads(path.read_text()) if path.is_file() else {}
         if result.get("images", 0) < len(photos):
@@ -130,12 +132,12 @@ def _verify(name: str, photos: np.ndarray, labels: np.ndarray, path: Path) -> di
 
 def _model(name: str, photos: np.ndarray, labels: np.ndarray) -> tuple[keras.Model, str]:
     """A model of images in [-1, 1], and what its weights are."""
-    inputs = keras.Input((_SIZE, _SIZE, 3))
-    try:
-        standardized = zoo.imagenet.standardize(inputs)
-        return zoo.create_model(name, input_tensor=standardized, weights="imagenet"), "imagenet"
-    except OSError as error:
-        print(f"{name}: random weights. {error}", flush=True)
+    if name in zoo.list_models(pretrained=True):
+        standardized = zoo.imagenet.standardize(keras.Input((_SIZE, _SIZE, 3)))
+        try:
+            return zoo.create_model(name, input_tensor=standardized, weights="imagenet"), "imagenet"
+        except OSError as error:
+            print(f"{name}: random weights. {error}", flush=True)
     keras.utils.set_random_seed(0)
     model = zoo.create_model(name)
     _randomize_batch_norm(model)
