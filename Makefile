@@ -30,7 +30,7 @@ test: lint ## every check and every test but the longest
 test-proofs: $(VENV)/built ## the longest tests: runs that are killed, two machines, every model exported
 	$(PYTEST) -m proof
 
-test-zoo: $(VENV)/built ## every model at full width and three sizes, up to the runtime; an hour
+test-zoo: $(VENV)/built ## every model at full width and three sizes, up to the runtime; 20 minutes
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/pytest tests/acceptance/zoo
 
 lint: $(VENV)/built ## style and types
@@ -48,7 +48,7 @@ clean: ## remove .venv and all that was built or cached; runs/ stays
 	rm -rf $(VENV) _build dist *.egg-info bireal_keras/runtime/*.so bireal_keras/runtime/*.dylib
 	rm -rf .cache .pytest_cache .ruff_cache .mypy_cache
 
-# What takes a compiler's sanitizers, an emulator, other people's packages or an hour.
+# What takes a compiler's sanitizers, an emulator, other people's packages or many minutes.
 include $(sort $(wildcard tools/*/*.mk))
 
 # Pins that still fit stay; delete requirements.lock first to take the newest of everything. Larq is
