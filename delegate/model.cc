@@ -50,7 +50,7 @@ const TfLiteTensor* FindFloat(const TfLiteContext& context, int index) {
 
 bool IsConstant(const TfLiteTensor* tensor, int rank) {
   return tensor != nullptr && tensor->allocation_type == kTfLiteMmapRo && tensor->data != nullptr &&
-         tensor->dims != nullptr && tensor->dims->size == rank;
+         tensor->sparsity == nullptr && tensor->dims != nullptr && tensor->dims->size == rank;
 }
 
 const TfLiteFloatArray* FindScales(const TfLiteTensor* tensor) {
@@ -171,6 +171,11 @@ void RequireRank(const TfLiteTensor& tensor, int rank, const char* what) {
   if (tensor.dims == nullptr || tensor.dims->size != rank) {
     Fail("%s: has %d dimensions, must have %d", what, tensor.dims ? tensor.dims->size : 0, rank);
   }
+}
+
+void RequireLastAxis(const TfLiteTensor& tensor, int axis) {
+  if (axis == -1 || axis + 1 == tensor.dims->size) return;
+  Fail("axis: %d of %d dimensions, must be the last one", axis, tensor.dims->size);
 }
 
 void RequireConstant(const TfLiteTensor& tensor, const char* what) {

@@ -41,7 +41,7 @@ const char* TypeName(TfLiteType type);
 const TfLiteTensor* FindTensor(const TfLiteContext& context, int index);
 const TfLiteTensor* FindFloat(const TfLiteContext& context, int index);
 
-// Whether the tensor is a value with `rank` dimensions that is stored in the model.
+// Whether the tensor is a value with `rank` dimensions that is stored in the model, and densely.
 bool IsConstant(const TfLiteTensor* tensor, int rank);
 
 // The scales of weights of int8, whose zero is 0: one for all, or one for each of the outputs, the
@@ -81,6 +81,9 @@ size_t BytesOf(const TfLiteTensor& tensor, const char* what);
 
 // Throws unless the tensor has `rank` dimensions.
 void RequireRank(const TfLiteTensor& tensor, int rank, const char* what);
+
+// Throws unless the axis is the tensor's last one, by its number or as -1.
+void RequireLastAxis(const TfLiteTensor& tensor, int axis);
 
 // Throws unless the tensor's values are stored in the model, and are as many as its shape says.
 void RequireConstant(const TfLiteTensor& tensor, const char* what);

@@ -105,12 +105,16 @@ void Partition::ReadThrough() {
       return planned.step->reads(value) && !can_be_taken_over && !planned.step->reads_through();
     };
     if (std::any_of(steps_.begin(), steps_.end(), needs_value)) continue;
+    Step* reader = nullptr;
     for (PlannedStep& planned : steps_) {
-      if (planned.step->reads(value) && planned.step->reads_through()) {
-        planned.step->ReadThrough(before);
+      if (planned.step->reads(value) && planned.step->reads_through() &&
+          planned.step->ReadThrough(before)) {
+        reader = planned.step.get();
       }
     }
-    if (Readers(value) == 0) steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(i));
+    if (reader == nullptr || Readers(value) != 0) continue;
+    reader->AddNameBefore(before);
+    steps_.erase(steps_.begin() + static_cast<ptrdiff_t>(i));
   }
 }
 

@@ -104,6 +104,9 @@ class Step {
   // be such an input.
   virtual bool can_leave_gaps() const { return false; }
 
+  // Call this where the step reads through `before`, which is no longer a step then.
+  void AddNameBefore(const Step& before) { name_ = before.name_ + " + " + name_; }
+
   // Called after Prepare if there is such an input: the first output's pixels are that many floats
   // from each other, and the input lies there already, or it does not.
   virtual void Place(size_t, bool) {}

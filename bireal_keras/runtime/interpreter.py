@@ -327,7 +327,8 @@ class Interpreter:
             One array for each of `outputs`.
 
         Raises:
-            ValueError: as `predict`.
+            ValueError: as `predict`; or the model computes the shape of an output, and it is not
+                the file's, so that nothing says which of its values belong to which input.
         """
         if len(inputs) != len(self.inputs):
             raise ValueError(
@@ -350,6 +351,13 @@ class Interpreter:
         for start in range(0, count, size):
             part = slice(start, min(start + size, count))
             results = self._invoke([_padded(array[part], size) for array in arrays])
+            for tensor, result in zip(self.outputs, results, strict=True):
+                if result.shape != tensor.shape:
+                    raise ValueError(
+                        f"{self.name}: the output {tensor.name!r} must have the file's shape, "
+                        f"{tensor.shape}. Received from the model, which computes it: "
+                        f"{result.shape}. LiteRT's own Interpreter with `load_delegate` returns it."
+                    )
             for output, result in zip(outputs, results, strict=True):
                 output[part] = result[: part.stop - start]
         return outputs

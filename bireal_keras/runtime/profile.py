@@ -52,7 +52,8 @@ def profile(
         The entries in the order in which they run; their sum is about the time of a run.
 
     Raises:
-        ValueError, OSError, ImportError: as `Interpreter`.
+        ValueError, OSError, ImportError: as `Interpreter`. ValueError: a model with several
+            subgraphs, of an IF or a WHILE.
     """
     # Here, so that the rest of the runtime does without LiteRT's schema.
     from bireal_keras.tflite.model import Graph
@@ -62,6 +63,14 @@ def profile(
         interpreter = Interpreter(
             model, num_threads=num_threads, kernel=kernel, float_ops=float_ops, profile=path
         )
+        content = model if isinstance(model, bytes) else Path(model).read_bytes()
+        graph = Graph(content)
+        if graph.subgraphs > 1:
+            # The delegate names ops by their numbers, which each subgraph counts anew.
+            raise ValueError(
+                f"{interpreter.name}: has {graph.subgraphs} subgraphs, as a model with an IF or a "
+                "WHILE. Models of one can be profiled; `latency.measure` times any."
+            )
         x = random_input(interpreter)
         spans = []
         for _ in range(warmup_runs + num_runs):
@@ -71,8 +80,7 @@ def profile(
         with path.open(newline="") as file:
             rows = [(int(row["done_ns"]), row["what"]) for row in csv.DictReader(file)]
 
-    content = model if isinstance(model, bytes) else Path(model).read_bytes()
-    names = [operator.name for operator in Graph(content).operators]
+    names = [operator.name for operator in graph.operators]
     count = len(rows) // len(spans)
     what = [text for _, text in rows[:count]]
     times: list[list[float]] = [[] for _ in range(count + 1)]

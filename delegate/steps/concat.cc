@@ -32,7 +32,8 @@ bool ConcatStep::Claims(const TfLiteContext& context, const TfLiteNode& node) {
 ConcatStep::ConcatStep(std::string name, const TfLiteContext&, const TfLiteNode& node,
                        const Kernels& kernels)
     : RowStep(std::move(name), node, kernels),
-      epilogue_{Epilogue::kConcat, false, {}, nullptr, &tail_} {
+      epilogue_{Epilogue::kConcat, false, {}, nullptr, &tail_},
+      axis_(static_cast<const TfLiteConcatenationParams*>(node.builtin_data)->axis) {
   AddInput(node.inputs->data[1]);
 }
 
@@ -52,6 +53,7 @@ void ConcatStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   const TfLiteTensor& b = Input(*context, 1);
   RequireType(a, {kTfLiteFloat32}, "first input");
   RequireType(b, {kTfLiteFloat32}, "second input");
+  RequireLastAxis(a, axis_);
   a_channels_ = LastDim(a);
   b_channels_ = LastDim(b);
   int channels = 0;

@@ -32,6 +32,7 @@ class ConcatStep : public RowStep {
 
  private:
   const Epilogue epilogue_;
+  const int axis_;
   size_t rows_ = 0;
   int a_channels_ = 0;
   int b_channels_ = 0;

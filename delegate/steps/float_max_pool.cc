@@ -80,8 +80,8 @@ void FloatMaxPoolStep::Run(const void* const* inputs, void* const* outputs,
   const size_t in_row = static_cast<size_t>(window_.in_w) * channels_;
   const size_t out_row = static_cast<size_t>(window_.out_w) * channels_;
   pool.ParallelFor(rows_, [&](int row, int) {
-    const auto* image =
-        static_cast<const float*>(inputs[0]) + row / window_.out_h * window_.in_h * in_row;
+    const size_t image_rows = static_cast<size_t>(row / window_.out_h) * window_.in_h;
+    const auto* image = static_cast<const float*>(inputs[0]) + image_rows * in_row;
     const int out_y = row % window_.out_h;
     const Taps inside = RowsInside(window_, out_y);
     const float* rows[kMaxFilter];

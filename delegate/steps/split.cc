@@ -46,6 +46,7 @@ bool SplitStep::Claims(const TfLiteContext& context, const TfLiteNode& node) {
 SplitStep::SplitStep(std::string name, const TfLiteContext&, const TfLiteNode& node, const Kernels&)
     : Step(std::move(name), node),
       sizes_(node.inputs->data[1]),
+      axis_(node.inputs->data[2]),
       parts_{node.outputs->data[0], node.outputs->data[1]} {
   ReplaceOutput(parts_[1]);
   AddOutput(parts_[0]);
@@ -92,7 +93,10 @@ void SplitStep::Resolve(TfLiteContext* context, const ThreadPool& pool) {
   const TfLiteTensor& input = Input(*context);
   RequireType(input, {kTfLiteFloat32}, "input");
   int32_t sizes[2];
+  int32_t axis = 0;
   int sum = 0;
+  if (!ReadInts(*context, axis_, &axis, 1)) Fail("axis: must be one number");
+  RequireLastAxis(input, axis);
   if (!ReadInts(*context, sizes_, sizes, 2) || sizes[0] < 1 || sizes[1] < 1 ||
       __builtin_add_overflow(sizes[0], sizes[1], &sum) || sum != LastDim(input)) {
     Fail("sizes: must be two numbers whose sum are the input's %d channels", LastDim(input));

@@ -37,7 +37,8 @@ class SplitStep : public Step {
   // Where the ADD broadcasts.
   void RunApart(const void* const* inputs, void* const* outputs, ThreadPool& pool) const;
 
-  const int sizes_;     // A constant.
+  const int sizes_;  // A constant, as is the axis.
+  const int axis_;
   const int parts_[2];  // Tensors.
   // What was taken over.
   std::unique_ptr<Step> add_;

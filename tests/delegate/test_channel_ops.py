@@ -412,6 +412,37 @@ def test_parts_that_do_not_add_up_are_refused():
         graph.values(rest)
 
 
+@pytest.mark.parametrize(
+    ("name", "join"),
+    [
+        ("CONCATENATION", lambda graph, a, b: graph.concat(a, b, axis=1)),
+        ("SPLIT_V", lambda graph, a, _: graph.split(a, [1, 1], axis=1)[0]),
+    ],
+)
+def test_an_axis_that_is_the_last_one_in_the_file_alone_is_refused(name, join):
+    """A file may declare two dimensions for what a convolution writes, which has four."""
+    graph = Signs((1, 2, 2, 32))
+    packed = graph.quantize(0)
+    a, b = graph.bconv(packed), graph.bconv(packed)
+    for tensor in (a, b):
+        graph.tensors[tensor].shape = (2, 2)
+    with pytest.raises((RuntimeError, ValueError), match=rf"{name} \(node 3\): axis: 1 of 4"):
+        graph.values(join(graph, a, b))
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_gate_of_a_map_of_one_pixel_that_is_resized(swapped):
+    """The file does not say which of two equal shapes will be the gate."""
+    graph = Signs((1, 1, 1, 32))
+    value = graph.convolution()
+    gate = graph.gate(value)
+    scaled = graph.channel_op("MUL", value, gate, swapped=swapped)
+    x = np.random.default_rng(1).normal(size=(2, 3, 5, 32)).astype(np.float32)
+    results = run_resized(graph.model(scaled), [value, gate, scaled], x, float_ops="delegate")
+    assert results[1].shape == (2, 1, 1, 32)
+    assert results[2].tobytes() == (results[0] * results[1]).tobytes()
+
+
 def test_sigmoids():
     graph = Signs((2, 3, 3, 40))
     value = graph.convolution()

@@ -14,6 +14,7 @@ from flatbuffers import Builder
 from lce_ops import Bconv2d, Op, Tensor, build_model, constant, pack
 
 from bireal_keras import runtime
+from bireal_keras.runtime.profile import profile
 
 SHAPE = (1, 5, 5, 32)
 ONE, OTHER = Bconv2d(*SHAPE, 32, seed=3), Bconv2d(*SHAPE, 32, seed=9)
@@ -139,6 +140,12 @@ def test_either_branch_of_an_if(delegate):
         x = images(batch)
         output = run(interpreter, np.bool_(taken), x)
         assert output.tobytes() == expected(ONE if taken else OTHER, x).tobytes(), (taken, batch)
+
+
+def test_profiles_leave_them_out():
+    """The delegate's steps of a branch would pass for the main graph's, by their numbers."""
+    with pytest.raises(ValueError, match="the model: has 3 subgraphs, as a model with an IF"):
+        profile(if_model())
 
 
 @pytest.mark.parametrize("taken", [True, False])

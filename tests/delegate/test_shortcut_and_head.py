@@ -6,6 +6,7 @@ What is expected is computed in double precision, in NumPy.
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from flatbuffers import Builder
 from float_ops import assert_same_on_every_kernel, reported, rms, run, windows
 from lce_ops import NONE, RELU, RELU6, SAME, VALID, Op, Tensor, build_model, constant
 
@@ -214,6 +215,31 @@ def test_a_softmax_of_values_far_apart():
 @pytest.mark.parametrize("keep_dims", [False, True])
 def test_fully_connected_of_images(keep_dims):
     assert_right(Chain((2, 3, 4, 24)).fully_connected(10, keep_dims=keep_dims, activation=RELU))
+
+
+def test_leaves_sparse_weights_to_litert(capfd):
+    """The file has the values that are not 0, row by row, and where in its row each is."""
+    chain = Chain((1, 1, 1, 4)).fully_connected(4)
+    dense = np.diag(np.float32([2, 3, 4, 5]))
+    weights = chain.ops[-1].inputs[1]
+    chain.tensors[weights] = constant(dense)
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(chain.model(), 0))
+    tensor = model.subgraphs[0].tensors[weights]
+    model.buffers[tensor.buffer].data = np.frombuffer(dense.diagonal().tobytes(), np.uint8)
+    tensor.sparsity = schema.SparsityParametersT()
+    tensor.sparsity.traversalOrder, tensor.sparsity.blockMap = [0, 1], []
+    rows, columns = schema.DimensionMetadataT(), schema.DimensionMetadataT()
+    rows.format, rows.denseSize = schema.DimensionType.DENSE, 4
+    columns.format = schema.DimensionType.SPARSE_CSR
+    columns.arraySegments, columns.arrayIndices = schema.Int32VectorT(), schema.Int32VectorT()
+    columns.arraySegments.values, columns.arrayIndices.values = [0, 1, 2, 3, 4], [0, 1, 2, 3]
+    columns.arraySegmentsType = columns.arrayIndicesType = schema.SparseIndexVector.Int32Vector
+    tensor.sparsity.dimMetadata = [rows, columns]
+    builder = Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+
+    run(bytes(builder.Output()), chain.x, verbose=1)
+    assert reported(capfd)[0].startswith("3 of 4 nodes")
 
 
 def test_a_network_is_one_partition(capfd):

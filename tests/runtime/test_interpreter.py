@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from commands import command
 from lce_ops import Bconv2d, Op, Tensor, build_model, constant, pack
 
@@ -171,6 +172,27 @@ class TestSeveralInputsAndOutputs:
         np.testing.assert_array_equal(result, values.reshape(3, 4))
         with pytest.raises(ValueError, match=r"the shape \(2, 6\)\. Received: \(4, 6\)"):
             interpreter.predict(np.zeros((4, 6), np.float32))
+
+
+@pytest.mark.parametrize("shape", [(4, 2), (8, 1), (1, 4)])
+def test_an_output_whose_shape_the_model_computes_is_never_cut(shape):
+    """Converters write 1 where they do not know: a part would pass for the whole."""
+    x = np.arange(np.prod(shape), dtype=np.float32)[np.newaxis]
+    tensors = [Tensor(x.shape), constant(np.int32(shape) - 1), constant(np.int32([1, 1]))]
+    tensors += [Tensor((2,), np.int32), Tensor((1, shape[1]))]
+    ops = [
+        Op("ADD", [1, 2], [3], builtin=("AddOptions", schema.AddOptionsT())),
+        Op("RESHAPE", [0, 3], [4]),
+    ]
+    interpreter = runtime.Interpreter(build_model(tensors, ops, [0], [4]))
+    if shape[0] == 1:
+        np.testing.assert_array_equal(interpreter.predict(x), x)
+        return
+    message = (
+        rf"'tensor4' must have the file's shape, \(1, {shape[1]}\)\. Received .*: \({shape[0]}, "
+    )
+    with pytest.raises(ValueError, match=message):
+        interpreter.predict(x)
 
 
 def test_threads_share_an_interpreter(case, model):

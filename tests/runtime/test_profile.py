@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from commands import command
+from lce_graph import Graph
 from lce_ops import Bconv2d, Op, Tensor, build_model, constant, pack
 
 from bireal_keras import runtime
@@ -72,6 +73,21 @@ def test_bench_prints_the_profile(model):
     result = command("bench", model, "--num_runs=3", "--profile", "--json")
     (figures,) = json.loads(result.stdout)
     assert [entry["nodes"] for entry in figures["profile"]] == [[0], [1], [2, 3], [4, 5]]
+
+
+def test_what_a_mean_does_before_it_is_listed_with_it():
+    graph = Graph(SHAPE)
+    scales = np.linspace(0.5, 2, SHAPE[-1], dtype=np.float32)
+    scaled = graph.channel_op("ADD", graph.channel_op("MUL", graph.block(0), scales), scales)
+    gate = graph.gate(scaled)
+    content = build_model(graph.tensors, graph.ops, [0], [gate])
+    entries = profile(content, num_runs=1, float_ops="delegate")
+    assert [(entry.ops, entry.nodes, entry.delegated) for entry in entries] == [
+        (("LceQuantize",), (0,), True),
+        (("LceBconv2d", "ADD"), (1, 2), True),
+        (("MUL", "ADD", "MEAN"), (3, 4, 5), True),
+        (("LOGISTIC",), (6,), True),
+    ]
 
 
 def test_a_profile_that_cannot_be_written(tmp_path):
