@@ -26,10 +26,10 @@ def main(argv: list[str]) -> NoReturn:
         sys.argv = [f"bireal-{name}", *arguments]
         importlib.import_module(f"{commands.__name__}.{name}").run()
     if name in ("-h", "-help", "--help", "help"):
-        print(_help(names))
+        print(_help(names), flush=True)
         sys.exit(0 if argv else _cli.USAGE_ERROR)
     if name in ("-version", "--version"):
-        print(f"bireal {bireal_keras.__version__}")
+        print(f"bireal {bireal_keras.__version__}", flush=True)
         sys.exit(0)
     print(
         f"bireal: there is no command {name}.{near(name, names)} See bireal --help.",
@@ -61,7 +61,8 @@ def _summary(name: str) -> str:
 
 def run() -> None:
     """Entry point of the console command."""
-    main(sys.argv[1:])
+    with _cli.reported("bireal"):
+        main(sys.argv[1:])
 
 
 if __name__ == "__main__":

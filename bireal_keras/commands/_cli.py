@@ -9,11 +9,12 @@ A command is a module with absl flags, a docstring and a `main`:
 import contextlib
 import logging
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -59,8 +60,7 @@ def run(
     """Parses the flags of `module`, calls `main` and exits.
 
     Exit status: what `main` returns (None is 0), 1 after an exception, 2 when the command
-    line does not parse. An exception becomes one line on stderr, and one more for each of its
-    notes (PEP 678); `--verbosity=1` adds the traceback.
+    line does not parse. See `reported` for what becomes of an exception.
 
     Args:
         command: name shown in messages.
@@ -82,37 +82,52 @@ def run(
             sys.exit(0)
         try:
             return flags.FLAGS(argv)
-        except flags.Error as error:
-            _fail(command, f"{str(error).rstrip('.')}. See {command} --help.", USAGE_ERROR)
+        # A --flagfile that is not text, or a value that absl's own flags take apart late.
+        except (flags.Error, ValueError) as error:
+            raise app.UsageError(str(error)) from error
 
     def guarded(argv: list[str]) -> int:
-        try:
+        # absl would print its own text of a UsageError.
+        with reported(command):
             status = main(argv[1:]) or 0
             sys.stdout.flush()
             return status
-        except BrokenPipeError:
-            raise
-        except KeyboardInterrupt:
-            _fail(command, "interrupted.", 130)
-        except app.UsageError as error:
-            _fail(command, f"{str(error).rstrip('.')}. See {command} --help.", USAGE_ERROR)
-        except Exception as error:
-            if absl_logging.get_verbosity() >= absl_logging.DEBUG:
-                traceback.print_exc()
-            _fail(
-                command,
-                str(error) or type(error).__name__,
-                FAILURE,
-                notes=getattr(error, "__notes__", ()),
-            )
 
-    try:
+    with reported(command):
         sys.exit(app.run(guarded, flags_parser=parse))
+
+
+@contextlib.contextmanager
+def reported(command: str) -> Iterator[None]:
+    """Around all that a command does: an exception ends it as a person expects.
+
+    It becomes one line on stderr, and one more for each of its notes (PEP 678); `--verbosity=1`
+    adds the traceback.
+    """
+    try:
+        yield
     except BrokenPipeError:
-        # Whoever reads the output, `head` say, has seen enough. Python would complain once
-        # more when it flushes on exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever reads the output, `head` say, has seen enough.
+        _forget_output()
         sys.exit(FAILURE)
+    except KeyboardInterrupt:
+        _fail(command, "interrupted.", 130)
+    except app.UsageError as error:
+        _fail(command, f"{str(error).rstrip('.')}. See {command} --help.", USAGE_ERROR)
+    except Exception as error:
+        if absl_logging.get_verbosity() >= absl_logging.DEBUG:
+            traceback.print_exc()
+        _fail(
+            command,
+            str(error) or type(error).__name__,
+            FAILURE,
+            notes=getattr(error, "__notes__", ()),
+        )
+
+
+def _forget_output() -> None:
+    """Python would complain once more when it flushes on exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_log(name: str) -> logging.Logger:
@@ -124,16 +139,57 @@ def show_log(name: str) -> logging.Logger:
     return log
 
 
-def output_path(flag: str, value: str | None) -> Path | None:
+class Kind(NamedTuple):
+    """What a command writes: how a message calls it, and how such a file begins."""
+
+    name: str
+    beginning: re.Pattern[bytes]
+
+
+JSON = Kind("JSON", re.compile(rb"\s*[\[{]"))
+TFLITE = Kind("a .tflite file", re.compile(rb"....TFL3", re.DOTALL))
+NPZ = Kind("an .npz file", re.compile(rb"PK\x03\x04"))
+
+
+def output_path(
+    flag: str, value: str | os.PathLike[str] | None, kind: Kind, *, others: Iterable[Path | None]
+) -> Path | None:
     """The file that a flag asks for, checked before any work is done for it.
 
+    Args:
+        flag: its name, for messages.
+        value: the flag's.
+        kind: what will be written. It replaces nothing of another kind, such as a photo.
+        others: what the command reads or writes besides, each of which may be None.
+
     Raises:
-        ValueError: it cannot be a file.
+        ValueError: it cannot be a file, or would replace something else.
     """
-    path = Path(value) if value else None
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+    if not value:
+        return None
+    path = Path(value)
+    if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"{flag} must be a file in an existing folder. Received: {path}.")
+    if any(other is not None and _is_same_file(path, other) for other in others):
+        raise ValueError(
+            f"{flag} must be another file than those that are read or written besides. "
+            f"Received: {path}."
+        )
+    if path.is_file():
+        with path.open("rb") as file:
+            beginning = file.read(64)
+        if beginning and not kind.beginning.match(beginning):
+            raise ValueError(
+                f"{flag} must be a new file, or {kind.name} to replace. Received: {path}, which is "
+                "of another kind."
+            )
     return path
+
+
+def _is_same_file(a: Path, b: Path) -> bool:
+    if a.exists() and b.exists():
+        return a.samefile(b)
+    return os.path.realpath(a) == os.path.realpath(b)
 
 
 def _help(command: str, doc: str | None) -> str:

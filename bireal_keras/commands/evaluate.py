@@ -125,11 +125,12 @@ def run() -> None:
 def main(args: list[str]) -> int:
     if len(args) != 1:
         raise app.UsageError(f"exactly one model is needed. Received: {len(args)}.")
-    output = _cli.output_path("--json", _JSON.value)
     folder = _pictures_folder(_PICTURES.value)
     # Pillow warns of large images and odd tags; what matters becomes an error.
     warnings.simplefilter("ignore")
     path, trained = _find(Path(args[0]))
+    inputs = [path, *(trained.files if trained is not None else ())]
+    output = _cli.output_path("--json", _JSON.value, _cli.JSON, others=inputs)
     model = _load(path, trained)
     dataset = _open_dataset(model, trained)
 

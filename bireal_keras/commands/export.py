@@ -156,8 +156,15 @@ def main(argv: list[str]) -> None:
     model_path, labels, center_crop = _inputs()
     is_float_file = model_path.suffix == _SUFFIX or _is_plain_saved_model(model_path)
     is_keras_model = not is_float_file and model_path.suffix != _PROGRAM
-    json_path = _cli.output_path("--json", _JSON.value)
-    npz_path = _cli.output_path("--npz", _NPZ.value)
+    output = Path(_OUTPUT.value) if _OUTPUT.value else _default_output(model_path, is_float_file)
+    inputs = [model_path, Path(_LABELS.value) if _LABELS.value else None]
+    if _MODEL_DIR.value:
+        inputs += run_folder.open_run(_MODEL_DIR.value).files
+    _cli.output_path("--output", output, _cli.TFLITE, others=inputs)
+    npz_path = _cli.output_path("--npz", _NPZ.value, _cli.NPZ, others=[*inputs, output])
+    json_path = _cli.output_path(
+        "--json", _JSON.value, _cli.JSON, others=[*inputs, output, npz_path]
+    )
     if npz_path is not None and not is_keras_model:
         raise app.UsageError("--npz needs a Keras model")
     if not is_keras_model and _CONVERTER.value != _CONVERTER.default:
@@ -176,15 +183,16 @@ def main(argv: list[str]) -> None:
     }
     log = _cli.show_log("bireal_keras.export")
     if is_float_file:
-        report = _export_float_file(model_path, options | _zeros() | {"center_crop": center_crop})
+        options |= _zeros() | {"center_crop": center_crop}
+        report = _export_float_file(model_path, output, options)
     else:
         options["center_crop"] = 1.0 if center_crop is None else center_crop
         log.info("loading %s", model_path)
         if is_keras_model:
             options["converter"] = _CONVERTER.value
-            report = _export_keras_model(model_path, options, npz_path)
+            report = _export_keras_model(model_path, output, options, npz_path)
         else:
-            report = _export_program(model_path, options | _zeros())
+            report = _export_program(model_path, output, options | _zeros())
     if json_path is not None:
         _files.write(json_path, json.dumps(report.as_dict(), indent=2) + "\n")
     print(report)
@@ -199,33 +207,34 @@ def _zeros() -> dict[str, Any]:
     return {"zero_sign": _ZERO_SIGN.value, "zero_weights": _ZERO_WEIGHTS.value}
 
 
-def _export_float_file(path: Path, options: dict[str, Any]) -> "Report":
+def _default_output(path: Path, is_float_file: bool) -> Path:
+    if is_float_file and not path.is_dir():
+        return path.with_stem(f"{path.stem}_binary")
+    return path.with_suffix(_SUFFIX)
+
+
+def _export_float_file(path: Path, output: Path, options: dict[str, Any]) -> "Report":
     from bireal_keras.export import convert_tflite, from_saved_model
 
-    if path.is_dir():
-        output = Path(_OUTPUT.value) if _OUTPUT.value else path.with_suffix(_SUFFIX)
-        return convert_tflite(from_saved_model.float_file(path, str(path)), output, **options)
-    output = Path(_OUTPUT.value) if _OUTPUT.value else path.with_stem(f"{path.stem}_binary")
-    if output.exists() and output.samefile(path):
-        raise ValueError(f"--output must be another file than --model. Received: {output}.")
-    return convert_tflite(path, output, **options)
+    file = from_saved_model.float_file(path, str(path)) if path.is_dir() else path
+    return convert_tflite(file, output, **options)
 
 
-def _export_program(path: Path, options: dict[str, Any]) -> "Report":
+def _export_program(path: Path, output: Path, options: dict[str, Any]) -> "Report":
     from bireal_keras.export import convert_torch
 
-    output = Path(_OUTPUT.value) if _OUTPUT.value else path.with_suffix(_SUFFIX)
     return convert_torch(path, output, **options)
 
 
-def _export_keras_model(path: Path, options: dict[str, Any], npz_path: Path | None) -> "Report":
+def _export_keras_model(
+    path: Path, output: Path, options: dict[str, Any], npz_path: Path | None
+) -> "Report":
     # TensorFlow's greeting and Keras's warnings would bury the report.
     with _native_log.captured():
         from bireal_keras._safe_load import load_model
         from bireal_keras.export import convert, to_npz
 
         model = load_model(path)
-    output = Path(_OUTPUT.value) if _OUTPUT.value else path.with_suffix(_SUFFIX)
     report = convert(model, output, **options)
     if npz_path is not None:
         to_npz(model, npz_path)

@@ -84,7 +84,7 @@ def main(args: list[str]) -> int:
     if _RANDOM.value and _DATASET.value:
         raise app.UsageError("Give either --random or --dataset")
     model_path, file = Path(args[0]), Path(args[1])
-    dataset, center_crop = _DATASET.value, 1.0
+    dataset, center_crop, run = _DATASET.value, 1.0, None
     if run_folder.is_run(model_path):
         run = run_folder.open_run(model_path)
         model_path, center_crop = run.model, run.center_crop
@@ -93,7 +93,8 @@ def main(args: list[str]) -> int:
         raise ValueError(f"There is no {model_path}.")
     if not file.is_file():
         raise ValueError(f"There is no file {file}.")
-    output = _cli.output_path("--json", _JSON.value)
+    inputs = [model_path, file, *(run.files if run is not None else ())]
+    output = _cli.output_path("--json", _JSON.value, _cli.JSON, others=inputs)
     content = file.read_bytes()
     graph = _graph(content, file)
 

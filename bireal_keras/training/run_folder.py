@@ -27,6 +27,12 @@ class Run:
     folder: Path
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """What training wrote, whether it is there or not."""
+        names = ("config.json", "labels.txt", "log.csv", "metrics.json", "model.keras")
+        return tuple(self.folder / name for name in names)
+
+    @property
     def model(self) -> Path:
         """The trained Keras model, which has to be there."""
         path = self.folder / "model.keras"

@@ -17,10 +17,8 @@ bool IsChannelConstant(const TfLiteTensor& x, const TfLiteTensor* operand) {
          operand->bytes == ChannelOperands(*operand, LastDim(x)) * sizeof(float);
 }
 
-// Whether `gate` has a value for each channel of an image. Of two tensors of one shape nothing says
-// which will be the gate after their graph has been resized.
 bool IsGate(const TfLiteTensor& x, const TfLiteTensor& gate) {
-  return x.dims->size == 4 && !SameShape(x, gate) && gate.allocation_type != kTfLiteMmapRo &&
+  return x.dims->size == 4 && gate.allocation_type != kTfLiteMmapRo &&
          ImageOperands(gate, x.dims->data[0], LastDim(x)) != 0;
 }
 

@@ -137,6 +137,8 @@ def test_help_as_an_argument_is_an_argument(sheep):
         (["--count=many"], "flag --count=many"),
         (["--count=0"], "flag --count=0"),
         (["--count"], "Missing value for flag --count"),
+        ([f"--flagfile={sys.executable}"], "codec can't decode byte"),
+        (["--stderrthreshold=loud", "dolly"], "--stderrthreshold must be one of"),
         ([], "a name is needed"),
     ],
 )
@@ -179,3 +181,66 @@ def test_a_reader_that_leaves_early_is_no_error(script, argument):
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(timeout=60) == 1
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version", "dolly"])
+def test_output_that_cannot_be_written_is_one_line(script, argument):
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, script, argument], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert result.returncode == 1
+    assert result.stderr == "sheep: [Errno 28] No space left on device\n"
+
+
+class TestOutputPath:
+    """What a flag names is written, and nothing else is lost by it."""
+
+    @pytest.mark.parametrize(
+        ("kind", "content", "may"),
+        [
+            (_cli.JSON, b'{"a": 1}', True),
+            (_cli.JSON, b" \n [", True),
+            (_cli.JSON, b"", True),
+            (_cli.JSON, b"\x1c\0\0\0TFL3", False),
+            (_cli.JSON, b"PK\x03\x04", False),
+            (_cli.JSON, b"\xff\xd8\xff\xe0", False),
+            (_cli.JSON, b"red\ngreen\n", False),
+            (_cli.TFLITE, b"\n\0\0\0TFL3", True),
+            (_cli.TFLITE, b"", True),
+            (_cli.TFLITE, b"TFL3", False),
+            (_cli.TFLITE, b"PK\x03\x04", False),
+            (_cli.TFLITE, b"\x89HDF\r\n\x1a\n", False),
+            (_cli.NPZ, b"PK\x03\x04", True),
+            (_cli.NPZ, b"\x1c\0\0\0TFL3", False),
+            (_cli.NPZ, b"\x89HDF\r\n\x1a\n", False),
+        ],
+    )
+    def test_replaces_its_own_kind_only(self, kind, content, may, tmp_path):
+        path = tmp_path / "result"
+        assert _cli.output_path("--out", str(path), kind, others=()) == path
+        path.write_bytes(content)
+        if may:
+            assert _cli.output_path("--out", str(path), kind, others=()) == path
+            return
+        with pytest.raises(ValueError, match=rf"a new file, or {kind.name} to replace\. Received"):
+            _cli.output_path("--out", str(path), kind, others=())
+
+    def test_no_other_file_of_the_command(self, tmp_path):
+        """Under whatever name, and whether it is there or not."""
+        model = tmp_path / "model"
+        (tmp_path / "link").symlink_to(model)
+        others = [None, tmp_path / "something", model]
+        for _ in range(2):
+            for name in (model, tmp_path / "link", tmp_path / ".." / tmp_path.name / "model"):
+                with pytest.raises(ValueError, match="--out must be another file than those"):
+                    _cli.output_path("--out", name, _cli.JSON, others=others)
+            model.write_text("{}")
+
+    def test_in_a_folder_that_exists(self, tmp_path):
+        for path in (tmp_path, tmp_path / "none" / "result"):
+            with pytest.raises(ValueError, match=f"--out must be a file in .*Received: {path}"):
+                _cli.output_path("--out", str(path), _cli.JSON, others=())
+        assert _cli.output_path("--out", None, _cli.JSON, others=()) is None

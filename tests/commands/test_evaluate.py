@@ -158,6 +158,12 @@ def test_held_out_are_those_that_training_holds_out(model, photos):
         (["{model}", "--dataset={folder}", "--pictures={folder}/x"], 1, "--pictures must be .*"),
         (["{model}", "--dataset={folder}", "--json={folder}"], 1, "--json must be a file .*"),
         (["{folder}/broken.tflite", "--dataset={folder}/strange"], 1, ".*broken.tflite: .*"),
+        (["{model}", "--dataset={folder}", "--json={model}"], 1, "--json must be another file .*"),
+        (
+            ["{model}", "--dataset={folder}", "--json={folder}/strange/purple/1.png"],
+            1,
+            "--json must be a new file, or JSON to replace. Received: .*",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_line(model, tmp_path, arguments, status, message):

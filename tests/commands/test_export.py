@@ -154,6 +154,32 @@ def test_missing_model(tmp_path):
     fails(1, f"There is no {tmp_path}/model.keras.", f"--model_dir={tmp_path}")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "wrong"),
+    [
+        ("--output={folder}/model.keras", "--output"),
+        ("--output={folder}/labels.txt", "--output"),
+        ("--json={folder}/config.json", "--json"),
+        ("--json={folder}/model.tflite", "--json"),
+        ("--npz={folder}/model.keras", "--npz"),
+        ("--output={folder}/a --npz={folder}/a", "--npz"),
+        ("--npz={folder}/a --json={folder}/a", "--json"),
+    ],
+)
+def test_what_it_reads_or_writes_besides_is_not_replaced(tmp_path, flags, wrong):
+    contents = {
+        "model.keras": b"PK\x03\x04",
+        "labels.txt": b"red\n",
+        "config.json": b'{"recipe": {"dataset": {}}}',
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    given = flags.format(folder=tmp_path).split()
+    fails(1, f"{wrong} must be another file than those .*", f"--model_dir={tmp_path}", *given)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == contents
+
+
 def test_recipe_that_is_damaged(tmp_path):
     (tmp_path / "model.keras").touch()
     for text in ("{", "[]", '{"recipe": 3}', "{}"):

@@ -66,6 +66,14 @@ def test_no_such_command(name, hint):
     assert result.stderr == f"bireal: there is no command {name}.{hint} See bireal --help.\n"
 
 
+def test_a_reader_that_leaves_early_is_no_error():
+    process = subprocess.Popen([BIREAL, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 1
+
+
 def test_alone_and_its_version():
     result = bireal()
     assert (result.returncode, result.stdout) == (2, bireal("--help").stdout)

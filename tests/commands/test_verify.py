@@ -207,6 +207,16 @@ def test_files_that_are_not_there(small, tmp_path):
     fails(1, "--json must be .*: .*result.json.", tmp_path, small.path, f"--json={json_file}")
 
 
+def test_the_model_is_not_replaced(small, tmp_path):
+    model, file = tmp_path / "model.keras", tmp_path / "model.tflite"
+    model.write_bytes(b"PK\x03\x04")
+    file.write_bytes(small.content)
+    for path in (model, file):
+        fails(1, f"--json must be another file .*: {path}.", tmp_path, file, f"--json={path}")
+    assert model.read_bytes() == b"PK\x03\x04"
+    assert file.read_bytes() == small.content
+
+
 def test_file_that_is_no_model(small, tmp_path):
     path = tmp_path / "model.tflite"
     path.write_text("no model")

@@ -430,19 +430,6 @@ def test_an_axis_that_is_the_last_one_in_the_file_alone_is_refused(name, join):
         graph.values(join(graph, a, b))
 
 
-@pytest.mark.parametrize("swapped", [False, True])
-def test_a_gate_of_a_map_of_one_pixel_that_is_resized(swapped):
-    """The file does not say which of two equal shapes will be the gate."""
-    graph = Signs((1, 1, 1, 32))
-    value = graph.convolution()
-    gate = graph.gate(value)
-    scaled = graph.channel_op("MUL", value, gate, swapped=swapped)
-    x = np.random.default_rng(1).normal(size=(2, 3, 5, 32)).astype(np.float32)
-    results = run_resized(graph.model(scaled), [value, gate, scaled], x, float_ops="delegate")
-    assert results[1].shape == (2, 1, 1, 32)
-    assert results[2].tobytes() == (results[0] * results[1]).tobytes()
-
-
 def test_sigmoids():
     graph = Signs((2, 3, 3, 40))
     value = graph.convolution()
