@@ -15,10 +15,7 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from bireal_keras import _file_lock
 
 _log = logging.getLogger(__name__)
 
@@ -96,28 +93,15 @@ def _opened_alone(part: Path, url: str) -> Iterator[BinaryIO]:
     """
     while True:
         with part.open("ab") as file:
-            if not _lock(file, wait=False):
+            if not _file_lock.lock(file, wait=False):
                 _log.warning("waiting for another process that downloads %s", url)
-                _lock(file, wait=True)
+                _file_lock.lock(file, wait=True)
             is_it = False
             with contextlib.suppress(FileNotFoundError):
                 is_it = os.path.samestat(os.fstat(file.fileno()), part.stat())
             if is_it:
                 yield file
                 return
-
-
-def _lock(file: BinaryIO, *, wait: bool) -> bool:
-    """Whether the file is ours now. Where files cannot be locked, it is taken to be."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:  # Some network file systems know no locks.
-        return True
-    return True
 
 
 def _folder() -> Path:

@@ -1,5 +1,6 @@
 """Training: from a recipe and a dataset to a model, its logs and its figures."""
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -98,8 +99,9 @@ def train_and_evaluate(
         On several machines, None but on the one that writes.
 
     Raises:
-        ValueError: the recipe, the dataset, `output_dir` or the strategy cannot be used, or
-            the run to resume is another one. Nothing has been written.
+        ValueError: the recipe, the dataset, `output_dir` or the strategy cannot be used, the
+            run to resume is another one, or another process trains in `output_dir`. Nothing has
+            been written.
         FloatingPointError: the loss became NaN or infinite.
         Terminated: SIGTERM or Ctrl-C came while training. The run has been saved, to be
             resumed.
@@ -114,72 +116,82 @@ def train_and_evaluate(
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.seed)
 
-    if isinstance(dataset, data.ImageDataset):
-        images = dataset
-    else:
-        images = data.load(dataset, data_dir=data_dir, download=download)
-    if config.dataset.get("held_out"):
-        images = data.hold_out(images, config.dataset.held_out)
-    run = _Run(
-        images=images,
-        run_dir=run_dir,
-        stages=recipe.stages(config),
-        strategy=devices,
-        saved=checkpoints.Checkpoints(run_dir / "checkpoints"),
-        checkpoint_minutes=checkpoint_minutes,
-        checkpoint_steps=checkpoint_steps,
-        own_callbacks=callbacks,
-    )
-    description = {
-        "recipe": recipe.to_dict(config),
-        "dataset": {
-            "name": images.name,
-            "classes": len(images.class_names),
-            "train_images": images.train.size,
-            "validation_images": images.validation.size,
-        },
-    }
-    arrays, position = None, Position()
-    if resume:
-        run_folder.check_same_run(run_dir, description, recipe.DEFAULTS)
-        arrays, position = run.saved.load() or (arrays, position)
-    run.check(position)
+    with contextlib.ExitStack() as held:
+        if resume and distribution.is_chief(devices):
+            # Before its checkpoints are read: another process may be about to write newer ones.
+            held.enter_context(run_folder.alone_in(run_dir))
+        if isinstance(dataset, data.ImageDataset):
+            images = dataset
+        else:
+            images = data.load(dataset, data_dir=data_dir, download=download)
+        if config.dataset.get("held_out"):
+            images = data.hold_out(images, config.dataset.held_out)
+        run = _Run(
+            images=images,
+            run_dir=run_dir,
+            stages=recipe.stages(config),
+            strategy=devices,
+            saved=checkpoints.Checkpoints(run_dir / "checkpoints"),
+            checkpoint_minutes=checkpoint_minutes,
+            checkpoint_steps=checkpoint_steps,
+            own_callbacks=callbacks,
+        )
+        description = {
+            "recipe": recipe.to_dict(config),
+            "dataset": {
+                "name": images.name,
+                "classes": len(images.class_names),
+                "train_images": images.train.size,
+                "validation_images": images.validation.size,
+            },
+        }
+        arrays, position = None, Position()
+        if resume:
+            run_folder.check_same_run(run_dir, description, recipe.DEFAULTS)
+            arrays, position = run.saved.load() or (arrays, position)
+        run.check(position)
 
-    if run.writes:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        _files.write(run_dir / "config.json", run_folder.to_json(description))
-        _files.write(run_dir / "labels.txt", "\n".join(images.class_names) + "\n")
-        run_folder.keep_epochs(run_dir / "log.csv", position.epoch)
-        print(_describe(images, run.models[-1]) + run.describe_start(), flush=True)
-    for index in range(position.stage, len(run.stages)):
-        run.train(index, position, arrays)
-        arrays, position = None, Position(index + 1, run.end_of(index))
-    if not run.writes:
-        return None
+        if run.writes:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            if not resume:
+                held.enter_context(run_folder.alone_in(run_dir))
+                # Another run may have come and gone since.
+                run_folder.check_output_dir(run_dir, resume)
+            _files.write(run_dir / "config.json", run_folder.to_json(description))
+            _files.write(run_dir / "labels.txt", "\n".join(images.class_names) + "\n")
+            run_folder.keep_epochs(run_dir / "log.csv", position.epoch)
+            print(_describe(images, run.models[-1]) + run.describe_start(), flush=True)
+        for index in range(position.stage, len(run.stages)):
+            run.train(index, position, arrays)
+            arrays, position = None, Position(index + 1, run.end_of(index))
+        if not run.writes:
+            return None
 
-    model = run.models[-1]
-    if config.get("reestimate_epochs"):
-        run.reestimate_batch_norm(config.reestimate_epochs)
-    rows = run_folder.read_log(run_dir / "log.csv")
-    validation, confusion = run.evaluate()
-    metrics = {
-        "train": {name: float(rows[-1][name]) for name in ("loss", "accuracy")} if rows else None,
-        "validation": validation,
-        # Fewer than the recipe's where a stage ended early.
-        "epochs": len(rows) or run.epochs,
-        "seconds": sum(float(row["seconds"]) for row in rows),
-        "seed": config.seed,
-        "versions": provenance.versions(),
-        "git": git_state,
-    }
-    _save(model, run_dir / "model.keras")
-    _files.write(run_dir / "metrics.json", run_folder.to_json(metrics))
-    if rows:
-        title = f"{model.name} on {Path(images.name).name}"
-        curve.draw_curve(run_dir / "log.csv", run_dir / "curve.png", title)
-    with _files.replacing(run_dir / "confusion.png") as partial:
-        pictures.confusion_matrix(confusion, images.class_names).save(partial)
-    return metrics
+        model = run.models[-1]
+        if config.get("reestimate_epochs"):
+            run.reestimate_batch_norm(config.reestimate_epochs)
+        rows = run_folder.read_log(run_dir / "log.csv")
+        validation, confusion = run.evaluate()
+        metrics = {
+            "train": {name: float(rows[-1][name]) for name in ("loss", "accuracy")}
+            if rows
+            else None,
+            "validation": validation,
+            # Fewer than the recipe's where a stage ended early.
+            "epochs": len(rows) or run.epochs,
+            "seconds": sum(float(row["seconds"]) for row in rows),
+            "seed": config.seed,
+            "versions": provenance.versions(),
+            "git": git_state,
+        }
+        _save(model, run_dir / "model.keras")
+        _files.write(run_dir / "metrics.json", run_folder.to_json(metrics))
+        if rows:
+            title = f"{model.name} on {Path(images.name).name}"
+            curve.draw_curve(run_dir / "log.csv", run_dir / "curve.png", title)
+        with _files.replacing(run_dir / "confusion.png") as partial:
+            pictures.confusion_matrix(confusion, images.class_names).save(partial)
+        return metrics
 
 
 @dataclasses.dataclass

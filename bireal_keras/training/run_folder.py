@@ -3,15 +3,16 @@
 Commands read it on devices, too: this module imports no TensorFlow.
 """
 
+import contextlib
 import csv
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bireal_keras import _files
+from bireal_keras import _file_lock, _files
 from bireal_keras._checks import check_share
 
 _Value = TypeVar("_Value")
@@ -126,6 +127,22 @@ def check_output_dir(run_dir: Path, resume: bool) -> None:
         )
     if not resume and run_dir.is_dir() and any(run_dir.iterdir()):
         raise ValueError(f"`output_dir` is not empty: {run_dir}.")
+
+
+@contextlib.contextmanager
+def alone_in(run_dir: Path) -> Iterator[None]:
+    """Keeps other runs out of a folder that is there, until the context or the process ends.
+
+    Raises:
+        ValueError: another run is in it.
+    """
+    with _file_lock.locked_folder(run_dir) as is_ours:
+        if not is_ours:
+            raise ValueError(
+                f"Another process trains in `output_dir`: {run_dir}. Wait until it has ended, or "
+                "choose another folder."
+            )
+        yield
 
 
 def check_same_run(

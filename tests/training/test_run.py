@@ -1,5 +1,6 @@
 """Training runs: what they leave behind, and that none of it depends on luck."""
 
+import contextlib
 import csv
 import json
 import os
@@ -19,10 +20,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from bireal_keras import recipes, training, zoo
 from bireal_keras._keras import keras, tf
-from bireal_keras.training import checkpoints, data
+from bireal_keras.training import checkpoints, data, run_folder
 from bireal_keras.training import run as run_module
 
 CLASSES = ["blue", "green", "red"]
+SECOND_RUN = r"^Another process trains in `output_dir`: .*\. Wait until it has ended, or choose"
 
 
 @pytest.fixture
@@ -268,6 +270,41 @@ def by_name(model):
         for layer in model.layers
         for index, weight in enumerate(layer.get_weights())
     }
+
+
+@pytest.mark.slow
+def test_one_run_trains_in_a_folder(config, photos, tmp_path, monkeypatch):
+    """The second one is told so before it has written or forgotten anything."""
+    started = []
+
+    def start(resume):
+        training.train_and_evaluate(config, dataset=photos, output_dir=tmp_path, resume=resume)
+
+    def fit(*_):
+        started.append(contents(tmp_path))
+        with pytest.raises(ValueError, match=SECOND_RUN):
+            start(resume=True)
+        assert contents(tmp_path) == started[-1]
+
+    monkeypatch.setattr(run_module._Run, "_fit", fit)
+    start(resume=False)
+    start(resume=True)
+    assert len(started) == 2
+
+
+@pytest.mark.slow
+def test_one_run_begins_in_a_folder(config, photos, tmp_path, monkeypatch):
+    """Two that begin at once both find it empty, and the other one is faster."""
+
+    def load(*args, **options):
+        held.enter_context(run_folder.alone_in(tmp_path))
+        return load_images(*args, **options)
+
+    load_images = data.load
+    monkeypatch.setattr(data, "load", load)
+    with contextlib.ExitStack() as held, pytest.raises(ValueError, match=SECOND_RUN):
+        training.train_and_evaluate(config, dataset=photos, output_dir=tmp_path)
+    assert contents(tmp_path) == {}
 
 
 def with_stages(config, *stages):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from bireal_keras import _file_lock
 from bireal_keras.training import run_folder
 
 
@@ -115,6 +116,32 @@ class TestCheckOutputDir:
     def test_elsewhere_not(self, folder, where, resume, message):
         with pytest.raises(ValueError, match=f"`output_dir` {message}"):
             run_folder.check_output_dir((folder / where).resolve(), resume)
+
+
+class TestAloneIn:
+    def test_another_process_is_told(self, tmp_path):
+        """And no longer once it has ended, if only by being killed. Nothing is left there."""
+        script = (
+            "import pathlib, sys; from bireal_keras.training import run_folder\n"
+            "with run_folder.alone_in(pathlib.Path(sys.argv[1])):\n"
+            "    print(flush=True); sys.stdin.read()"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", script, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as other:
+            assert other.stdout.readline() == b"\n"
+            message = rf"^Another process trains in `output_dir`: {tmp_path}\. Wait .*, or choose"
+            with pytest.raises(ValueError, match=message), run_folder.alone_in(tmp_path):
+                pass
+            other.kill()
+        for _ in range(2):
+            with run_folder.alone_in(tmp_path):
+                assert list(tmp_path.iterdir()) == []
+
+    def test_where_nothing_can_be_locked(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(_file_lock, "fcntl", None)
+        with run_folder.alone_in(tmp_path), run_folder.alone_in(tmp_path):
+            pass
 
 
 RECIPE = {"epochs": 3, "milestones": (0.5, 0.75), "stages": [{"name": "a", "epochs": 1}]}

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tqdm
 
+from bireal_keras import _file_lock
 from bireal_keras.zoo import _download
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -249,7 +250,7 @@ def test_where_files_cannot_be_locked(server, monkeypatch):
     def no_locks(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(_download.fcntl, "flock", no_locks)
+    monkeypatch.setattr(_file_lock.fcntl, "flock", no_locks)
     assert _download.fetch(server.url, sha256=SHA256).read_bytes() == CONTENT
-    monkeypatch.setattr(_download, "fcntl", None)
+    monkeypatch.setattr(_file_lock, "fcntl", None)
     assert _download.fetch(server.url, sha256=SHA256).read_bytes() == CONTENT
