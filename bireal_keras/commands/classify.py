@@ -12,8 +12,8 @@ PPM, TIFF or WebP), a folder, which stands for all images in it and in the folde
 standard input.
 
 The image is turned upright, cropped, resized and normalized as the model's file says, which also
-has the names of the classes. What is transparent becomes white. An image that cannot be read is
-reported and the next one goes on; the exit status is then 1.
+has the names of the classes. What is transparent becomes white. An image or a folder that cannot
+be read is reported and the next one goes on; the exit status is then 1.
 """
 
 import io
@@ -71,11 +71,11 @@ def main(args: list[str]) -> int:
     names: list[str] = []
     complaints = 0
     for argument in arguments:
-        try:
-            names += _names(argument)
-        except (OSError, ValueError) as error:
-            _complain(argument, error)
-            complaints += 1
+        found, unread = _names(argument)
+        names += found
+        for name, error in unread:
+            _complain(name, error)
+        complaints += len(unread)
     writer = _writer()
     for name in names:
         try:
@@ -88,18 +88,19 @@ def main(args: list[str]) -> int:
     return _cli.FAILURE if complaints else 0
 
 
-def _names(argument: str) -> list[str]:
-    """The images that an argument stands for: itself, or those in a folder, sorted."""
+def _names(argument: str) -> tuple[list[str], list[tuple[str, Exception]]]:
+    """The images that an argument stands for: itself, or those in a folder, sorted.
+
+    And which folders cannot be read, or have none, and why.
+    """
     from bireal_keras.image_file import SUFFIXES, is_named_like_one
 
     if not os.path.isdir(argument):
-        return [argument]
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    names = []
-    for folder, subfolders, files in os.walk(argument, onerror=fail):
+        return [argument], []
+    names: list[str] = []
+    unread: list[tuple[str, Exception]] = []
+    walk = os.walk(argument, onerror=lambda error: unread.append((error.filename, error)))
+    for folder, subfolders, files in walk:
         # Hidden entries are other programs' notes (.DS_Store, ._photo.jpg, .cache).
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         names += [
@@ -107,9 +108,10 @@ def _names(argument: str) -> list[str]:
             for name in files
             if not name.startswith(".") and is_named_like_one(os.path.join(folder, name))
         ]
-    if not names:
-        raise ValueError(f"there is no image in this folder ({', '.join(SUFFIXES)})")
-    return sorted(names)
+    if not names and not unread:
+        nothing = ValueError(f"there is no image in this folder ({', '.join(SUFFIXES)})")
+        unread.append((argument, nothing))
+    return sorted(names), sorted(unread, key=lambda complaint: complaint[0])
 
 
 def _source(name: str) -> str | io.BytesIO:

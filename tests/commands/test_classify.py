@@ -227,6 +227,30 @@ def test_a_folder_is_its_images_sorted(model, tmp_path):
     ]
 
 
+def test_a_folder_that_cannot_be_read_leaves_the_others(model, tmp_path, monkeypatch):
+    """Root may read every folder, and so the system's answer is made up."""
+    for name in ("a/1.png", "b/2.png", "c/3.png", "d/4.png"):
+        (tmp_path / name).parent.mkdir()
+        picture(tmp_path / name, (0, 0, 0))
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\n"
+        "scandir = os.scandir\n"
+        "def refusing(path='.'):\n"
+        "    if os.path.basename(path) in ('b', 'd'):\n"
+        "        raise PermissionError(13, 'Permission denied', path)\n"
+        "    return scandir(path)\n"
+        "os.scandir = refusing\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    result = classify(model, tmp_path, tmp_path / "d", "--output=csv", "--top_k=1")
+    assert result.returncode == 1
+    assert result.stderr == "".join(
+        f"bireal-classify: {tmp_path}/{name}: Permission denied\n" for name in "bdd"
+    )
+    names = [row["image"] for row in csv.DictReader(io.StringIO(result.stdout))]
+    assert names == [f"{tmp_path}/a/1.png", f"{tmp_path}/c/3.png"]
+
+
 def test_csv(model, tmp_path):
     image = picture(tmp_path / 'night, "late".png', (3, 2, 9))
     result = classify(model, image, "--output=csv")
