@@ -7,6 +7,7 @@ the whole central square of an image, in [-1, 1].
 
 import math
 import os
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,7 @@ class Normalization:
 
     Raises:
         ValueError: there are not one or three numbers, one is not finite, or a `std` is not
-            positive.
+            positive, in float32 as in a file.
     """
 
     mean: tuple[float, ...] = (127.5,)
@@ -53,11 +54,11 @@ class Normalization:
                 raise ValueError(f"`{name}` must be numbers. Received: {values!r}.") from error
             if len(values) not in (1, 3):
                 raise ValueError(f"`{name}` must be one number or three. Received: {len(values)}.")
-            if not all(map(math.isfinite, values)):
-                raise ValueError(f"`{name}` must be finite. Received: {name}={values}.")
+            if not all(map(math.isfinite, map(_stored, values))):
+                raise ValueError(f"`{name}` must be finite in float32. Received: {name}={values}.")
             object.__setattr__(self, name, values)
-        if min(self.std) <= 0:
-            raise ValueError(f"`std` must be positive. Received: std={self.std}.")
+        if min(map(_stored, self.std)) <= 0:
+            raise ValueError(f"`std` must be positive in float32. Received: std={self.std}.")
 
     @classmethod
     def parse(cls, text: str) -> "Normalization":
@@ -87,6 +88,14 @@ class Normalization:
             if self == normalization:
                 return name
         return ":".join(",".join(f"{value:g}" for value in part) for part in (self.mean, self.std))
+
+
+def _stored(value: float) -> float:
+    """A number as a file keeps it, which is in float32."""
+    try:
+        return struct.unpack("<f", struct.pack("<f", value))[0]
+    except OverflowError:
+        return math.inf
 
 
 # These are what images are usually made of pixels by. "imagenet" takes the mean and the deviation

@@ -243,6 +243,10 @@ def test_size_that_the_input_has_not(model):
         ({"std": -1}, "`std` must be positive"),
         ({"std": float("nan")}, "`std` must be finite"),
         ({"mean": float("inf")}, "`mean` must be finite"),
+        # A file has float32, in which these are 0 and infinity.
+        ({"std": 1e-50}, "`std` must be positive"),
+        ({"std": (1, 1e39, 1)}, "`std` must be finite"),
+        ({"mean": -1e39}, "`mean` must be finite"),
         ({"mean": "bright"}, "`mean` must be numbers"),
         ({"mean": None}, "`mean` must be numbers"),
     ],
