@@ -83,10 +83,11 @@ def check_labels(labels: Sequence[str]) -> None:
     """Raises a ValueError unless `labels` is a sequence of names of one line each."""
     if isinstance(labels, (str, bytes)) or not labels:
         raise ValueError(f"`labels` must be a list of names. Received: {labels!r}.")
-    for label in labels:
+    for number, label in enumerate(labels, start=1):
         if not isinstance(label, str) or not label.strip() or label.splitlines() != [label]:
             raise ValueError(
-                f"`labels` must be names of one line each, none empty. Received: {label!r}."
+                f"`labels` must be names of one line each, none empty. Received: {label!r} as "
+                f"number {number} of {len(labels)}."
             )
 
 
@@ -113,4 +114,5 @@ def _read_archive(file: io.BufferedIOBase, name: str) -> str | None:
         # By that size and no further: what is packed may be much more than the entry says, and
         # `archive.read` would unpack all of it before it notices.
         with archive.open(entry) as content:
-            return content.read(entry.file_size + 1).decode()
+            # Editors on Windows begin a file with a byte order mark, which is no part of a name.
+            return content.read(entry.file_size + 1).decode("utf-8-sig")

@@ -74,6 +74,10 @@ def test_other_entries_are_ignored():
     assert read_labels(file.getvalue()) == ["cat", "dog"]
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name():
+    assert read_labels(archive(content="\ufeffcat\ndog\n".encode())) == ["cat", "dog"]
+
+
 @pytest.mark.parametrize(
     "names",
     [[], "cat", None, ["cat", ""], ["cat", "  "], ["a\nb"], ["a\r"], ["a\u2028b"], [1], [b"cat"]],
@@ -81,6 +85,12 @@ def test_other_entries_are_ignored():
 def test_bad_labels(names):
     with pytest.raises(ValueError, match="`labels` must be"):
         append_labels(MODEL, names)
+
+
+def test_a_bad_label_is_told_by_its_number():
+    message = r"none empty\. Received: '' as number 3 of 4\.$"
+    with pytest.raises(ValueError, match=message):
+        append_labels(MODEL, ["cat", "dog", "", "hen"])
 
 
 def test_name_that_is_not_unicode():
