@@ -31,7 +31,9 @@ _CAMERA = _camera_flag.define(
     "picamera2 or OpenCV.",
 )
 _HOST = flags.DEFINE_string(
-    "host", "127.0.0.1", "The address to serve on; 0.0.0.0 is every one of this machine."
+    "host",
+    "127.0.0.1",
+    "The address to serve on; 0.0.0.0 is every one of this machine, and :: also those of IPv6.",
 )
 _PORT = flags.DEFINE_integer(
     "port", 8000, "The port; 0 takes a free one.", lower_bound=0, upper_bound=65535
@@ -60,10 +62,16 @@ def main(args: list[str]) -> None:
     classifier.check(interpreter)
     with open_camera(_CAMERA.value) as camera:  # A mistake is to be seen here, not on the page.
         title = f"{_title(args[0])} · {os.path.basename(camera.name)}"
-    token = _TOKEN.value
-    if token is None and not access.is_loopback(_HOST.value):
+    host, token = _host(), _TOKEN.value
+    if token is None and not access.is_loopback(host):
         token = secrets.token_urlsafe(16)
-    asyncio.run(_serve(interpreter, token, title))
+    asyncio.run(_serve(interpreter, host, token, title))
+
+
+def _host() -> str:
+    """An IPv6 address may be in brackets, as it is in the address of a page."""
+    host = _HOST.value
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def _title(argument: str) -> str:
@@ -73,7 +81,7 @@ def _title(argument: str) -> str:
     return os.path.basename(os.path.dirname(path)) if name == "model.tflite" else name
 
 
-async def _serve(interpreter: Interpreter, token: str | None, title: str) -> None:
+async def _serve(interpreter: Interpreter, host: str, token: str | None, title: str) -> None:
     from bireal_keras.runtime.camera import open_camera
     from bireal_keras.runtime.live import server
     from bireal_keras.runtime.live.feed import Feed
@@ -84,8 +92,8 @@ async def _serve(interpreter: Interpreter, token: str | None, title: str) -> Non
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     feed = Feed(functools.partial(open_camera, _CAMERA.value), interpreter, top_k=_TOP_K.value)
     try:
-        async with server.listen(_HOST.value, _PORT.value, token, feed, title) as port:
-            for address in _addresses(_HOST.value):
+        async with server.listen(host, _PORT.value, token, feed, title) as port:
+            for address in _addresses(host):
                 print(f"http://{address}:{port}/" + (f"?token={token}" if token else ""))
             sys.stdout.flush()
             await stop.wait()

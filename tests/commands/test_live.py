@@ -1,6 +1,7 @@
 """bireal-live as a person starts it; what it serves is in tests/runtime/live."""
 
 import contextlib
+import http.client
 import re
 import signal
 import socket
@@ -68,6 +69,24 @@ def test_the_network_needs_the_token_that_is_printed(model, video):
         with opener.open(f"http://127.0.0.1:{port}/?token={token}", timeout=20) as response:
             assert response.url == f"http://127.0.0.1:{port}/"
             assert response.status == 200
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+@pytest.mark.parametrize(
+    ("host", "reached"), [("::", ["127.0.0.1", "[::1]"]), ("::1", ["[::1]"]), ("[::1]", ["[::1]"])]
+)
+def test_ipv6(model, video, host, reached):
+    """The addresses of a network that are printed are of IPv4, also for ::, which is all."""
+    with started(model, video, f"--host={host}") as (_, address):
+        match = re.fullmatch(r"http://([^/]+):(\d+)/(\?token=.*)?", address)
+        assert match
+        name, port, token = match.groups()
+        assert (name in reached, token is None) == (host != "::",) * 2
+        for name in reached:
+            connection = http.client.HTTPConnection(f"{name}:{port}", timeout=20)
+            with contextlib.closing(connection):
+                connection.request("GET", f"/{token or ''}")
+                assert connection.getresponse().status == (303 if token else 200)
 
 
 def test_a_token_of_ones_own(model, video):
