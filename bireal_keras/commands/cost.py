@@ -6,6 +6,7 @@ Usage: bireal-cost [flags] MODEL
     bireal-cost runs/digits                   a folder that bireal-train wrote
     bireal-cost model.keras                   a .keras or .h5 file or a SavedModel folder
     bireal-cost BiRealNet18                   a model of the zoo
+    bireal-cost cifar10                       the model that comes with the package
 
 A multiplication is binary if both of its factors are 1-bit. FLOPs are the real ones and a
 64th of the binary ones; memory is 32 bits for a real weight and 1 bit for a binary one: the
@@ -13,6 +14,7 @@ convention of the Bi-Real Net paper. A .tflite file needs no TensorFlow.
 """
 
 import json
+import re
 from pathlib import Path
 
 from absl import app, flags
@@ -21,6 +23,7 @@ from bireal_keras._checks import near
 from bireal_keras.commands import _cli
 from bireal_keras.cost.report import Cost
 from bireal_keras.cost.tflite_model import of_tflite
+from bireal_keras.runtime import example
 from bireal_keras.training import run_folder
 
 _INPUT_SHAPE = flags.DEFINE_list(
@@ -40,7 +43,7 @@ def main(args: list[str]) -> None:
 
 
 def _cost(model: str) -> Cost:
-    path = Path(model)
+    path = Path(example.example_model() if model == example.NAME else model)
     if path.suffix == ".tflite":
         if _INPUT_SHAPE.value is not None:
             raise app.UsageError("a .tflite file has its own --input_shape.")
@@ -61,9 +64,9 @@ def _cost(model: str) -> Cost:
             keras_model = zoo.create_model(model)
         else:
             raise ValueError(
-                "MODEL must be a file, a folder or one of the zoo's names, "
+                f"MODEL must be a file, a folder, {example.NAME} or one of the zoo's names, "
                 f"{', '.join(zoo.list_models())}. Received: {model}."
-                f"{near(model, zoo.list_models())}"
+                f"{near(model, [example.NAME, *zoo.list_models()])}"
             )
         return of_model(keras_model, input_shape=input_shape)
 
@@ -71,10 +74,13 @@ def _cost(model: str) -> Cost:
 def _input_shape() -> tuple[int, ...] | None:
     if _INPUT_SHAPE.value is None:
         return None
-    try:
-        return tuple(int(size) for size in _INPUT_SHAPE.value)
-    except ValueError as error:
-        raise app.UsageError("--input_shape must be whole numbers, as in 224,224,3.") from error
+    sizes = _INPUT_SHAPE.value
+    if not sizes or not all(re.fullmatch("0*[1-9][0-9]*", size) for size in sizes):
+        raise app.UsageError(
+            "--input_shape must be whole numbers from 1, as in 224,224,3. Received: "
+            f"{','.join(sizes)!r}."
+        )
+    return tuple(map(int, sizes))
 
 
 def run() -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import prod
+from numbers import Integral
 from typing import Any
 
 from bireal_keras import _keras_model, _layer_calls
@@ -61,7 +62,8 @@ def of_model(model: keras.Model, *, input_shape: Sequence[int] | None = None) ->
         One entry for each layer that has weights, in the order in which they are called.
 
     Raises:
-        ValueError: it is not a model of legacy Keras, or the shape of its input is unknown.
+        ValueError: it is not a model of legacy Keras, or the shape of its input is unknown, or
+            the one that is given is none.
     """
     if not isinstance(model, keras.Model):
         kind = type(model)
@@ -85,6 +87,14 @@ def of_model(model: keras.Model, *, input_shape: Sequence[int] | None = None) ->
 def _zeros(model: keras.Model, input_shape: Sequence[int] | None) -> Any:
     """One input of zeros."""
     if input_shape is not None:
+        # Keras itself says what does not fit the layers: many models take other sizes, too.
+        taken = [tuple(tensor.shape[1:]) for tensor in model.inputs or ()]
+        are_sizes = all(isinstance(size, Integral) and size > 0 for size in input_shape)
+        if not are_sizes or any(len(shape) != len(input_shape) for shape in taken):
+            raise ValueError(
+                "`input_shape` must be whole numbers from 1, as many as those of "
+                f"{', '.join(map(str, taken)) or 'the input'}. Received: {tuple(input_shape)}."
+            )
         return tf.zeros((1, *input_shape))
     if not model.inputs or any(None in tensor.shape[1:] for tensor in model.inputs):
         raise ValueError(

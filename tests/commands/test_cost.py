@@ -11,7 +11,7 @@ import pytest
 from export_helpers import birealnet, build
 from lce_ops import Bconv2d
 
-from bireal_keras import cost
+from bireal_keras import cost, runtime
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "bireal-cost"
 
@@ -38,6 +38,12 @@ def test_tflite_needs_no_tensorflow(tflite):
     result = subprocess.run([sys.executable, "-c", code, tflite], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == f"{cost.of_tflite(tflite)}\n"
+
+
+def test_the_example_by_its_name():
+    result = run("cifar10")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == f"{cost.of_tflite(runtime.example_model())}\n"
 
 
 def test_json(tflite):
@@ -71,6 +77,9 @@ def test_model_of_the_zoo():
         (["missing.tflite"], 1, ".*missing.tflite.*"),
         (["x.tflite", "--input_shape=2,2,3"], 2, "a .tflite file has its own .*"),
         (["BiRealNet18", "--input_shape=2,a,3"], 2, "--input_shape must be whole numbers.*"),
+        (["BiRealNet18", "--input_shape=-1,5,3"], 2, "--input_shape must .* Received: '-1,5,3'.*"),
+        (["BiRealNet18", "--input_shape="], 2, "--input_shape must be whole numbers.*"),
+        (["cifar"], 1, "MODEL must be a file, a folder, cifar10 or .* Near: cifar10."),
     ],
 )
 def test_errors_are_one_line(arguments, status, message):

@@ -316,6 +316,13 @@ class TestModels:
         assert large.binary_macs == 4 * small.binary_macs
         assert large.memory_bits == small.memory_bits
 
+    @pytest.mark.parametrize("shape", [(), (4, 4), (-1, 5, 4), (0, 5, 4), (2.5, 5, 4), "444"])
+    def test_what_is_no_shape(self, shape):
+        model = keras.Sequential([keras.Input((None, None, 4)), keras.layers.Conv2D(2, 1)])
+        message = r"`input_shape` must be whole numbers .* of \(None, None, 4\)\. Received: \("
+        with pytest.raises(ValueError, match=message):
+            cost.of_model(model, input_shape=shape)
+
     def test_what_is_no_model(self):
         with pytest.raises(ValueError, match=r"`model` must be .* Received: builtins\.int"):
             cost.of_model(3)
