@@ -34,13 +34,12 @@ whether it holds here, does not, or is not decided. The same command goes on whe
 in the middle of a run, too, and more cells and seeds can follow.
 """
 
-import os
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from bireal_keras import _native_log, training
-from bireal_keras.commands import _cli
+from bireal_keras.commands import _cli, _tensorflow_log
 
 with _cli.imports("bireal-ablate"):
     from bireal_keras import recipes
@@ -132,9 +131,7 @@ _SEARCH_EPOCHS = flags.DEFINE_integer(
 def main(args: list[str]) -> int:
     if args:
         raise app.UsageError(f"Unexpected argument {args[0]!r}: every argument is a --flag")
-    if logging.get_verbosity() < logging.DEBUG:
-        logging.set_verbosity(logging.ERROR)
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _tensorflow_log.silence()
     with _native_log.quiet():  # TensorFlow's greeting.
         from bireal_keras import _keras  # noqa: F401
     try:

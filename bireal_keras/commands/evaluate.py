@@ -38,7 +38,7 @@ import numpy as np
 from absl import app, flags
 
 from bireal_keras import _files, _native_log
-from bireal_keras.commands import _cli, _model_argument
+from bireal_keras.commands import _cli, _model_argument, _tensorflow_log
 from bireal_keras.runtime import results
 from bireal_keras.runtime.interpreter import Interpreter
 from bireal_keras.tflite.metadata import Metadata
@@ -126,6 +126,7 @@ def main(args: list[str]) -> int:
     if len(args) != 1:
         raise app.UsageError(f"exactly one model is needed. Received: {len(args)}.")
     folder = _pictures_folder(_PICTURES.value)
+    _tensorflow_log.silence()
     # Pillow warns of large images and odd tags; what matters becomes an error.
     warnings.simplefilter("ignore")
     path, trained = _find(Path(args[0]))
@@ -209,7 +210,7 @@ def _open_dataset(model: _Model, trained: run_folder.Run | None) -> _Dataset:
     name = _DATASET.value or own
     if name is None:
         raise app.UsageError(f"{model.path} says of no dataset; --dataset is needed")
-    image_folder.check_exists(name)
+    image_folder.check_exists(name, _DATA_DIR.value)
     path = Path(os.path.abspath(name))
     if not path.is_dir() or _DATA_DIR.value is not None:
         return _tensorflow_dataset(name, model)
@@ -247,6 +248,15 @@ def _tensorflow_dataset(name: str, model: _Model) -> _Dataset:
             f"Received: {height} x {width}."
         )
     with _cli.imports("bireal-evaluate"), _native_log.quiet():
+        try:
+            from bireal_keras import _keras  # noqa: F401
+        except ImportError as error:
+            if os.path.isdir(name):
+                raise
+            # On a device, where this comes from, it is as a rule a mistyped folder.
+            raise ImportError(
+                f"There is no folder {name}, and a dataset that goes by a name takes more. {error}"
+            ) from error
         from bireal_keras.training import data
     dataset = data.load(name, data_dir=_DATA_DIR.value)
     classes = len(dataset.class_names)

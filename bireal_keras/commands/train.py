@@ -33,14 +33,13 @@ With --strategy=multi_worker the same command runs on every machine, with TF_CON
 each and an --output_dir that all of them see; the first worker writes.
 """
 
-import os
 import sys
 import warnings
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from bireal_keras import _native_log, training
-from bireal_keras.commands import _cli
+from bireal_keras.commands import _cli, _tensorflow_log
 
 with _cli.imports("bireal-train"):
     from bireal_keras import recipes
@@ -104,9 +103,7 @@ def main(args: list[str]) -> int:
     output_dir = _OUTPUT_DIR.value
     if output_dir is None and not _PIPELINE_ONLY.value:
         raise app.UsageError("Flag --output_dir must have a value")
-    if logging.get_verbosity() < logging.DEBUG:
-        logging.set_verbosity(logging.ERROR)
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _tensorflow_log.silence()
     warnings.formatwarning = lambda message, *_, **__: f"bireal-train: warning: {message}\n"
     if _PIPELINE_ONLY.value or output_dir is None:
         return _measure_pipeline()

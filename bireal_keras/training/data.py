@@ -122,7 +122,7 @@ def load(
     # With a data_dir, `cifar10` is TFDS's, whatever lies in the current folder.
     if os.path.isdir(name) and data_dir is None:
         return _load_folder(Path(os.path.abspath(name)))
-    image_folder.check_exists(name)
+    image_folder.check_exists(name, data_dir)
     return _load_tfds(name, data_dir, download)
 
 

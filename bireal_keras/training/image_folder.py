@@ -4,6 +4,7 @@ Commands read it on devices, too: this module imports no TensorFlow.
 """
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,10 +41,18 @@ class ImageFolder:
     validation: np.ndarray
 
 
-def check_exists(name: str) -> None:
-    """Raises a ValueError if a dataset's name is the path of a folder that does not exist."""
+def check_exists(name: str, data_dir: str | os.PathLike[str] | None = None) -> None:
+    """Raises a ValueError if a dataset's name is a path and not that of a folder.
+
+    With a `data_dir` a name without folders is never a path.
+    """
     is_path = name.startswith((".", "/")) or name.endswith("/")
-    if is_path and not Path(name).is_dir():
+    if (is_path or data_dir is None) and os.path.isfile(name):
+        raise ValueError(
+            "`dataset` must be a folder of images, <folder>/<class>/*.jpg, and not a file. "
+            f"Received: {name!r}."
+        )
+    if is_path and not os.path.isdir(name):
         raise ValueError(f"`dataset` names a folder that does not exist: {name!r}.")
 
 

@@ -89,17 +89,40 @@ def test_figures_are_those_of_the_formulas(model, misplaced, tmp_path):
     assert (gallery == (255, 0, 0)).all(axis=2).sum() == 160 * 160
 
 
-def test_a_device_evaluates_without_tensorflow(model, misplaced):
+def on_a_device(*arguments):
+    """Runs the command as where there is no TensorFlow."""
     hidden = dict.fromkeys(["tensorflow", "tf_keras", "keras", "larq", "matplotlib"])
     code = f"import sys; sys.modules.update({hidden!r}); sys.argv[0] = 'bireal-evaluate'\n"
     code += "from bireal_keras.commands import evaluate; evaluate.run()"
-    result = subprocess.run(
-        [sys.executable, "-c", code, model, f"--dataset={misplaced}"],
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_device_evaluates_without_tensorflow(model, misplaced):
+    result = on_a_device(model, f"--dataset={misplaced}")
     assert (result.returncode, result.stderr) == (0, "")
     assert ": 125 images\n" in result.stdout
+
+
+def test_a_device_says_that_there_is_no_such_folder(model):
+    result = on_a_device(model, "--dataset=phtoos")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert re.fullmatch(
+        r"bireal-evaluate: There is no folder phtoos, and .* takes more\. .* TensorFlow, .*\n",
+        result.stderr,
+    )
+
+
+def test_a_folder_is_not_a_file(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos.zip").touch()
+    for name in ("photos.zip", tmp_path / "photos.zip"):
+        result = command("evaluate", model, f"--dataset={name}")
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr == (
+            "bireal-evaluate: `dataset` must be a folder of images, <folder>/<class>/*.jpg, and "
+            f"not a file. Received: '{name}'.\n"
+        )
 
 
 def test_an_image_that_cannot_be_read_is_left_out(model, photos, tmp_path):
@@ -153,6 +176,7 @@ def test_held_out_are_those_that_training_holds_out(model, photos):
         (["{model}"], 2, ".* says of no dataset; --dataset is needed. See .*"),
         (["nothing.tflite"], 1, "There is no file or folder nothing.tflite. .*"),
         (["{model}", "--dataset={folder}/none/"], 1, "`dataset` names a folder .* not exist: .*"),
+        (["{model}", "--dataset=cifar11"], 1, "`dataset` must be .* Near: .*cifar10.*"),
         (["{model}", "--dataset={folder}/strange"], 1, ".*does not know these .*: purple. It.*"),
         (["{model}", "--dataset={folder}/empty"], 1, r"No image \(.*\) in .*/empty/red\."),
         (["{model}", "--dataset={folder}", "--pictures={folder}/x"], 1, "--pictures must be .*"),

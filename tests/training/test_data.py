@@ -367,6 +367,16 @@ class TestFolder:
         with pytest.raises(ValueError, match=f"folder that does not exist: '{name}'"):
             data.load(name)
 
+    def test_says_that_it_is_a_file(self, tmp_path, monkeypatch):
+        """But with data_dir a name is not that of a file in the current folder."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "cifar11").touch()
+        for name, options in (("cifar11", {}), ("./cifar11", {"data_dir": tmp_path})):
+            with pytest.raises(ValueError, match=f"must be a folder .*not a file.*: '{name}'"):
+                data.load(name, **options)
+        with pytest.raises(ValueError, match=r"TensorFlow Datasets knows.* Near: .*cifar10"):
+            data.load("cifar11", data_dir=tmp_path / "data")
+
 
 @pytest.fixture(scope="module")
 def imagenet_with_train_split(shared_tfds, tmp_path_factory):
