@@ -24,6 +24,8 @@ _MACHINE = Path("/proc/device-tree/model")
 _PI_SIZE = (1280, 960)
 # A camera that starts, or exposes for long in the dark, takes a second or two.
 _PI_PATIENCE_SECONDS = 5.0
+# OpenCV takes the number as a C++ int.
+_MAX_INDEX = 2**31 - 1
 _DEFAULT_FRAME_RATE = 30.0
 _MAX_FRAME_RATE = 240.0
 _PICAMERA2 = (
@@ -89,12 +91,15 @@ def open_camera(source: int | str | os.PathLike[str]) -> Camera:
     """
     if not isinstance(source, int):
         path = Path(source)
-        if not path.exists() or path.is_dir():
+        # A pipe would be waited for, and not even Ctrl-C ends that.
+        if not path.is_file() and not path.is_char_device():
             raise ValueError(
                 "A camera is a number from 0, a video file or a device. Received: "
                 f"{path}, which is not a file."
             )
         return _OpenCvCamera(str(path), _opencv.load(), is_file=path.is_file())
+    if not 0 <= source <= _MAX_INDEX:
+        raise ValueError(f"A camera is a number from 0 to {_MAX_INDEX}. Received: {source}.")
     picamera2 = _load_picamera2()
     if picamera2 is not None and source < _count_pi_cameras(picamera2):
         return _PiCamera(source, picamera2)

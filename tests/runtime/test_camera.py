@@ -1,5 +1,6 @@
 """Which library opens which camera, and what is said where none does."""
 
+import os
 import sys
 import types
 from types import SimpleNamespace
@@ -212,6 +213,16 @@ class TestOpenCV:
     def test_no_file(self, cv2, name):
         with pytest.raises(ValueError, match=r"Received: .*, which is not a file"):
             open_camera(name)
+
+    def test_a_pipe_is_not_waited_for(self, cv2, tmp_path):
+        os.mkfifo(tmp_path / "clip.mp4")
+        with pytest.raises(ValueError, match=r"Received: .*clip\.mp4, which is not a file"):
+            open_camera(tmp_path / "clip.mp4")
+
+    @pytest.mark.parametrize("index", [-1, 2**31, 99999999999999])
+    def test_no_number_of_a_camera(self, cv2, index):
+        with pytest.raises(ValueError, match=rf"a number from 0 to \d+\. Received: {index}\.$"):
+            open_camera(index)
 
 
 class TestNothingInstalled:
