@@ -150,6 +150,11 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[ImageFile.Ima
     # Who opens a pipe waits for somebody to write into it.
     if path is not None and os.path.exists(path) and not os.path.isfile(path):
         raise OSError("it is not a regular file")
+    if path is None and not hasattr(source, "read"):
+        raise ValueError(
+            "an image must be a path, an open file or, for `classify`, uint8 pixels or a Pillow "
+            f"image. Received: {type(source).__name__}."
+        )
     try:
         with Image.open(source, formats=_readable_formats()) as image:
             _check_size(image)

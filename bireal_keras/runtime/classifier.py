@@ -43,8 +43,8 @@ def classify(
 
     Raises:
         OSError: a file cannot be read, or an image not be decoded.
-        ValueError: the model is not a classifier of images or gives NaN, or pixels are not uint8
-            of such a shape.
+        ValueError: the model is not a classifier of images or gives NaN, an image is none of these
+            or its pixels are not uint8 of such a shape, or `top_k` is not a whole number from 1.
     """
     if not isinstance(model, Interpreter):
         with Interpreter(model) as interpreter:

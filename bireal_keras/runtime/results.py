@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Protocol, TextIO
 
 import numpy as np
@@ -32,11 +33,13 @@ def top_k(scores: np.ndarray, labels: Sequence[str] | None, k: int) -> list[Gues
     Args:
         scores: (classes,): probabilities, or else logits, which go through softmax.
         labels: names of the classes.
-        k: how many to return.
+        k: how many to return; all where there are fewer.
 
     Raises:
-        ValueError: a score is NaN or infinite.
+        ValueError: a score is NaN or infinite, or `k` is not a whole number from 1.
     """
+    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+        raise ValueError(f"`top_k` must be a whole number from 1. Received: top_k={k!r}.")
     if not np.isfinite(scores).all():
         raise ValueError("the model gives NaN or infinity")
     if scores.min() < -_ROUNDING or scores.max() > 1 + _ROUNDING:

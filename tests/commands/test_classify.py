@@ -210,6 +210,14 @@ class TestFromPython:
         with pytest.raises(ValueError, match=r"`image` must .* Received: .*"):
             runtime.classify(pixels, model)
 
+    @pytest.mark.parametrize("image", [None, 3, b"\xff\xd8\xff"])
+    def test_what_is_no_image(self, model, image):
+        message = rf"^an image must be a path, .*\. Received: {type(image).__name__}\.$"
+        with pytest.raises(ValueError, match=message):
+            runtime.classify([image], model)
+        with pytest.raises(ValueError, match=message):
+            load_image(image, runtime.read_metadata(model))
+
 
 def test_a_folder_is_its_images_sorted(model, tmp_path):
     (tmp_path / "b" / "deep").mkdir(parents=True)

@@ -33,6 +33,12 @@ class TestTopK:
     def test_more_than_there_are(self):
         assert len(top_k(np.float32([0.5, 0.5]), None, 10)) == 2
 
+    def test_none_is_too_few(self):
+        for k in (0, -1, "3", 2.5, None, True):
+            with pytest.raises(ValueError, match=r"^`top_k` must be a whole .* Received: top_k="):
+                top_k(np.float32([0.5, 0.5]), None, k)
+        assert len(top_k(np.float32([0.5, 0.5]), None, np.int64(1))) == 1
+
     def test_of_equal_ones_the_first(self):
         assert [guess.index for guess in top_k(np.full(4, 0.25), None, 4)] == [0, 1, 2, 3]
 
