@@ -1,7 +1,7 @@
 """What keeps a layer from being bit-packed, found in the Keras model before any conversion."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,9 +127,7 @@ def _with_hidden_signs(
     candidates = []
     for op in graph.graph.get_operations():
         if op.type in _NUMBERS and not dependent.is_constant(op.inputs[0]):
-            # Operators are named after the layers that they are in, the innermost last.
-            names = [name for name in op.name.split("/") if name in layers]
-            layer = layers[names[-1]] if names else model
+            layer = layers.get(_innermost(op.name, layers), model)
             one = known.get(layer.name)
             if one is None or not one.intended_binary:
                 candidates.append((op, layer, one))
@@ -150,6 +148,22 @@ def _with_hidden_signs(
                 one, intended_binary=True, reason=reasons.HIDDEN_SIGN, detail=""
             )
     return result
+
+
+def _innermost(operator: str, layers: Container[str]) -> str:
+    """The layer that an operator is in, by its name; "" for none.
+
+    Operators are named after the layers around them, the innermost last: "model/block/conv/Conv2D".
+    The name of a layer may have slashes of its own, as "block/conv", so that it is not told from
+    "conv" inside "block" but by being the longest that there is.
+    """
+    parts = operator.split("/")
+    for end in range(len(parts), 0, -1):
+        for start in range(end):
+            name = "/".join(parts[start:end])
+            if name in layers:
+                return name
+    return ""
 
 
 def _is_signs(values: np.ndarray, *, each_filter: bool = False) -> bool:

@@ -31,9 +31,12 @@ def float_file(model: keras.Model, signature: Signature) -> bytes:
 
     structure = tf.nest.map_structure(_of_one_image, signature.structure)
     content = _converted(model, structure, "TensorFlow", convert)
-    if not any(operator.name == "QUANTIZE" for operator in Graph(content).operators):
+    try:
+        graph = Graph(content)
+    except ValueError as error:
+        raise ValueError(f"{model.name} cannot be converted: {error}") from error
+    if not any(operator.name == "QUANTIZE" for operator in graph.operators):
         return content
-    graph = Graph(content)
     fake_quant.drop_additions(graph)
     return graph.write()[0]
 

@@ -182,6 +182,7 @@ def _in_batches(invoke: Runner, size: int) -> Runner:
             invoke([values[start : start + size] for values in inputs])
             for start in range(0, count, size)
         ]
-        return [np.concatenate(batches) for batches in zip(*outputs)]
+        # An output without any axis is one number for each run.
+        return [np.concatenate([*map(np.atleast_1d, batches)]) for batches in zip(*outputs)]
 
     return run

@@ -6,10 +6,11 @@ stores their kernels as
 
 - float16: half-precision constants, each before a DEQUANTIZE to float32; or
 - int8: with a scale for each output channel, symmetric. A convolution of at least 16 input
-  channels reads them as they are: LiteRT's dynamic range, in which the float32 input is rounded
-  to int8 as it comes, in steps of a 255th of its range in an image (XNNPACK: at a pixel, where
-  the convolution is 1x1), products are summed up as integers, and the output is float32. All
-  other kernels are unpacked by a DEQUANTIZE, too, and multiply in float32.
+  channels reads them as they are, and one scale where all are equal: LiteRT's dynamic range, in
+  which the float32 input is rounded to int8 as it comes, in steps of a 255th of its range in an
+  image (XNNPACK: at a pixel, where the convolution is 1x1), products are summed up as integers,
+  and the output is float32. All other kernels are unpacked by a DEQUANTIZE, too, and multiply in
+  float32.
 
 XNNPACK runs all of it: a DEQUANTIZE of a constant when a model is loaded, the dynamic range
 with kernels of its own. Activations are float32 between any two layers, so binary layers and
@@ -74,8 +75,13 @@ def compact(content: bytes, precision: str) -> bytes:
             continue
         axis = OUTPUT_AXES[readers[0].name]
         values, scales = quantize(kernel, axis)
+        is_dynamic = all(_has_dynamic_range(graph, reader) for reader in readers)
+        if is_dynamic and (scales == scales[0]).all():
+            # Interpreters compute with one scale where all are equal. Older ones, LCE's among
+            # them, do not look for it in a list of several, and every product is 0 there.
+            scales = scales[:1]
         _store(model, index, values, scales, axis)
-        if all(_has_dynamic_range(graph, reader) for reader in readers):
+        if is_dynamic:
             for layer in layers:
                 layer.opcodeIndex = opcode(model, schema.BuiltinOperator.CONV_2D, _CONV_2D_DYNAMIC)
         else:

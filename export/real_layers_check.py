@@ -15,8 +15,10 @@ from bireal_keras.tflite.model import Graph, Tensor, serialize, unpack
 # sums of hundreds of float32 products in another order differ by a few units in the last place,
 # 6e-8 each.
 _ROUNDING = 1e-5
-# This is half a step, with an allowance for scales that are float32.
-_HALF = 0.5 * (1 + 1e-5)
+# A weight is stored by way of float32: its scale, the quotient that is rounded to an integer, and
+# here the integer times the scale again. Each rounds by half a unit in the last place, at most of
+# the filter's largest weight, so that two units of that one hold them all. They are 3e-5 of a step.
+_WEIGHT_ROUNDING = 2.0**-22
 _INT8_STEPS = 255
 _IMAGES = 8
 
@@ -46,7 +48,8 @@ def check(float32: bytes, compact: bytes, samples: Sequence[np.ndarray]) -> floa
     in the compact file:
 
     - Each stored weight is the float32 one rounded: off by half a step of its channel's scale
-      for int8, by 2^-11 of its value for float16.
+      for int8, by 2^-11 of its value for float16. (For int8, two units in the last place of the
+      channel's largest weight are allowed beside: what the arithmetic of float32 leaves open.)
     - Each layer gives what the float32 layer with the stored weights gives, up to rounding.
       Where it rounds its input to int8, up to half a step of that (a 255th of the range of the
       image's values and 0) times the sum of the magnitudes of a channel's weights. That is
@@ -163,7 +166,9 @@ def _check_weights(
         allowed = np.maximum(np.abs(weights) * 2.0**-11, 2.0**-25)
     else:
         largest = np.abs(weights).max(axis=_all_but(axis, weights.ndim), keepdims=True)
-        allowed = _HALF * largest / 127
+        # No step is smaller than the least normal number, see `real_layers.quantize`.
+        step = np.maximum(largest / 127, np.finfo(np.float32).tiny)
+        allowed = 0.5 * step + _WEIGHT_ROUNDING * largest
     # Written in this way, the condition finds NaN wrong, here as below.
     if not (np.abs(stored - weights) <= allowed).all():
         raise ValueError(f"The compact file does not hold the weights of {name}.")
@@ -173,7 +178,7 @@ def _check_output(
     layer: _Layer, inputs: np.ndarray, actual: np.ndarray, expected: np.ndarray
 ) -> None:
     low, high = min(inputs.min(), 0), max(inputs.max(), 0)
-    step = _HALF * (high - low) / _INT8_STEPS if layer.dynamic else 0
+    step = 0.5 * (high - low) / _INT8_STEPS if layer.dynamic else 0
     allowed = (step + _ROUNDING * max(high, -low)) * layer.magnitudes
     differences = np.abs(actual - expected)
     if not (differences <= allowed).all():

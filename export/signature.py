@@ -103,13 +103,34 @@ def of(model: keras.Model) -> Signature:
     """What a model takes and gives.
 
     Raises:
-        ValueError: it does not know what it takes.
+        ValueError: it does not know what it takes, or gives something that has no row for each
+            image.
     """
+    signature = _of(model)
+    for number, shape in enumerate(signature.outputs):
+        # Where the model takes any number of images, the file takes one, and what is made of all of
+        # them is another thing.
+        if not shape or (signature.batch is None and shape[0] is not None):
+            names = getattr(model, "output_names", None) or []
+            name = f"'{names[number]}'" if number < len(names) else f"{number}"
+            raise ValueError(
+                "`model` must give tensors (batch, ...), a row for each image. Leave out what all "
+                "images share, or reduce it over other axes than the first. Received: output "
+                f"{name} of shape {shape}."
+            )
+    return signature
+
+
+def _of(model: keras.Model) -> Signature:
     if isinstance(model, keras.Sequential) and model.inputs:
         structure: Any = _spec(model.inputs[0])
         if structure.name == f"{model.layers[0].name}_input":
             structure = _of_any_batch(model, structure)
-        return Signature(structure, (tuple(model.output.shape),))
+        outputs = tuple(model.output.shape)
+        # One that was saved may still say the number that `_of_any_batch` leaves out.
+        if outputs[:1] == (model.inputs[0].shape[0],):
+            outputs = (structure.shape[0], *outputs[1:])
+        return Signature(structure, (outputs,))
     if model.inputs:
         specs = [_spec(tensor) for tensor in model.inputs]
         structure = specs[0] if len(specs) == 1 else specs

@@ -430,7 +430,7 @@ class Graph:
 
     def _is_given(self, tensor: int) -> bool:
         """Whether it has a value before the first operator runs."""
-        return self.is_stored(tensor) or self._tensors[tensor].isVariable or self.size(tensor) == 0
+        return self.is_stored(tensor) or self.size(tensor) == 0
 
     def _check_kernels(self) -> None:
         for operator in self.operators:

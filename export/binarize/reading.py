@@ -15,6 +15,9 @@ _SLACK_BYTES = 1 << 16
 # SubGraph, and in Metadata and TensorMap.
 _CUSTOM_CODE, _TENSOR_NAME, _SIGNATURE_KEY, _DESCRIPTION, _GRAPH_NAME, _NAME = 1, 3, 2, 3, 4, 0
 
+# These are what has a loop or a state, mostly.
+_RECURRENT = "Convert recurrent layers unrolled: LSTM, GRU and SimpleRNN of Keras take unroll=True"
+
 
 def read(content: bytes) -> schema.ModelT:
     """Unpacks a model of one subgraph.
@@ -24,7 +27,7 @@ def read(content: bytes) -> schema.ModelT:
 
     Raises:
         ValueError: it is not a `.tflite` file, is damaged, or has what a float file of one
-            network does not have: several subgraphs, variables, constants in other files.
+            network does not have: several subgraphs, variables, a state, constants in other files.
     """
     if len(content) < 8 or content[4:8] != b"TFL3":
         raise ValueError("This is not a .tflite file: it does not start as one.")
@@ -51,9 +54,10 @@ def read(content: bytes) -> schema.ModelT:
 
 def _parts(model: schema.Model) -> Iterator[int]:
     """What unpacking costs, a number for each table, as the tables are found."""
-    if model.SubgraphsLength() != 1:
+    subgraphs = model.SubgraphsLength()
+    if subgraphs != 1:
         raise ValueError(
-            f"it must have one subgraph, without control flow. Received: {model.SubgraphsLength()}"
+            f"it must have one subgraph, without control flow. Received: {subgraphs}. {_RECURRENT}"
         )
     if model.ExternalBuffersLength():
         raise ValueError("its constants lie in other files. Convert to one file")
@@ -75,6 +79,11 @@ def _parts(model: schema.Model) -> Iterator[int]:
         tensor = graph.Tensors(index)
         if tensor.Sparsity() is not None or tensor.VariantTensorsLength():
             raise ValueError("it has sparse tensors. Convert without optimizations")
+        if tensor.IsVariable():
+            raise ValueError(
+                "it keeps a state from one run to the next (a variable tensor), so that what it "
+                f"computes of an image depends on those before. {_RECURRENT}"
+            )
         yield 1 + _text(tensor, _TENSOR_NAME)
     for index in range(graph.OperatorsLength()):
         operator = graph.Operators(index)

@@ -37,11 +37,16 @@ _ONE_SIDED = (
     *("ABS", "EXP", "LOGISTIC", "MAXIMUM", "MINIMUM", "RELU", "RELU6", "RELU_0_TO_1"),
     *("SOFTMAX", "SQRT", "SQUARE"),
 )
-# Through these a sign is looked for, to say what separates it from a layer.
+# Through these a sign is looked for, to say what separates it from a layer. Most of them move
+# values, too, but of several tensors or to several places, or pad, or are not followed.
 _SEPARATING = (
     *_MOVES,
     *_POOLS,
-    *("ADD", "CONCATENATION", "DIV", "GATHER", "MEAN", "MUL", "PAD", "PADV2", "SUB"),
+    *("ADD", "DIV", "MEAN", "MUL", "SUB"),
+    *("BATCH_TO_SPACE_ND", "BROADCAST_TO", "CONCATENATION", "DEPTH_TO_SPACE", "GATHER"),
+    *("GATHER_ND", "MIRROR_PAD", "PACK", "PAD", "PADV2", "RESIZE_BILINEAR"),
+    *("RESIZE_NEAREST_NEIGHBOR", "REVERSE_V2", "SPACE_TO_BATCH_ND", "SPACE_TO_DEPTH"),
+    *("SPLIT", "SPLIT_V", "TILE", "UNPACK"),
 )
 _ZERO = np.float32(0)
 _SIDES = np.array([-1, 0, 1], np.float32)

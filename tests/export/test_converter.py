@@ -334,6 +334,23 @@ def test_failing_write_leaves_nothing_behind(small, path, monkeypatch):
     assert os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_recurrent_layers_are_converted_unrolled(kind, path):
+    """TensorFlow's converter makes one operator of an LSTM, which remembers the image before."""
+
+    def recurrent(unroll):
+        inputs = keras.Input((6, 8))
+        layer = getattr(keras.layers, kind)(4, unroll=unroll)
+        return keras.Model(inputs, layer(inputs), name="small")
+
+    with pytest.raises(ValueError, match=r"small cannot be converted: .*take unroll=True$"):
+        export.convert(recurrent(unroll=False), path)
+    assert not path.exists()
+    report = export.convert(recurrent(unroll=True), path)
+    assert report.close_samples == report.samples
+
+
 @pytest.mark.parametrize("converter", ["bireal", "lce"])
 def test_operator_that_is_not_there(converter, path):
     def layers(x):

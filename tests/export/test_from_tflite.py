@@ -174,6 +174,24 @@ def test_several_inputs_and_outputs(path):
         np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("real_layers", ["float32", "int8"])
+def test_output_without_any_axis(real_layers, path):
+    """The mean of all values: one number for each run, whatever the batch."""
+    rng = np.random.default_rng(0)
+    file = FloatFile()
+    x = file.conv(file.input((1, 6, 6, 4)), rng.normal(size=(32, 1, 1, 4)))
+    x = file.conv(file.larq_sign(x), binary_kernel(rng, (8, 3, 3, 32)))
+    axes = file.constant([0, 1, 2, 3], np.int32)
+    content = file.build(file.op("MEAN", x, axes, shape=()))
+    report = export.convert_tflite(content, path, real_layers=real_layers)
+    assert (report.binary_convolutions, report.samples) == (1, 32)
+    x = images(1, (6, 6, 4))
+    [expected], [actual] = run(content, x), run(path.read_bytes(), x, delegate=True)
+    assert actual.shape == ()
+    # Rounding of the stem to int8 may turn a few signs.
+    np.testing.assert_allclose(actual, expected, atol=1e-4 if real_layers == "float32" else 1)
+
+
 def test_fixed_batch(path):
     content = two_layers(batch=3)
     assert export.convert_tflite(content, path).samples == 33

@@ -92,6 +92,26 @@ def test_what_the_pass_says_of_a_sign_comes_first(tmp_path):
         export.convert(model, tmp_path / "model.tflite")
 
 
+@pytest.mark.parametrize("converter", ["lce", "bireal"])
+def test_layers_with_a_slash_in_their_names(converter, tmp_path):
+    """Such as keras.applications gives, where "conv" may be the name of another layer, too."""
+
+    def layers(x):
+        x = larq_conv(8, name="block/conv")(x)
+        x = Own(rounded, name="block/own")(x)
+        return larq_conv(8, name="conv")(x)
+
+    report = export.convert(
+        build(layers, SHAPE), tmp_path / "model.tflite", allow_float=True, converter=converter
+    )
+    assert {layer.name: layer.binary for layer in report.layers} == {
+        "block/conv": True,
+        "block/own": False,
+        "conv": True,
+    }
+    assert report.intended_binary_convolutions == 3
+
+
 @pytest.mark.parametrize("sign", [rounded, quotient])
 def test_sign_before_a_layer_of_larq(sign, tmp_path):
     model = build(

@@ -13,7 +13,7 @@ from export_helpers import CLASSES, SIZE, edit, operators
 from lce_ops import Op, Tensor, build_model, constant
 
 from bireal_keras import cost, runtime
-from bireal_keras.export import real_layers
+from bireal_keras.export import probes, real_layers
 from bireal_keras.export.real_layers import compact
 from bireal_keras.runtime.profile import profile
 from bireal_keras.tflite.model import serialize
@@ -267,6 +267,26 @@ class TestComputation:
         # Nothing else is rounded to int8, neither the sums nor what becomes of them.
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-3)
         assert np.abs(actual - (x @ kernel.reshape(8, 40).T + bias)).max() > 0.1
+
+    @pytest.mark.parametrize("channels_out", [1, 24])
+    def test_filters_of_one_scale(self, channels_out, lce):
+        """1-bit filters, say, of which LCE's older LiteRT makes zeros if each has its own scale."""
+        kernel = np.sign(random(channels_out, 1, 1, 32)) * np.float32(0.3)
+        shapes = (1, 5, 7, 32), (1, 5, 7, channels_out)
+        content, bias = convolution(shapes[0], kernel, shapes[1])
+        content = compact(content, "int8")
+        [quantization] = [tensor.quantization for tensor in kernels(unpacked(content))]
+        assert (len(quantization.scale), len(quantization.zeroPoint)) == (1, 1)
+        x = random(*shapes[0])
+        expected = x @ kernel.reshape(channels_out, 32).T + bias
+        # This is half a step of the image's range for each of the products.
+        allowed = 0.5 * (x.max() - x.min()) / 255 * 0.3 * 32 + 1e-5
+        runners = (
+            probes.run_on_lce(content),
+            *(probes.run_on_runtime(content, xnnpack=xnnpack) for xnnpack in (False, True)),
+        )
+        for run_file in runners:
+            np.testing.assert_allclose(run_file([x])[0], expected, rtol=0, atol=allowed)
 
     @pytest.mark.parametrize("precision", COMPACT)
     def test_depthwise(self, precision):

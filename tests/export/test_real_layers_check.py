@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from export_helpers import SIZE, edit
+from lce_ops import Op, Tensor, build_model, constant
 
 from bireal_keras.export import probes
 from bireal_keras.export.real_layers import compact
@@ -100,3 +101,53 @@ def test_wrong_quantization(field, change, message, small, samples):
     setattr(stem, field, change(getattr(stem, field)))
     with pytest.raises(ValueError, match=message):
         check(small.content, serialize(model), [samples])
+
+
+def dense(kernel):
+    """A model of one dense layer with these weights, (out, in)."""
+    size, classes = kernel.shape[1], kernel.shape[0]
+    tensors = [Tensor((1, size)), constant(kernel), Tensor((1, classes))]
+    options = ("FullyConnectedOptions", schema.FullyConnectedOptionsT())
+    return build_model(tensors, [Op("FULLY_CONNECTED", [0, 1, -1], [2], builtin=options)], [0], [2])
+
+
+def between_integers(largest):
+    """Filters of these largest weights, whose others are halfway between two integers of a scale.
+
+    In float32 the quotient may be rounded to either side. Each weight is next to the exact half.
+    """
+    halves = (np.arange(127) + 0.5) * np.float64(largest)[:, None] / 127
+    halves = halves.astype(np.float32)
+    sides = [halves, np.nextafter(halves, np.float32(0)), -np.nextafter(halves, np.float32(np.inf))]
+    return np.concatenate([np.float32(largest)[:, None], *sides], axis=1)
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        between_integers(np.random.default_rng(0).uniform(0.01, 10, 64).astype(np.float32)),
+        # Their steps would be smaller than any normal number.
+        np.random.default_rng(0).uniform(-1, 1, (4, 32)).astype(np.float32) * np.float32(1e-37),
+    ],
+    ids=["between integers", "tiny"],
+)
+def test_weights_that_float32_rounds_either_way(kernel):
+    content = dense(kernel)
+    images = np.random.default_rng(1).normal(size=(8, kernel.shape[1])).astype(np.float32)
+    check(content, compact(content, "int8"), [images])
+
+
+@pytest.mark.parametrize("amount", [-1, 1])
+@pytest.mark.parametrize("index", range(1, 128, 9))
+def test_a_stored_integer_that_is_off_by_one(index, amount):
+    """It is the least that can be wrong, whether the integer is small or large."""
+    # The scale is 1/127 of 1.27, so that the integers are 0 to 126, and weights off by 0.4 of one.
+    row = np.r_[127.0, np.arange(127) + 0.4 * amount] * 0.01
+    content = dense(row[None].astype(np.float32))
+
+    def change(data):
+        data.view(np.int8)[index] -= amount
+
+    wrong = edit(compact(content, "int8"), "DEQUANTIZE", 0, change)
+    with pytest.raises(ValueError, match="does not hold the weights of"):
+        check(content, wrong, [np.ones((8, 128), np.float32)])

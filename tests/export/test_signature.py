@@ -217,6 +217,47 @@ def test_a_fixed_number_of_images(tmp_path):
         export.convert(model, path, samples=np.zeros((8, *SHAPE)))
 
 
+def mean_of_everything(x):
+    return L.Lambda(tf.reduce_mean, name="mean")(x)
+
+
+def mean_of_images(x):
+    return L.Lambda(lambda x: tf.reduce_mean(x, axis=0), name="mean")(x)
+
+
+def also_constants(x):
+    """Such as the anchors of a detector."""
+    anchors = tf.random.stateless_normal((1, 5, 4), seed=(0, 0))
+    return [features(x), L.Lambda(lambda x: anchors + 0 * tf.reduce_sum(x[:1]), name="mean")(x)]
+
+
+@pytest.mark.parametrize(
+    ("layers", "batch", "shape"),
+    [
+        (mean_of_everything, None, r"\(\)"),
+        (mean_of_everything, 4, r"\(\)"),
+        (mean_of_images, None, r"\(8, 8, 4\)"),
+        (also_constants, None, r"\(1, 5, 4\)"),
+    ],
+)
+def test_outputs_without_a_row_for_each_image(layers, batch, shape, tmp_path):
+    inputs = keras.Input(batch_shape=(batch, *SHAPE))
+    model = keras.Model(inputs, layers(inputs))
+    with pytest.raises(ValueError, match=rf"row for each image.* output 'mean' of shape {shape}"):
+        export.convert(model, tmp_path / "model.tflite")
+
+
+def test_outputs_of_a_subclassed_model_without_a_row_for_each_image(tmp_path):
+    class Mean(keras.Model):
+        def call(self, x):
+            return x, tf.reduce_mean(x)
+
+    model = Mean()
+    model(np.zeros((2, *SHAPE), np.float32))
+    with pytest.raises(ValueError, match=r"row for each image.* output 1 of shape \(\)"):
+        export.convert(model, tmp_path / "model.tflite")
+
+
 def test_dictionaries(tmp_path):
     a, b = keras.Input(SHAPE, name="b"), keras.Input(SHAPE, name="a")
     x = features(a)

@@ -296,9 +296,21 @@ def test_variables_are_refused():
         binarize(edited(conv_of(kernel), add_variable))
 
 
+def test_a_state_is_refused():
+    def add_state(model):
+        state = schema.TensorT()
+        state.name, state.shape, state.type = b"state", [1, 4], schema.TensorType.FLOAT32
+        state.isVariable = True
+        model.subgraphs[0].tensors.append(state)
+
+    kernel = binary_kernel(np.random.default_rng(1), (8, 3, 3, 64))
+    with pytest.raises(ValueError, match=r"a state from one run to the next.* unroll=True"):
+        binarize(edited(conv_of(kernel), add_state))
+
+
 def test_several_subgraphs_are_refused():
     kernel = binary_kernel(np.random.default_rng(1), (8, 3, 3, 64))
-    with pytest.raises(ValueError, match=r"one subgraph.* Received: 2"):
+    with pytest.raises(ValueError, match=r"one subgraph.* Received: 2\. .*unroll=True"):
         binarize(edited(conv_of(kernel), lambda model: model.subgraphs.append(model.subgraphs[0])))
 
 

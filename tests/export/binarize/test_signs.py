@@ -161,9 +161,9 @@ def reshaped(file, x):
     return file.op("RESHAPE", x, shape, shape=(1, 3, 10, 34), newShape=[1, 3, 10, 34])
 
 
-def sliced(file, x):
-    begin, size = file.constant([0, 1, 0, 0], np.int32), file.constant([1, 4, 5, 33], np.int32)
-    return file.op("SLICE", x, begin, size, shape=(1, 4, 5, 33))
+def sliced(file, x, size=(1, 4, 5, 33)):
+    begin = file.constant([0, 1, 0, 0], np.int32)
+    return file.op("SLICE", x, begin, file.constant(size, np.int32), shape=size)
 
 
 def pooled(file, x):
@@ -315,6 +315,31 @@ def concatenated(file, x):
     return file.op("CONCATENATION", *signs, shape=(*SHAPE[:3], 68), axis=3)
 
 
+def resized(file, x):
+    """Twice the size, as Keras's UpSampling2D."""
+    size = file.constant([12, 10], np.int32)
+    return file.op("RESIZE_NEAREST_NEIGHBOR", file.larq_sign(x), size, shape=(1, 12, 10, 34))
+
+
+def space_to_depth(file, x):
+    even = sliced(file, x, (1, 4, 4, 34))
+    return file.op("SPACE_TO_DEPTH", file.larq_sign(even), shape=(1, 2, 2, 136), blockSize=2)
+
+
+def depth_to_space(file, x):
+    blocks = sliced(file, x, (1, 4, 5, 32))
+    return file.op("DEPTH_TO_SPACE", file.larq_sign(blocks), shape=(1, 8, 10, 8), blockSize=2)
+
+
+def reversed_columns(file, x):
+    return file.op("REVERSE_V2", file.larq_sign(x), file.constant([2], np.int32))
+
+
+def tiled(file, x):
+    repeats = file.constant([1, 1, 1, 2], np.int32)
+    return file.op("TILE", file.larq_sign(x), repeats, shape=(*SHAPE[:3], 68))
+
+
 # Name: how a file writes it, the reason's code, a part of its text.
 NO_SIGNS = {
     "tf_sign": (lambda f, x: f.op("SIGN", x), "tf_sign", "zero_sign='+1'"),
@@ -326,6 +351,11 @@ NO_SIGNS = {
     "shifted": (lambda f, x: f.op("ADD", f.larq_sign(x), 0.5), "more_bits", "values -0.5, 1.5"),
     "per_channel": (lambda f, x: f.op("MUL", f.larq_sign(x), THRESHOLDS), "scaled", "more than"),
     "concatenated": (concatenated, "moved", "CONCATENATION"),
+    "resized": (resized, "moved", "RESIZE_NEAREST_NEIGHBOR"),
+    "space_to_depth": (space_to_depth, "moved", "SPACE_TO_DEPTH"),
+    "depth_to_space": (depth_to_space, "moved", "DEPTH_TO_SPACE"),
+    "reversed": (reversed_columns, "moved", "REVERSE_V2"),
+    "tiled": (tiled, "moved", "TILE"),
     "clipped": (lambda f, x: f.op("RELU_N1_TO_1", x), "unknown_sign", "not a sign"),
 }
 
