@@ -21,8 +21,9 @@ Training starts from weights that are there with --config.start: BiRealNet18:cif
 zoo and weights that are published for it), the folder of a run, or the file of a Keras model. If
 that had another number of classes, the head is new and all else is carried; the first line says so.
 
-The output folder receives config.json, labels.txt, log.csv, tensorboard/, checkpoints/,
-model.keras, metrics.json, curve.png and confusion.png. A run that was stopped, or killed at any
+The output folder receives config.json, labels.txt, of a folder of images held_out.json (which of
+them validate), log.csv, tensorboard/, checkpoints/, model.keras, metrics.json, curve.png and
+confusion.png. A run that was stopped, or killed at any
 time, continues with the same command and --resume. On Ctrl-C and on SIGTERM it saves where it is,
 and exits with status 130 and 143. A second Ctrl-C stops at once.
 

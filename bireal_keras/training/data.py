@@ -60,12 +60,17 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class ImageDataset:
-    """A dataset for image classification; label i is `class_names[i]`."""
+    """A dataset for image classification; label i is `class_names[i]`.
+
+    Of a folder of images, `held_out` are the paths in it of those that `load` put into the split
+    `validation`; None of any other dataset.
+    """
 
     name: str
     class_names: tuple[str, ...]
     train: Split
     validation: Split
+    held_out: tuple[str, ...] | None = None
 
     @property
     def class_sizes(self) -> tuple[int, ...] | None:
@@ -182,7 +187,11 @@ def _load_folder(path: Path) -> ImageDataset:
         return Split(examples, len(indices), tf.io.read_file, len(indices), sizes)
 
     return ImageDataset(
-        str(path), folder.class_names, split(folder.train), split(folder.validation)
+        str(path),
+        folder.class_names,
+        split(folder.train),
+        split(folder.validation),
+        image_folder.held_out_names(path, folder),
     )
 
 

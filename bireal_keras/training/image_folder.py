@@ -107,6 +107,33 @@ def list_all(folder: Path) -> ImageFolder:
     return ImageFolder(class_names, tuple(paths), labels, none, every)
 
 
+def read_listed(folder: Path, names: Sequence[str]) -> ImageFolder:
+    """The images of a list that are in a folder still, to validate with.
+
+    Args:
+        folder: what `read` took when the list was made.
+        names: paths in it, each in its class's folder, as `held_out_names` gives them.
+
+    Raises:
+        ValueError: none of them is there.
+    """
+    paths = [folder / name for name in names if (folder / name).is_file()]
+    if not paths:
+        raise ValueError(
+            f"{folder} holds none of the {len(names):,} images that training held out."
+        )
+    classes = [path.parent.name for path in paths]
+    class_names, labels = np.unique(classes, return_inverse=True)
+    none, every = np.arange(0), np.arange(len(paths))
+    return ImageFolder(tuple(class_names.tolist()), tuple(paths), labels, none, every)
+
+
+def held_out_names(folder: Path, images: ImageFolder) -> tuple[str, ...]:
+    """The paths in a folder of the images to validate with, sorted."""
+    held_out = (images.paths[index] for index in images.validation)
+    return tuple(sorted(path.relative_to(folder).as_posix() for path in held_out))
+
+
 def hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indices to train with and to validate with: a tenth of each class, at least one."""
     rng = np.random.default_rng(_HOLD_OUT_SEED)

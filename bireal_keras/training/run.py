@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ def train_and_evaluate(
     Writes into `output_dir`, which is made once everything has been checked:
 
         config.json    the recipe as it is run, and the dataset
+        held_out.json  of a folder of images, the paths of those that validate, see `data.load`:
+                       the folder may change, and `bireal-evaluate` must not take others
         labels.txt     class names, one a line, in the order of the model's output
         log.csv        per epoch: loss, accuracy, val_loss, val_accuracy, the learning_rate
                        of its last step, and seconds, validation included; the stage, from 1,
@@ -142,6 +145,7 @@ def train_and_evaluate(
     arrays, position = None, Position()
     if resume:
         run_folder.check_same_run(run_dir, description, recipe.DEFAULTS)
+        run_folder.check_same_held_out(run_dir, images.held_out)
         arrays, position = run.saved.load() or (arrays, position)
     run.check(position)
 
@@ -149,6 +153,9 @@ def train_and_evaluate(
         run_dir.mkdir(parents=True, exist_ok=True)
         _files.write(run_dir / "config.json", run_folder.to_json(description))
         _files.write(run_dir / "labels.txt", "\n".join(images.class_names) + "\n")
+        if images.held_out is not None:
+            held_out = run_folder.to_json(images.held_out)
+            _files.write(run_dir / run_folder.HELD_OUT, held_out)
         run_folder.keep_epochs(run_dir / "log.csv", position.epoch)
         print(_describe(images, run.models[-1]) + run.describe_start(), flush=True)
     for index in range(position.stage, len(run.stages)):
@@ -217,6 +224,7 @@ class _Run:
                 source = self._source(index, "start")
                 new = self._new_head(index)
                 _keras_model.check_fits(source, self.models[index], but=new)
+                self._warn_of_seen(stage.start)
             if _has_teacher(stage):
                 teacher = self._source(index, "distillation.teacher")
                 step.check_teacher(teacher, self.models[index], stage.distillation.teacher)
@@ -226,6 +234,22 @@ class _Run:
             except ValueError as error:
                 raise ValueError(f"Cannot resume: {error}.") from error
             _keras_model.carry_weights(ended, self.models[index])
+
+    def _warn_of_seen(self, start: str) -> None:
+        """Warns if weights to start from may have been trained on what validates now."""
+        if not (self.writes and run_folder.is_run(start)):
+            return
+        before, now = run_folder.open_run(start), self.images.held_out
+        if now is None or before.held_out is None or before.dataset != self.images.name:
+            return
+        seen = len({*now} - {*before.held_out})
+        if seen:
+            warnings.warn(
+                f"{self.images.name} has changed since the run {start}: its weights may have been "
+                f"trained on {seen:,} of the {len(now):,} images that are held out now, so that "
+                "the validation accuracy is too good.",
+                stacklevel=2,
+            )
 
     def end_of(self, index: int) -> int:
         """How many epochs the run has had when a stage ends."""

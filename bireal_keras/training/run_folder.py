@@ -7,7 +7,7 @@ import csv
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,8 @@ from bireal_keras import _files
 from bireal_keras._checks import check_share
 
 _Value = TypeVar("_Value")
+
+HELD_OUT = "held_out.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,37 @@ class Run:
     def dataset(self) -> str | None:
         """The name of the dataset, as `data.load` takes it; None where nothing says it."""
         return self._read_config(lambda config: config["dataset"]["name"], None)
+
+    @property
+    def training_images(self) -> int | None:
+        """How many images of the dataset were not held out; None where nothing says it."""
+
+        def read(config: Any) -> int | None:
+            dataset = config["dataset"]
+            if "train_images" not in dataset:
+                return None
+            # With the recipe's `held_out` these validated in place of the dataset's own.
+            parts = bool(config["recipe"]["dataset"].get("held_out"))
+            return dataset["train_images"] + parts * dataset["validation_images"]
+
+        return self._read_config(read, None)
+
+    @property
+    def held_out(self) -> list[str] | None:
+        """Paths, in the folder that is the dataset, of the images that `data.load` held out.
+
+        None of a dataset that is no folder, and of a run that did not write them down yet.
+        """
+        path = self.folder / HELD_OUT
+        if not path.is_file():
+            return None
+        try:
+            names = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error!r}") from error
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ValueError(f"{path} is damaged: it must be a list of paths.")
+        return names
 
     def _read_config(self, read: Callable[[Any], _Value], default: _Value) -> _Value:
         """What `read` takes from config.json; `default` where there is none."""
@@ -148,6 +181,17 @@ def check_same_run(
             )
 
 
+def check_same_held_out(run_dir: Path, held_out: Sequence[str] | None) -> None:
+    """Raises a ValueError where a run to resume held out other images than would be now."""
+    before = Run(run_dir).held_out
+    if before is not None and before != list(held_out or ()):
+        raise ValueError(
+            f"The run in {run_dir} cannot be resumed: the dataset's images have changed, so that "
+            "it would validate with images that it was trained on. Put back what has been added, "
+            "moved or removed, or start a new run."
+        )
+
+
 def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": [{"c": 1}]}} as {"a.b[0].c": 1}."""
     flat = {}
@@ -181,5 +225,5 @@ def read_log(log: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def to_json(value: dict[str, Any]) -> str:
+def to_json(value: dict[str, Any] | Sequence[str]) -> str:
     return json.dumps(value, indent=2) + "\n"

@@ -42,6 +42,23 @@ def test_all_of_a_folder_is_its_folder_validation_where_it_has_one(tmp_path):
     assert held_out(image_folder.list_all(tmp_path / "more")) == ["a/1.jpg"]
 
 
+def test_what_was_held_out_is_found_in_a_folder_that_has_changed(tmp_path):
+    touch(tmp_path, *(f"{kind}/{i:02}.jpg" for kind in "abc" for i in range(20)))
+    names = image_folder.held_out_names(tmp_path, image_folder.read(tmp_path))
+    assert len(names) == 6
+    # One is removed, one is now of another class, and there are a new one and a new class.
+    (tmp_path / names[0]).unlink()
+    (tmp_path / names[1]).rename(tmp_path / "c" / "moved.jpg")
+    touch(tmp_path, "b/000.jpg", "d/1.jpg", "d/2.jpg")
+    folder = image_folder.read_listed(tmp_path, names)
+    assert folder.class_names == ("b", "c")
+    assert sorted(map(str, folder.paths)) == sorted(str(tmp_path / name) for name in names[2:])
+    assert held_out(folder) == sorted(names[2:])
+    assert [folder.class_names[label] for label in folder.labels] == [*"bbcc"]
+    with pytest.raises(ValueError, match=f"{tmp_path} holds none of the 1 images"):
+        image_folder.read_listed(tmp_path, names[:1])
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from bireal_keras import recipes, training, zoo
 from bireal_keras._keras import keras, tf
-from bireal_keras.training import checkpoints, data
+from bireal_keras.training import checkpoints, data, image_folder
 from bireal_keras.training import run as run_module
 
 CLASSES = ["blue", "green", "red"]
@@ -57,6 +57,7 @@ class TestAFinishedRun:
             "config.json",
             "confusion.png",
             "curve.png",
+            "held_out.json",
             "labels.txt",
             "log.csv",
             "metrics.json",
@@ -76,6 +77,11 @@ class TestAFinishedRun:
             "train_images": 108,
             "validation_images": 12,
         }
+
+    def test_lists_the_images_that_were_held_out(self, finished, photos):
+        folder = image_folder.read(photos)
+        expected = sorted(str(folder.paths[i].relative_to(photos)) for i in folder.validation)
+        assert json.loads((finished[0] / "held_out.json").read_text()) == expected
 
     def test_returns_and_writes_its_figures(self, finished):
         run_dir, metrics = finished
@@ -459,6 +465,28 @@ def test_another_number_of_classes_starts_with_a_new_head(
             assert weight.shape[-1] == 4
         else:
             np.testing.assert_array_equal(weight, source[name], err_msg=str(name))
+
+
+@pytest.mark.slow
+def test_a_folder_that_has_changed_is_noticed(config, photos, tmp_path, monkeypatch):
+    """Neither a run that is resumed nor one that starts from it validates in silence with images
+    that the weights were trained on.
+    """
+    FakeFit(monkeypatch)
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    training.train_and_evaluate(config, dataset=folder, output_dir=tmp_path / "run")
+    first = json.loads((tmp_path / "run" / "held_out.json").read_text())[0]
+    # As many images as before.
+    (folder / first).rename((folder / first).with_name("0a.png"))
+    with pytest.raises(ValueError, match="cannot be resumed: the dataset's images have changed"):
+        training.train_and_evaluate(
+            config, dataset=folder, output_dir=tmp_path / "run", resume=True
+        )
+    config.start = str(tmp_path / "run")
+    seen = {*image_folder.held_out_names(folder, image_folder.read(folder))}
+    seen -= {*json.loads((tmp_path / "run" / "held_out.json").read_text())}
+    with pytest.warns(UserWarning, match=rf"trained on {len(seen)} of the 12 images that are held"):
+        training.train_and_evaluate(config, dataset=folder, output_dir=tmp_path / "next")
 
 
 @pytest.mark.slow

@@ -45,6 +45,26 @@ class TestOpenRun:
         ):
             run.tflite  # noqa: B018
 
+    def test_what_was_held_out(self, folder):
+        run = run_folder.open_run(folder)
+        assert (run.held_out, run.training_images) == (None, None)
+        # A name that is no UTF-8, as Python reads it from the folder.
+        names = ["a/1.png", "b/caf\udce9\n.png"]
+        (folder / "held_out.json").write_text(run_folder.to_json(names))
+        write_config(folder, {"dataset": {}}, {"train_images": 9, "validation_images": 1})
+        assert (run.held_out, run.training_images) == (names, 9)
+        run_folder.check_same_held_out(folder, tuple(names))
+        with pytest.raises(ValueError, match="the dataset's images have changed"):
+            run_folder.check_same_held_out(folder, names[:1])
+        # Parts of the training images validated.
+        config = {"dataset": {"held_out": 0.1}}
+        write_config(folder, config, {"train_images": 9, "validation_images": 1})
+        assert run.training_images == 10
+        for text in ("[", '{"a": 1}', "[1]"):
+            (folder / "held_out.json").write_text(text)
+            with pytest.raises(ValueError, match=r"held_out\.json is damaged: "):
+                run.held_out  # noqa: B018
+
     def test_a_recipe_without_the_field(self, folder):
         write_config(folder, {"dataset": {"image_size": 32}}, {"name": "photos"})
         assert run_folder.open_run(folder).center_crop == 1.0
