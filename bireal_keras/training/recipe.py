@@ -8,7 +8,8 @@ A recipe defines `get_config()`, which returns an `ml_collections.ConfigDict` of
                     augmentation: name, a key of `preprocessing.AUGMENTATIONS`, and
                     whatever that augmentation takes
     optimizer       name: a key of `optimizers.OPTIMIZERS`; learning_rate: at its highest;
-                    whatever else that Keras optimizer takes (momentum); l2: see below
+                    whatever else that Keras optimizer takes (momentum) but for use_ema; l2: see
+                    below
     schedule        name: a key of `optimizers.SCHEDULES`; whatever else that schedule takes
     epochs          how long to train
     batch_size      images per training step, on all machines together
