@@ -52,7 +52,8 @@ and of these, which a recipe may leave out. `load` gives it those with their def
                     stage ends early; 0, which never ends it
     reestimate_epochs
                     epochs of images to take BatchNorm's statistics from after training, with
-                    1-bit weights fixed at +-1; 0. See `batch_norm.reestimate`
+                    1-bit weights fixed at +-1; 0, which it must be where `freeze` keeps these
+                    statistics. See `batch_norm.reestimate`
     stages          what is trained one after the other: see below; there is no default
 
 A run of several stages has a tuple `stages`, in which each has a `name`, its `epochs` and what

@@ -220,6 +220,8 @@ class _Run:
             self._augmentation(stage)
             self._class_weights(stage)
             stages.frozen_layers(self.models[index], stage)
+            if index + 1 == len(self.stages):
+                stages.check_reestimation(stage)
             if stage.start != "scratch":
                 source = self._source(index, "start")
                 new = self._new_head(index)

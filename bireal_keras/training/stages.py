@@ -84,6 +84,17 @@ def _take_symmetric_images(model: keras.Model, normalization: Normalization) -> 
     norm.moving_mean.assign(norm.moving_mean - added)
 
 
+def check_reestimation(stage: ml_collections.ConfigDict) -> None:
+    """Raises a ValueError if a last stage re-estimates the statistics that its `freeze` keeps."""
+    part = stage.get("freeze", "nothing")
+    if part in ("body", "batch_norm") and stage.get("reestimate_epochs"):
+        raise ValueError(
+            "The recipe's `reestimate_epochs` must be 0 where `freeze` keeps BatchNorm's "
+            f"statistics, which it would replace. Received: freeze={part!r} and "
+            f"reestimate_epochs={stage.reestimate_epochs}."
+        )
+
+
 def frozen_layers(model: keras.Model, stage: ml_collections.ConfigDict) -> frozenset[str]:
     """Names of the layers of a stage's model that its `freeze` means.
 

@@ -713,6 +713,11 @@ class TestBeforeAnythingIsWritten:
         refused(r"`augmentation.name` must be one of")
 
     @pytest.mark.slow
+    def test_the_statistics_that_stay_are_checked(self, config, refused, finished):
+        config.start, config.freeze, config.reestimate_epochs = str(finished[0]), "body", 1
+        refused("`reestimate_epochs` must be 0 where `freeze` keeps BatchNorm's statistics")
+
+    @pytest.mark.slow
     def test_every_stage_is_checked(self, config, refused, finished, tmp_path):
         with_stages(config, {"name": "a", "epochs": 1}, {"name": "b", "epochs": 0})
         refused(r"`stages\[1\].epochs` must be a positive int")

@@ -74,6 +74,15 @@ def test_what_is_frozen():
         stages.frozen_layers(dense, stage(freeze="stem"))
 
 
+@pytest.mark.parametrize("part", ["body", "batch_norm"])
+def test_statistics_that_are_frozen_are_not_reestimated(part):
+    for fields in ({"freeze": part}, {"freeze": "stem", "reestimate_epochs": 2}):
+        stages.check_reestimation(stage(**fields))
+    message = rf"`reestimate_epochs` must be 0 .*freeze='{part}' and reestimate_epochs=2"
+    with pytest.raises(ValueError, match=message):
+        stages.check_reestimation(stage(freeze=part, reestimate_epochs=2))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
