@@ -153,6 +153,7 @@ def _list_images(folder: Path) -> tuple[tuple[str, ...], list[Path], np.ndarray]
     labels: list[int] = []
     left_out: list[Path] = []
     for class_folder in (path for path in _visible(folder) if path.is_dir()):
+        _check_class_name(class_folder)
         entries = _visible(class_folder)
         images = [path for path in entries if image_file.is_named_like_one(path)]
         left_out += sorted(set(entries) - set(images))
@@ -179,6 +180,23 @@ def _list_images(folder: Path) -> tuple[tuple[str, ...], list[Path], np.ndarray]
             stacklevel=2,
         )
     return tuple(class_names), paths, np.array(labels, dtype=np.int64)
+
+
+def _check_class_name(class_folder: Path) -> None:
+    """Raises a ValueError unless a class's name can be a line of a text file."""
+    name = class_folder.name
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"The name of a class's folder must be text in UTF-8. Received: {str(class_folder)!r}. "
+            "Rename it."
+        ) from error
+    if not name.strip() or name.splitlines() != [name]:
+        raise ValueError(
+            "The name of a class's folder must be one line, not blank and without any character "
+            f"that breaks lines. Received: {str(class_folder)!r}. Rename it."
+        )
 
 
 def _visible(folder: Path) -> list[Path]:

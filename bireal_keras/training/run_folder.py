@@ -128,16 +128,20 @@ def is_run(path: str | os.PathLike[str]) -> bool:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file.
+    """The lines of a text file, as every editor shows them.
+
+    `str.splitlines` would break them at characters that a name may hold, too.
 
     Raises:
         ValueError: it is not text in UTF-8.
         OSError: it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        # Some editors begin a file with a byte order mark, which is no part of the first name.
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text in UTF-8: {error}") from error
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 
 def check_output_dir(run_dir: Path, resume: bool) -> None:

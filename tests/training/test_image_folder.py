@@ -1,6 +1,7 @@
 """Folders of photos, those that cannot be used above all."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -57,6 +58,25 @@ def test_what_was_held_out_is_found_in_a_folder_that_has_changed(tmp_path):
     assert [folder.class_names[label] for label in folder.labels] == [*"bbcc"]
     with pytest.raises(ValueError, match=f"{tmp_path} holds none of the 1 images"):
         image_folder.read_listed(tmp_path, names[:1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        # As Python reads a name in Latin-1.
+        ("caf\udce9", r"must be text in UTF-8\. Received: '.*caf\\udce9'\. Rename it"),
+        ("a\u2028b", r"must be one line, .*Received: '.*a\\u2028b'\. Rename it"),
+        ("a\x1cb", r"must be one line, .*Received: '.*a\\x1cb'\. Rename it"),
+        (" ", r"must be one line, not blank .*Received: '.*/ '\. Rename it"),
+        ("a\n", r"must be one line, .*Received: '.*a\\n'\. Rename it"),
+    ],
+)
+def test_a_class_that_cannot_be_a_line_of_a_text_is_refused(tmp_path, name, message):
+    touch(tmp_path, "bird/1.jpg", "bird/2.jpg", f"{name}/1.jpg", f"{name}/2.jpg")
+    with pytest.raises(ValueError, match=message) as error:
+        image_folder.read(tmp_path)
+    str(error.value).encode()  # It can be printed.
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,21 @@ class TestOpenRun:
         with pytest.raises(ValueError, match=r"config\.json is damaged: .*center_crop=7"):
             run_folder.open_run(folder).center_crop  # noqa: B018
 
+    @pytest.mark.parametrize(
+        ("text", "labels"),
+        [
+            ("blue\ngreen\n", ["blue", "green"]),
+            ("blue\ngreen", ["blue", "green"]),
+            # As an editor on Windows leaves it.
+            ("\ufeffblue\r\ngreen\r\n", ["blue", "green"]),
+            ("a\u2028b\x1cc\x85d\n\ne\n", ["a\u2028b\x1cc\x85d", "", "e"]),
+            ("", []),
+        ],
+    )
+    def test_lines_end_where_editors_show_it(self, folder, text, labels):
+        (folder / "labels.txt").write_bytes(text.encode())
+        assert run_folder.open_run(folder).labels == labels
+
     def test_labels_in_another_encoding(self, folder):
         (folder / "labels.txt").write_bytes("grün\n".encode("latin-1"))
         with pytest.raises(ValueError, match=r"labels\.txt is not text in UTF-8: .*can't decode"):
