@@ -19,7 +19,7 @@ too:
 
 Training starts from weights that are there with --config.start: BiRealNet18:cifar10 (a model of the
 zoo and weights that are published for it), the folder of a run, or the file of a Keras model. If
-that had another number of classes, the head is new and all else is carried; the first line says so.
+that had other classes, the head is new and all else is carried; the first line says so.
 
 The output folder receives config.json, labels.txt, of a folder of images held_out.json (which of
 them validate), log.csv, tensorboard/, checkpoints/, model.keras, metrics.json, curve.png and

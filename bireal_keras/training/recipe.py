@@ -32,7 +32,8 @@ and of these, which a recipe may leave out. `load` gives it those with their def
     start           where the weights come from: "scratch", "previous" (the stage before),
                     the name of an earlier stage, published weights by the names of a model and
                     theirs ("BiRealNet18:cifar10"), or the path of a run's folder or of a Keras
-                    model. One of another number of classes gives all but the head. Of a run of
+                    model. One of other classes, by their number or by the names that a run's
+                    folder knows, gives all but the head. Of a run of
                     several stages it is the first one's; the others have "previous" where they
                     do not say. None is "scratch"
     freeze          what keeps the weights that it starts with, BatchNorm's statistics
@@ -44,7 +45,8 @@ and of these, which a recipe may leave out. `load` gives it those with their def
                     the batch, see `preprocessing.mixup`; 0.0, which mixes none
     precision       what training computes in: "float32" or "mixed_bfloat16", which is faster where
                     the hardware has it. Weights and the trained model are float32; "float32"
-    distillation    teacher: as `start`, from images in [-1, 1] to class probabilities; None
+    distillation    teacher: as `start`, from images in [-1, 1] to probabilities of the dataset's
+                    classes; None
                     weight: share of the teacher's probabilities in the labels, in (0, 1]; 1.0
     keep            which weights training ends with: the "last" epoch's, or the "best"
                     epoch's, that with the highest validation accuracy; "last"

@@ -230,6 +230,7 @@ class _Run:
             if _has_teacher(stage):
                 teacher = self._source(index, "distillation.teacher")
                 step.check_teacher(teacher, self.models[index], stage.distillation.teacher)
+                self._check_teachers_classes(index)
         for index in range(position.stage):
             try:
                 ended = _safe_load.load_model(self._stage_path(index))
@@ -239,13 +240,12 @@ class _Run:
 
     def _warn_of_seen(self, start: str) -> None:
         """Warns if weights to start from may have been trained on what validates now."""
-        if not (self.writes and run_folder.is_run(start)):
+        before, now = stages.run_of(start), self.images.held_out
+        if before is None or now is None or before.dataset != self.images.name:
             return
-        before, now = run_folder.open_run(start), self.images.held_out
-        if now is None or before.held_out is None or before.dataset != self.images.name:
-            return
-        seen = len({*now} - {*before.held_out})
-        if seen:
+        held_out = before.held_out
+        seen = len({*now} - {*held_out}) if held_out is not None else 0
+        if seen and self.writes:
             warnings.warn(
                 f"{self.images.name} has changed since the run {start}: its weights may have been "
                 f"trained on {seen:,} of the {len(now):,} images that are held out now, so that "
@@ -451,21 +451,50 @@ class _Run:
                 ) from error
         return self._others[name]
 
+    def _check_teachers_classes(self, index: int) -> None:
+        """Raises a ValueError if a teacher's outputs are known to mean other classes."""
+        name = self.stages[index].distillation.teacher
+        there = self._other_classes(index, name)
+        if there:
+            raise ValueError(
+                f"The teacher {name} must have the classes of the dataset, in the same order. It "
+                f"has {stages.replaced_classes(there, self.images.class_names)}."
+            )
+
+    def _other_classes(self, index: int, name: str) -> tuple[str, ...]:
+        """The class names of a model that a stage names, if they are not the dataset's.
+
+        It has none if it is an earlier stage's, or if nothing says how its classes are called.
+        """
+        earlier = [stage.name for stage in self.stages[:index]]
+        if name in earlier or (name == "previous" and index):
+            return ()
+        there = stages.class_names(name)
+        return () if there in (None, self.images.class_names) else there
+
     def _new_head(self, index: int) -> frozenset[str]:
         """What a stage does not get from the model that it starts from: its head, or nothing."""
-        return _keras_model.new_head(self._source(index, "start"), self.models[index])
+        source, model = self._source(index, "start"), self.models[index]
+        if self._other_classes(index, self.stages[index].start):
+            return frozenset({_keras_model.head(model).name})
+        return _keras_model.new_head(source, model)
 
     def describe_start(self) -> str:
         """Where the weights of the first stage come from; nothing of one from scratch."""
         name = self.stages[0].start
         if name == "scratch":
             return ""
-        source, new = self._source(0, "start"), self._new_head(0)
+        new, here = self._new_head(0), self.images.class_names
         if not new:
             return f"; starts with all weights of {name}"
+        classes = self._source(0, "start").output_shape[-1]
+        if classes == len(here):
+            told = stages.replaced_classes(here, self._other_classes(0, name))
+        else:
+            told = f"{len(here)} classes in place of {classes}"
         return (
             f"; starts with the weights of {name} but for {', '.join(new)}: the head is new, for "
-            f"{len(self.images.class_names)} classes in place of {source.output_shape[-1]}"
+            f"{told}"
         )
 
 

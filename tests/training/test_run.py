@@ -489,6 +489,34 @@ def test_a_folder_that_has_changed_is_noticed(config, photos, tmp_path, monkeypa
         training.train_and_evaluate(config, dataset=folder, output_dir=tmp_path / "next")
 
 
+@pytest.fixture(scope="module")
+def other_names(finished, tmp_path_factory):
+    """The finished run, as if of as many classes with other names."""
+    folder = tmp_path_factory.mktemp("other") / "run"
+    folder.mkdir()
+    shutil.copy(finished[0] / "model.keras", folder)
+    (folder / "labels.txt").write_text("blue\ngrey\nred\n")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["", "model.keras"])
+def test_as_many_other_classes_start_with_a_new_head(
+    other_names, config, photos, tmp_path, monkeypatch, capsys, file
+):
+    fake = FakeFit(monkeypatch)
+    config.start = str(other_names / file)
+    training.train_and_evaluate(config, dataset=photos, output_dir=tmp_path / "run")
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.endswith(" but for head_fc: the head is new, for 'green' in place of 'grey'")
+    source = by_name(keras.models.load_model(other_names / "model.keras"))
+    [started] = fake.started
+    for name, weight in started.items():
+        is_new = name == ("head_fc", 0)  # The bias is 0 at first, and hardly anything later.
+        if name[0] != "head_fc" or is_new:
+            assert np.array_equal(weight, source[name]) != is_new, name
+
+
 @pytest.mark.slow
 def test_published_weights_are_a_start(config, photos, tmp_path, monkeypatch, capsys):
     fake = FakeFit(monkeypatch)
@@ -756,6 +784,15 @@ class TestBeforeAnythingIsWritten:
         with config.unlocked():
             config.distillation = {"teacher": str(tmp_path / "teacher.keras")}
         refused(rf"The teacher {tmp_path / 'teacher.keras'} {message}")
+
+    @pytest.mark.slow
+    def test_the_teachers_classes_are_checked(self, config, refused, other_names):
+        with config.unlocked():
+            config.distillation = {"teacher": str(other_names)}
+        refused(
+            rf"The teacher {other_names} must have the classes of the dataset, in the same order\. "
+            r"It has 'grey' in place of 'green'\."
+        )
 
     def test_the_dataset_is_checked(self, refused, tmp_path):
         refused("Near: cifar10", dataset="cifar11")
