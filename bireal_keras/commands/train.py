@@ -12,7 +12,8 @@ A recipe is a Python file with a function get_config(). These come with the pack
     {recipes}
 
 Any of a recipe's fields can be set on the command line, after --config, those that it leaves out,
-too:
+too. Only what a model, an optimizer, a schedule or an augmentation takes besides, model.padding
+say, has to be in the recipe's file to be set:
 
     --config.epochs=20 --config.optimizer.learning_rate=0.01 --config.model.width=32
     --config.dataset.center_crop=0.875 --config.stages[0].epochs=30

@@ -133,7 +133,26 @@ def load(name_or_path: str | os.PathLike[str]) -> ConfigDict:
         # What a stage says of its own optimizer, say, needs no common one.
         if "." not in name or group in config or group == "distillation":
             _add(config, name, default)
+    for part in (config, *config.get("stages", ())):
+        _make_real(part)
     return config.lock()
+
+
+def _make_real(config: ConfigDict) -> None:
+    """Makes real numbers of the ints in fields that take any number.
+
+    On the command line a field takes what it has the type of: 0.5 in place of 0.0, but not of 0.
+    """
+    for name in _names(config):
+        is_real = name in _FIELDS and _FIELDS[name].type is float
+        if is_real or name.split(".")[0] in _REAL_GROUPS:
+            *groups, key = name.split(".")
+            group = config
+            for part in groups:
+                group = group[part]
+            if type(group[key]) is int:
+                with group.ignore_type():
+                    group[key] = float(group[key])
 
 
 def _add(config: ConfigDict, name: str, value: Any) -> None:
@@ -164,7 +183,10 @@ def make_settable(config: ConfigDict, name: str) -> None:
         names = {*_names(stage), *(n for n in _FIELDS if n.split(".")[0] not in _OF_THE_WHOLE_RUN)}
         known += [f"stages[{index}].{n}" for n in sorted(names)]
     if name not in known:
-        raise ValueError(unknown_field(name, known))
+        field = re.sub(r"^stages\[\d+\]\.", "", name)
+        group = next((group for group in _OPEN if field.startswith(f"{group}.")), None)
+        more = f" What else its `{group}` takes has to be in the recipe's file." if group else ""
+        raise ValueError(unknown_field(name, known) + more)
     match = re.fullmatch(r"stages\[(\d+)\]\.(.+)", name)
     if match and match[2] in _FIELDS:
         _add(stages[int(match[1])], match[2], None)
@@ -287,6 +309,9 @@ _CLOSED = {
     "dataset": {"image_size", "augmentation", "center_crop", "held_out"},
     "distillation": {"teacher", "weight"},
 }
+_OPEN = ("model", "dataset.augmentation", "optimizer", "schedule")
+# All numbers that these take are real ones.
+_REAL_GROUPS = {"optimizer", "schedule"}
 _MISSING = object()
 _OF_THE_WHOLE_RUN = {"dataset", "seed", "reestimate_epochs"}
 
