@@ -12,13 +12,23 @@ from collections.abc import Iterable
 import numpy as np
 
 from bireal_keras import _keras_model
-from bireal_keras._keras import keras, tf
+from bireal_keras._keras import keras, lq, tf
 
 # Of a convolution's output times s > 0, these make their output times s.
 _SCALE_WITH_THEIR_INPUT = (
     keras.layers.AveragePooling2D,
     keras.layers.Cropping2D,
     keras.layers.MaxPool2D,
+)
+# So do these functions.
+_SCALING_ACTIVATIONS = (keras.activations.linear, keras.activations.relu)
+# The last axis of their kernels is that of the filters, and of their outputs where the data format
+# is "channels_last". Transposed convolutions have it elsewhere.
+_ABSORBABLE = (
+    lq.layers.QuantConv1D,
+    lq.layers.QuantConv2D,
+    lq.layers.QuantConv3D,
+    lq.layers.QuantDense,
 )
 _BATCH_NORM = keras.layers.BatchNormalization
 
@@ -57,26 +67,29 @@ def absorb_scale(model: keras.Model) -> list[str]:
         The names of the layers whose kernels are +-1 now.
 
     Raises:
-        ValueError: a filter is all zeros and has no scale to absorb, no BatchNorm follows, or
-            see `fix_signs`; nothing has been changed.
+        ValueError: a filter is all zeros and has no scale to absorb, no BatchNorm that scales
+            follows or something else sees the layer's output, or see `fix_signs`; nothing has
+            been changed.
     """
-    # (layer, signs, scales, its BatchNorm)
-    found = []
-    for layer in _binary_layers(model):
+    layers, values = _binary_layers(model), []
+    for layer in layers:
         sign, scale = _sign_and_scale(layer)
         if not (scale > 0).all():
             raise ValueError(
                 f"The layer {layer.name!r} has a filter of zeros, whose scale of 0 BatchNorm "
                 f"cannot absorb: filter {int(np.argmin(scale))}."
             )
-        found.append((layer, sign, scale, _following_batch_norm(layer)))
-    for layer, sign, scale, norm in found:
-        layer.kernel.assign(sign)
+        norm = _following_batch_norm(layer, model)
+        values += [
+            (layer.kernel, sign),
+            (norm.moving_mean, norm.moving_mean / scale),
+            (norm.gamma, norm.gamma * scale),
+        ]
         if layer.use_bias:
-            layer.bias.assign(layer.bias / scale)
-        norm.moving_mean.assign(norm.moving_mean / scale)
-        norm.gamma.assign(norm.gamma * scale)
-    return [layer.name for layer, *_ in found]
+            values.append((layer.bias, layer.bias / scale))
+    for variable, value in values:
+        variable.assign(value)
+    return [layer.name for layer in layers]
 
 
 def reestimate(model: keras.Model, images: Iterable[tf.Tensor]) -> int:
@@ -132,15 +145,34 @@ def _sign_and_scale(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
     return sign, scale
 
 
-def _following_batch_norm(layer: keras.layers.Layer) -> keras.layers.Layer:
+def _following_batch_norm(layer: keras.layers.Layer, model: keras.Model) -> keras.layers.Layer:
+    """The BatchNorm that is the only one to see a layer's output, and sees nothing else."""
+    # A layer may have other calls, and be an output, which its outgoing nodes do not show.
+    outputs = [tensor.node.layer for tensor in model.outputs or ()]
     follower = layer
-    while len(follower.outbound_nodes) == 1:
+    scales = isinstance(layer, _ABSORBABLE) and layer.activation in _SCALING_ACTIVATIONS
+    while scales and _feeds_one(follower) and follower not in outputs:
         follower = follower.outbound_nodes[0].layer
         if isinstance(follower, _BATCH_NORM):
-            return follower
-        if not isinstance(follower, _SCALE_WITH_THEIR_INPUT):
+            if _is_called_once(follower) and _scales_filters(follower, layer):
+                return follower
             break
+        scales = isinstance(follower, _SCALE_WITH_THEIR_INPUT)
     raise ValueError(
         f"The layer {layer.name!r} is not followed by a BatchNorm of its own, which could absorb "
         "its scale."
     )
+
+
+def _is_called_once(layer: keras.layers.Layer) -> bool:
+    return len(layer.inbound_nodes) == 1
+
+
+def _feeds_one(layer: keras.layers.Layer) -> bool:
+    return _is_called_once(layer) and len(layer.outbound_nodes) == 1
+
+
+def _scales_filters(norm: keras.layers.Layer, layer: keras.layers.Layer) -> bool:
+    """Whether a BatchNorm has a factor for each of a layer's filters."""
+    channels_last = getattr(layer, "data_format", "channels_last") == "channels_last"
+    return channels_last and norm.scale and list(norm.axis) == [len(layer.output_shape) - 1]

@@ -100,6 +100,77 @@ def branch(*before):
     return keras.Model(inputs, [keras.layers.BatchNormalization()(x), keras.layers.ReLU()(x)])
 
 
+def conv(layer=lq.layers.QuantConv2D, **arguments):
+    return layer(
+        3,
+        3,
+        padding="same",
+        input_quantizer=quantizers.ApproxSign(),
+        kernel_quantizer=quantizers.MagnitudeAwareSign(),
+        **arguments,
+    )
+
+
+def shared(*layers):
+    """Layers that two branches have in common, the first of which has a convolution of its own."""
+    inputs = keras.Input((8, 8, 3))
+    ends = []
+    for start in (conv(name="conv"), keras.layers.ReLU()):
+        ends.append(start(inputs))
+        for layer in layers:
+            ends[-1] = layer(ends[-1])
+    return keras.Model(inputs, keras.layers.Add()(ends))
+
+
+def also_an_output(*after):
+    model = keras.Sequential([conv(name="conv", input_shape=(8, 8, 3)), *after])
+    seen = [model.layers[-1].output, keras.layers.BatchNormalization()(model.layers[-1].output)]
+    return keras.Model(model.inputs, seen)
+
+
+def after_another(layer):
+    """A convolution that cannot absorb, after one that can: that must stay as it is, too."""
+    first = [conv(input_shape=(8, 8, 3)), keras.layers.BatchNormalization()]
+    return keras.Sequential([*first, layer, keras.layers.BatchNormalization()])
+
+
+def before(**arguments):
+    norm = keras.layers.BatchNormalization(**arguments)
+    return keras.Sequential([conv(name="conv", input_shape=(8, 8, 3)), norm])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: after_another(conv(name="conv", activation="tanh")),
+        lambda: after_another(conv(lq.layers.QuantConv2DTranspose, name="conv")),
+        lambda: before(scale=False),
+        lambda: before(axis=1),
+        lambda: shared(keras.layers.BatchNormalization()),
+        lambda: shared(keras.layers.MaxPool2D(), keras.layers.BatchNormalization()),
+        lambda: also_an_output(),
+        lambda: also_an_output(keras.layers.MaxPool2D()),
+    ],
+)
+def test_where_the_scale_would_not_go_through_nothing_is_absorbed(model):
+    model = model()
+    weights = model.get_weights()
+    with pytest.raises(ValueError, match="'conv' is not followed by a BatchNorm of its own"):
+        batch_norm.absorb_scale(model)
+    for expected, weight in zip(weights, model.get_weights()):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_a_relu_in_the_convolution_lets_the_scale_through():
+    inputs = {"input_shape": (8, 8, 3), "bias_initializer": "normal"}
+    model = keras.Sequential([conv(activation="relu", **inputs), keras.layers.BatchNormalization()])
+    randomize(model)
+    images = RNG.normal(size=(2, 8, 8, 3)).astype(np.float32)
+    expected = model.predict(images, verbose=0)
+    assert batch_norm.absorb_scale(model) == [model.layers[0].name]
+    np.testing.assert_allclose(model.predict(images, verbose=0), expected, atol=1e-5)
+
+
 def dead_filter(model):
     kernel, bias = model.get_layer("conv").get_weights()
     kernel[..., 4] = 0

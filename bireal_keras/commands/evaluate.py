@@ -13,8 +13,9 @@ comes with the package. A Keras model takes images in [-1, 1], as those of birea
 
 Of a run, and of a file in a run's folder, the dataset is the run's own unless --dataset names
 another. Evaluated are the images that training did not see: of a dataset of TensorFlow Datasets and
-of mnist_5k the validation split, of a folder its folder validation, and of a run's own folder
-without one the tenth that bireal-train held out. Of another folder these are all images.
+of mnist_5k the validation split, of a run's own folder the images that the run's held_out.json
+lists (its folder validation, or the tenth that bireal-train held out), as far as they are there
+still, and of another folder its folder validation, or else all images.
 
 Printed are how often the class came first (top-1) and among the first five (top-5), and for each
 class the precision (the share of it among what was taken for it) and the recall (the share of it
@@ -214,12 +215,36 @@ def _open_dataset(model: _Model, trained: run_folder.Run | None) -> _Dataset:
     path = Path(os.path.abspath(name))
     if not path.is_dir() or _DATA_DIR.value is not None:
         return _tensorflow_dataset(name, model)
-    held_out = _HELD_OUT.value
-    if held_out is None:
-        held_out = own is not None and path == Path(os.path.abspath(own))
-    folder = image_folder.read(path) if held_out else image_folder.list_all(path)
-    described = f"{path}, " + ("what training held out" if held_out else "all of it")
-    return _Dataset(described, folder.class_names, _read(folder, model.metadata))
+    is_own = own is not None and path == Path(os.path.abspath(own))
+    if not (is_own if _HELD_OUT.value is None else _HELD_OUT.value):
+        folder, described = image_folder.list_all(path), "all of it"
+    elif trained is not None and is_own:
+        folder, described = _held_out(path, trained)
+    else:
+        folder, described = image_folder.read(path), "what training held out"
+    return _Dataset(f"{path}, {described}", folder.class_names, _read(folder, model.metadata))
+
+
+def _held_out(path: Path, trained: run_folder.Run) -> tuple[image_folder.ImageFolder, str]:
+    """Of a run's own folder the images that training did not see, and how to call them.
+
+    What training held out of it then is not what it would hold out of the folder as it is now.
+    """
+    names = trained.held_out
+    if names is not None:
+        folder = image_folder.read_listed(path, names)
+        gone = len(names) - len(folder.paths)
+        but = f" but for {gone:,} of {len(names):,}, which are gone" if gone else ""
+        return folder, f"what training held out{but}"
+    # An older version did not write down which ones.
+    folder, before = image_folder.read(path), trained.training_images
+    if before not in (None, len(folder.train)):
+        raise ValueError(
+            f"{path} has changed since training: it had {before:,} images to train with, and now "
+            f"{len(folder.train):,}. Which of them were held out is not known of this run, as it "
+            f"has no {run_folder.HELD_OUT}. --noheld_out evaluates them all, --dataset others."
+        )
+    return folder, "what training held out"
 
 
 def _read(

@@ -12,17 +12,19 @@ A recipe is a Python file with a function get_config(). These come with the pack
     {recipes}
 
 Any of a recipe's fields can be set on the command line, after --config, those that it leaves out,
-too:
+too. Only what a model, an optimizer, a schedule or an augmentation takes besides, model.padding
+say, has to be in the recipe's file to be set:
 
     --config.epochs=20 --config.optimizer.learning_rate=0.01 --config.model.width=32
     --config.dataset.center_crop=0.875 --config.stages[0].epochs=30
 
 Training starts from weights that are there with --config.start: BiRealNet18:cifar10 (a model of the
 zoo and weights that are published for it), the folder of a run, or the file of a Keras model. If
-that had another number of classes, the head is new and all else is carried; the first line says so.
+that had other classes, the head is new and all else is carried; the first line says so.
 
-The output folder receives config.json, labels.txt, log.csv, tensorboard/, checkpoints/,
-model.keras, metrics.json, curve.png and confusion.png. A run that was stopped, or killed at any
+The output folder receives config.json, labels.txt, of a folder of images held_out.json (which of
+them validate), log.csv, tensorboard/, checkpoints/, model.keras, metrics.json, curve.png and
+confusion.png. A run that was stopped, or killed at any
 time, continues with the same command and --resume. On Ctrl-C and on SIGTERM it saves where it is,
 and exits with status 130 and 143. A second Ctrl-C stops at once.
 

@@ -60,12 +60,17 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class ImageDataset:
-    """A dataset for image classification; label i is `class_names[i]`."""
+    """A dataset for image classification; label i is `class_names[i]`.
+
+    Of a folder of images, `held_out` are the paths in it of those that `load` put into the split
+    `validation`; None of any other dataset.
+    """
 
     name: str
     class_names: tuple[str, ...]
     train: Split
     validation: Split
+    held_out: tuple[str, ...] | None = None
 
     @property
     def class_sizes(self) -> tuple[int, ...] | None:
@@ -182,7 +187,11 @@ def _load_folder(path: Path) -> ImageDataset:
         return Split(examples, len(indices), tf.io.read_file, len(indices), sizes)
 
     return ImageDataset(
-        str(path), folder.class_names, split(folder.train), split(folder.validation)
+        str(path),
+        folder.class_names,
+        split(folder.train),
+        split(folder.validation),
+        image_folder.held_out_names(path, folder),
     )
 
 
@@ -282,7 +291,8 @@ def hold_out(images: ImageDataset, share: float) -> ImageDataset:
             the split, and the same ones every time.
 
     Raises:
-        ValueError: `share` is out of its range, or too small or large for so few images.
+        ValueError: `share` is out of its range, or too small or large for so few images, or
+            holds out all training images of a class.
     """
     split = images.train
     held_out = math.floor(share * split.size) if 0 < share < 1 else 0
@@ -291,9 +301,17 @@ def hold_out(images: ImageDataset, share: float) -> ImageDataset:
             "`held_out` must be a share of the training images, in (0, 1), that leaves some on "
             f"both sides. Received: held_out={share!r} of {split.size}."
         )
+    train = _part(split, share, False, split.size - held_out, images.class_names)
+    for name, size in zip(images.class_names, train.class_sizes or ()):
+        if not size:
+            raise ValueError(
+                "`held_out` must leave every class an image to train with, and leaves the class "
+                f"{name!r} none. Received: held_out={share!r}. Choose a smaller one, or add images "
+                "of the class."
+            )
     return dataclasses.replace(
         images,
-        train=_part(split, share, False, split.size - held_out, images.class_names),
+        train=train,
         validation=_part(split, share, True, held_out, images.class_names),
     )
 

@@ -116,6 +116,33 @@ def list_all(folder: Path) -> ImageFolder:
     return ImageFolder(class_names, tuple(paths), labels, none, every)
 
 
+def read_listed(folder: Path, names: Sequence[str]) -> ImageFolder:
+    """The images of a list that are in a folder still, to validate with.
+
+    Args:
+        folder: what `read` took when the list was made.
+        names: paths in it, each in its class's folder, as `held_out_names` gives them.
+
+    Raises:
+        ValueError: none of them is there.
+    """
+    paths = [folder / name for name in names if (folder / name).is_file()]
+    if not paths:
+        raise ValueError(
+            f"{folder} holds none of the {len(names):,} images that training held out."
+        )
+    classes = [path.parent.name for path in paths]
+    class_names, labels = np.unique(classes, return_inverse=True)
+    none, every = np.arange(0), np.arange(len(paths))
+    return ImageFolder(tuple(class_names.tolist()), tuple(paths), labels, none, every)
+
+
+def held_out_names(folder: Path, images: ImageFolder) -> tuple[str, ...]:
+    """The paths in a folder of the images to validate with, sorted."""
+    held_out = (images.paths[index] for index in images.validation)
+    return tuple(sorted(path.relative_to(folder).as_posix() for path in held_out))
+
+
 def hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indices to train with and to validate with: a tenth of each class, at least one."""
     rng = np.random.default_rng(_HOLD_OUT_SEED)
@@ -135,6 +162,7 @@ def _list_images(folder: Path) -> tuple[tuple[str, ...], list[Path], np.ndarray]
     labels: list[int] = []
     left_out: list[Path] = []
     for class_folder in (path for path in _visible(folder) if path.is_dir()):
+        _check_class_name(class_folder)
         entries = _visible(class_folder)
         images = [path for path in entries if image_file.is_named_like_one(path)]
         left_out += sorted(set(entries) - set(images))
@@ -161,6 +189,23 @@ def _list_images(folder: Path) -> tuple[tuple[str, ...], list[Path], np.ndarray]
             stacklevel=2,
         )
     return tuple(class_names), paths, np.array(labels, dtype=np.int64)
+
+
+def _check_class_name(class_folder: Path) -> None:
+    """Raises a ValueError unless a class's name can be a line of a text file."""
+    name = class_folder.name
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"The name of a class's folder must be text in UTF-8. Received: {str(class_folder)!r}. "
+            "Rename it."
+        ) from error
+    if not name.strip() or name.splitlines() != [name]:
+        raise ValueError(
+            "The name of a class's folder must be one line, not blank and without any character "
+            f"that breaks lines. Received: {str(class_folder)!r}. Rename it."
+        )
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -106,10 +106,18 @@ def create_optimizer(
     Its `l2` is not the optimizer's: `step.TrainingModel` adds it to the gradients.
 
     Raises:
-        ValueError: unknown optimizer or schedule, or one that does not take an argument.
+        ValueError: unknown optimizer or schedule, or one that does not take an argument; or
+            `use_ema`, which training does not take.
     """
     optimizer, schedule = dict(config.optimizer), dict(config.schedule)
     optimizer.pop("l2", None)
+    if optimizer.get("use_ema"):
+        # Keras puts the averages into the weights when `fit` ends: after the last checkpoint, and
+        # after each validation, so that a resumed run would end with other weights.
+        raise ValueError(
+            "The recipe's `optimizer.use_ema` must be False or be left out: a run with averaged "
+            "weights could not be resumed. Received: use_ema=True."
+        )
     learning_rate = _create(
         "schedule",
         SCHEDULES,

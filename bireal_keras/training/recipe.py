@@ -8,7 +8,8 @@ A recipe defines `get_config()`, which returns an `ml_collections.ConfigDict` of
                     augmentation: name, a key of `preprocessing.AUGMENTATIONS`, and
                     whatever that augmentation takes
     optimizer       name: a key of `optimizers.OPTIMIZERS`; learning_rate: at its highest;
-                    whatever else that Keras optimizer takes (momentum); l2: see below
+                    whatever else that Keras optimizer takes (momentum) but for use_ema; l2: see
+                    below
     schedule        name: a key of `optimizers.SCHEDULES`; whatever else that schedule takes
     epochs          how long to train
     batch_size      images per training step, on all machines together
@@ -31,7 +32,8 @@ and of these, which a recipe may leave out. `load` gives it those with their def
     start           where the weights come from: "scratch", "previous" (the stage before),
                     the name of an earlier stage, published weights by the names of a model and
                     theirs ("BiRealNet18:cifar10"), or the path of a run's folder or of a Keras
-                    model. One of another number of classes gives all but the head. Of a run of
+                    model. One of other classes, by their number or by the names that a run's
+                    folder knows, gives all but the head. Of a run of
                     several stages it is the first one's; the others have "previous" where they
                     do not say. None is "scratch"
     freeze          what keeps the weights that it starts with, BatchNorm's statistics
@@ -43,7 +45,8 @@ and of these, which a recipe may leave out. `load` gives it those with their def
                     the batch, see `preprocessing.mixup`; 0.0, which mixes none
     precision       what training computes in: "float32" or "mixed_bfloat16", which is faster where
                     the hardware has it. Weights and the trained model are float32; "float32"
-    distillation    teacher: as `start`, from images in [-1, 1] to class probabilities; None
+    distillation    teacher: as `start`, from images in [-1, 1] to probabilities of the dataset's
+                    classes; None
                     weight: share of the teacher's probabilities in the labels, in (0, 1]; 1.0
     keep            which weights training ends with: the "last" epoch's, or the "best"
                     epoch's, that with the highest validation accuracy; "last"
@@ -51,7 +54,8 @@ and of these, which a recipe may leave out. `load` gives it those with their def
                     stage ends early; 0, which never ends it
     reestimate_epochs
                     epochs of images to take BatchNorm's statistics from after training, with
-                    1-bit weights fixed at +-1; 0. See `batch_norm.reestimate`
+                    1-bit weights fixed at +-1; 0, which it must be where `freeze` keeps these
+                    statistics. See `batch_norm.reestimate`
     stages          what is trained one after the other: see below; there is no default
 
 A run of several stages has a tuple `stages`, in which each has a `name`, its `epochs` and what
@@ -129,7 +133,26 @@ def load(name_or_path: str | os.PathLike[str]) -> ConfigDict:
         # What a stage says of its own optimizer, say, needs no common one.
         if "." not in name or group in config or group == "distillation":
             _add(config, name, default)
+    for part in (config, *config.get("stages", ())):
+        _make_real(part)
     return config.lock()
+
+
+def _make_real(config: ConfigDict) -> None:
+    """Makes real numbers of the ints in fields that take any number.
+
+    On the command line a field takes what it has the type of: 0.5 in place of 0.0, but not of 0.
+    """
+    for name in _names(config):
+        is_real = name in _FIELDS and _FIELDS[name].type is float
+        if is_real or name.split(".")[0] in _REAL_GROUPS:
+            *groups, key = name.split(".")
+            group = config
+            for part in groups:
+                group = group[part]
+            if type(group[key]) is int:
+                with group.ignore_type():
+                    group[key] = float(group[key])
 
 
 def _add(config: ConfigDict, name: str, value: Any) -> None:
@@ -160,7 +183,10 @@ def make_settable(config: ConfigDict, name: str) -> None:
         names = {*_names(stage), *(n for n in _FIELDS if n.split(".")[0] not in _OF_THE_WHOLE_RUN)}
         known += [f"stages[{index}].{n}" for n in sorted(names)]
     if name not in known:
-        raise ValueError(unknown_field(name, known))
+        field = re.sub(r"^stages\[\d+\]\.", "", name)
+        group = next((group for group in _OPEN if field.startswith(f"{group}.")), None)
+        more = f" What else its `{group}` takes has to be in the recipe's file." if group else ""
+        raise ValueError(unknown_field(name, known) + more)
     match = re.fullmatch(r"stages\[(\d+)\]\.(.+)", name)
     if match and match[2] in _FIELDS:
         _add(stages[int(match[1])], match[2], None)
@@ -283,6 +309,9 @@ _CLOSED = {
     "dataset": {"image_size", "augmentation", "center_crop", "held_out"},
     "distillation": {"teacher", "weight"},
 }
+_OPEN = ("model", "dataset.augmentation", "optimizer", "schedule")
+# All numbers that these take are real ones.
+_REAL_GROUPS = {"optimizer", "schedule"}
 _MISSING = object()
 _OF_THE_WHOLE_RUN = {"dataset", "seed", "reestimate_epochs"}
 

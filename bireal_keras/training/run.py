@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ def train_and_evaluate(
     Writes into `output_dir`, which is made once everything has been checked:
 
         config.json    the recipe as it is run, and the dataset
+        held_out.json  of a folder of images, the paths of those that validate, see `data.load`:
+                       the folder may change, and `bireal-evaluate` must not take others
         labels.txt     class names, one a line, in the order of the model's output
         log.csv        per epoch: loss, accuracy, val_loss, val_accuracy, the learning_rate
                        of its last step, and seconds, validation included; the stage, from 1,
@@ -148,6 +151,7 @@ def train_and_evaluate(
         arrays, position = None, Position()
         if resume:
             run_folder.check_same_run(run_dir, description, recipe.DEFAULTS)
+            run_folder.check_same_held_out(run_dir, images.held_out)
             arrays, position = run.saved.load() or (arrays, position)
         run.check(position)
 
@@ -159,39 +163,44 @@ def train_and_evaluate(
                 run_folder.check_output_dir(run_dir, resume)
             _files.write(run_dir / "config.json", run_folder.to_json(description))
             _files.write(run_dir / "labels.txt", "\n".join(images.class_names) + "\n")
+            if images.held_out is not None:
+                held_out = run_folder.to_json(images.held_out)
+                _files.write(run_dir / run_folder.HELD_OUT, held_out)
             run_folder.keep_epochs(run_dir / "log.csv", position.epoch)
             print(_describe(images, run.models[-1]) + run.describe_start(), flush=True)
         for index in range(position.stage, len(run.stages)):
             run.train(index, position, arrays)
             arrays, position = None, Position(index + 1, run.end_of(index))
-        if not run.writes:
-            return None
+        return _finish(run, config, git_state) if run.writes else None
 
-        model = run.models[-1]
-        if config.get("reestimate_epochs"):
-            run.reestimate_batch_norm(config.reestimate_epochs)
-        rows = run_folder.read_log(run_dir / "log.csv")
-        validation, confusion = run.evaluate()
-        metrics = {
-            "train": {name: float(rows[-1][name]) for name in ("loss", "accuracy")}
-            if rows
-            else None,
-            "validation": validation,
-            # Fewer than the recipe's where a stage ended early.
-            "epochs": len(rows) or run.epochs,
-            "seconds": sum(float(row["seconds"]) for row in rows),
-            "seed": config.seed,
-            "versions": provenance.versions(),
-            "git": git_state,
-        }
-        _save(model, run_dir / "model.keras")
-        _files.write(run_dir / "metrics.json", run_folder.to_json(metrics))
-        if rows:
-            title = f"{model.name} on {Path(images.name).name}"
-            curve.draw_curve(run_dir / "log.csv", run_dir / "curve.png", title)
-        with _files.replacing(run_dir / "confusion.png") as partial:
-            pictures.confusion_matrix(confusion, images.class_names).save(partial)
-        return metrics
+
+def _finish(
+    run: "_Run", config: ml_collections.ConfigDict, git_state: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Writes what a run whose stages have ended leaves, and returns its metrics."""
+    model, images, run_dir = run.models[-1], run.images, run.run_dir
+    if config.get("reestimate_epochs"):
+        run.reestimate_batch_norm(config.reestimate_epochs)
+    rows = run_folder.read_log(run_dir / "log.csv")
+    validation, confusion = run.evaluate()
+    metrics = {
+        "train": {name: float(rows[-1][name]) for name in ("loss", "accuracy")} if rows else None,
+        "validation": validation,
+        # Fewer than the recipe's where a stage ended early.
+        "epochs": len(rows) or run.epochs,
+        "seconds": sum(float(row["seconds"]) for row in rows),
+        "seed": config.seed,
+        "versions": provenance.versions(),
+        "git": git_state,
+    }
+    _save(model, run_dir / "model.keras")
+    _files.write(run_dir / "metrics.json", run_folder.to_json(metrics))
+    if rows:
+        title = f"{model.name} on {Path(images.name).name}"
+        curve.draw_curve(run_dir / "log.csv", run_dir / "curve.png", title)
+    with _files.replacing(run_dir / "confusion.png") as partial:
+        pictures.confusion_matrix(confusion, images.class_names).save(partial)
+    return metrics
 
 
 @dataclasses.dataclass
@@ -225,19 +234,38 @@ class _Run:
             self._augmentation(stage)
             self._class_weights(stage)
             stages.frozen_layers(self.models[index], stage)
+            if index + 1 == len(self.stages):
+                stages.check_reestimation(stage)
             if stage.start != "scratch":
                 source = self._source(index, "start")
                 new = self._new_head(index)
                 _keras_model.check_fits(source, self.models[index], but=new)
+                self._warn_of_seen(stage.start)
             if _has_teacher(stage):
                 teacher = self._source(index, "distillation.teacher")
                 step.check_teacher(teacher, self.models[index], stage.distillation.teacher)
+                self._check_teachers_classes(index)
         for index in range(position.stage):
             try:
                 ended = _safe_load.load_model(self._stage_path(index))
             except ValueError as error:
                 raise ValueError(f"Cannot resume: {error}.") from error
             _keras_model.carry_weights(ended, self.models[index])
+
+    def _warn_of_seen(self, start: str) -> None:
+        """Warns if weights to start from may have been trained on what validates now."""
+        before, now = stages.run_of(start), self.images.held_out
+        if before is None or now is None or before.dataset != self.images.name:
+            return
+        held_out = before.held_out
+        seen = len({*now} - {*held_out}) if held_out is not None else 0
+        if seen and self.writes:
+            warnings.warn(
+                f"{self.images.name} has changed since the run {start}: its weights may have been "
+                f"trained on {seen:,} of the {len(now):,} images that are held out now, so that "
+                "the validation accuracy is too good.",
+                stacklevel=2,
+            )
 
     def end_of(self, index: int) -> int:
         """How many epochs the run has had when a stage ends."""
@@ -437,21 +465,50 @@ class _Run:
                 ) from error
         return self._others[name]
 
+    def _check_teachers_classes(self, index: int) -> None:
+        """Raises a ValueError if a teacher's outputs are known to mean other classes."""
+        name = self.stages[index].distillation.teacher
+        there = self._other_classes(index, name)
+        if there:
+            raise ValueError(
+                f"The teacher {name} must have the classes of the dataset, in the same order. It "
+                f"has {stages.replaced_classes(there, self.images.class_names)}."
+            )
+
+    def _other_classes(self, index: int, name: str) -> tuple[str, ...]:
+        """The class names of a model that a stage names, if they are not the dataset's.
+
+        It has none if it is an earlier stage's, or if nothing says how its classes are called.
+        """
+        earlier = [stage.name for stage in self.stages[:index]]
+        if name in earlier or (name == "previous" and index):
+            return ()
+        there = stages.class_names(name)
+        return () if there in (None, self.images.class_names) else there
+
     def _new_head(self, index: int) -> frozenset[str]:
         """What a stage does not get from the model that it starts from: its head, or nothing."""
-        return _keras_model.new_head(self._source(index, "start"), self.models[index])
+        source, model = self._source(index, "start"), self.models[index]
+        if self._other_classes(index, self.stages[index].start):
+            return frozenset({_keras_model.head(model).name})
+        return _keras_model.new_head(source, model)
 
     def describe_start(self) -> str:
         """Where the weights of the first stage come from; nothing of one from scratch."""
         name = self.stages[0].start
         if name == "scratch":
             return ""
-        source, new = self._source(0, "start"), self._new_head(0)
+        new, here = self._new_head(0), self.images.class_names
         if not new:
             return f"; starts with all weights of {name}"
+        classes = self._source(0, "start").output_shape[-1]
+        if classes == len(here):
+            told = stages.replaced_classes(here, self._other_classes(0, name))
+        else:
+            told = f"{len(here)} classes in place of {classes}"
         return (
             f"; starts with the weights of {name} but for {', '.join(new)}: the head is new, for "
-            f"{len(self.images.class_names)} classes in place of {source.output_shape[-1]}"
+            f"{told}"
         )
 
 

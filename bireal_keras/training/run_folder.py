@@ -8,7 +8,7 @@ import csv
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,8 @@ from bireal_keras import _file_lock, _files
 from bireal_keras._checks import check_share
 
 _Value = TypeVar("_Value")
+
+HELD_OUT = "held_out.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Run:
     @property
     def files(self) -> tuple[Path, ...]:
         """What training wrote, whether it is there or not."""
-        names = ("config.json", "labels.txt", "log.csv", "metrics.json", "model.keras")
+        names = ("config.json", "labels.txt", HELD_OUT, "log.csv", "metrics.json", "model.keras")
         return tuple(self.folder / name for name in names)
 
     @property
@@ -73,6 +75,37 @@ class Run:
         """The name of the dataset, as `data.load` takes it; None where nothing says it."""
         return self._read_config(lambda config: config["dataset"]["name"], None)
 
+    @property
+    def training_images(self) -> int | None:
+        """How many images of the dataset were not held out; None where nothing says it."""
+
+        def read(config: Any) -> int | None:
+            dataset = config["dataset"]
+            if "train_images" not in dataset:
+                return None
+            # With the recipe's `held_out` these validated in place of the dataset's own.
+            parts = bool(config["recipe"]["dataset"].get("held_out"))
+            return dataset["train_images"] + parts * dataset["validation_images"]
+
+        return self._read_config(read, None)
+
+    @property
+    def held_out(self) -> list[str] | None:
+        """Paths, in the folder that is the dataset, of the images that `data.load` held out.
+
+        None of a dataset that is no folder, and of a run that did not write them down yet.
+        """
+        path = self.folder / HELD_OUT
+        if not path.is_file():
+            return None
+        try:
+            names = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error!r}") from error
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ValueError(f"{path} is damaged: it must be a list of paths.")
+        return names
+
     def _read_config(self, read: Callable[[Any], _Value], default: _Value) -> _Value:
         """What `read` takes from config.json; `default` where there is none."""
         path = self.folder / "config.json"
@@ -102,16 +135,20 @@ def is_run(path: str | os.PathLike[str]) -> bool:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file.
+    """The lines of a text file, as every editor shows them.
+
+    `str.splitlines` would break them at characters that a name may hold, too.
 
     Raises:
         ValueError: it is not text in UTF-8.
         OSError: it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        # Some editors begin a file with a byte order mark, which is no part of the first name.
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text in UTF-8: {error}") from error
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 
 def check_output_dir(run_dir: Path, resume: bool) -> None:
@@ -171,6 +208,17 @@ def check_same_run(
             )
 
 
+def check_same_held_out(run_dir: Path, held_out: Sequence[str] | None) -> None:
+    """Raises a ValueError where a run to resume held out other images than would be now."""
+    before = Run(run_dir).held_out
+    if before is not None and before != list(held_out or ()):
+        raise ValueError(
+            f"The run in {run_dir} cannot be resumed: the dataset's images have changed, so that "
+            "it would validate with images that it was trained on. Put back what has been added, "
+            "moved or removed, or start a new run."
+        )
+
+
 def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": [{"c": 1}]}} as {"a.b[0].c": 1}."""
     flat = {}
@@ -204,5 +252,5 @@ def read_log(log: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def to_json(value: dict[str, Any]) -> str:
+def to_json(value: dict[str, Any] | Sequence[str]) -> str:
     return json.dumps(value, indent=2) + "\n"

@@ -1,5 +1,9 @@
 """The models that the stages of a recipe train, and those that they start from."""
 
+import itertools
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
 import ml_collections
 import numpy as np
 
@@ -8,6 +12,9 @@ from bireal_keras._keras import keras
 from bireal_keras.tflite.metadata import Normalization
 from bireal_keras.training import run_folder
 from bireal_keras.zoo import _registry
+
+# A message names this many of the classes that it is about.
+_MAX_NAMED = 5
 
 _BATCH_NORM = keras.layers.BatchNormalization
 
@@ -22,10 +29,9 @@ def create_model(stage: ml_collections.ConfigDict, class_names: tuple[str, ...])
     arguments = {**stage.model}
     given = arguments.pop("num_classes", None)
     if given not in (None, len(class_names)):
-        some = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
         raise ValueError(
             "The recipe's `model.num_classes` must be the dataset's number of classes, "
-            f"{len(class_names)} ({some}), or be left out. Received: {given}."
+            f"{len(class_names)} ({some(class_names)}), or be left out. Received: {given}."
         )
     size = stage.dataset.image_size
     keras.utils.set_random_seed(stage.seed)
@@ -41,6 +47,31 @@ def create_model(stage: ml_collections.ConfigDict, class_names: tuple[str, ...])
             f"Received a model with the output shape {model.output_shape}."
         )
     return model if stage.binary_weights else _keras_model.with_real_kernels(model)
+
+
+def run_of(name: str) -> run_folder.Run | None:
+    """The run whose folder, or whose file in it, is the model that a recipe names."""
+    path = Path(name).expanduser()
+    folder = path.parent if path.is_file() else path
+    return run_folder.open_run(folder) if run_folder.is_run(folder) else None
+
+
+def class_names(name: str) -> tuple[str, ...] | None:
+    """The names of the classes of a model that a recipe names; None where nothing says them."""
+    run = run_of(name)
+    labels = None if run is None else run.labels
+    return None if labels is None else tuple(labels)
+
+
+def replaced_classes(names: Sequence[str], others: Sequence[str]) -> str:
+    """Which of a model's outputs are called otherwise than another's, to be read by people."""
+    pairs = itertools.zip_longest(names, others)
+    return some([f"{name!r} in place of {other!r}" for name, other in pairs if name != other])
+
+
+def some(names: Collection[str]) -> str:
+    """The first names, to be read by people."""
+    return ", ".join([*names][:_MAX_NAMED]) + (", ..." if len(names) > _MAX_NAMED else "")
 
 
 def load_model(name: str, image_size: int) -> keras.Model:
@@ -82,6 +113,17 @@ def _take_symmetric_images(model: keras.Model, normalization: Normalization) -> 
     added = np.sum(kernel * np.reshape(shift, (1, 1, -1, 1)), axis=(0, 1, 2))
     conv.kernel.assign(kernel * np.reshape(scale, (1, 1, -1, 1)))
     norm.moving_mean.assign(norm.moving_mean - added)
+
+
+def check_reestimation(stage: ml_collections.ConfigDict) -> None:
+    """Raises a ValueError if a last stage re-estimates the statistics that its `freeze` keeps."""
+    part = stage.get("freeze", "nothing")
+    if part in ("body", "batch_norm") and stage.get("reestimate_epochs"):
+        raise ValueError(
+            "The recipe's `reestimate_epochs` must be 0 where `freeze` keeps BatchNorm's "
+            f"statistics, which it would replace. Received: freeze={part!r} and "
+            f"reestimate_epochs={stage.reestimate_epochs}."
+        )
 
 
 def frozen_layers(model: keras.Model, stage: ml_collections.ConfigDict) -> frozenset[str]:

@@ -161,6 +161,35 @@ def test_of_a_run_the_images_that_training_did_not_see(model, photos, tmp_path, 
     assert ", all of it: 120 images\n" in everything.stdout
 
 
+def test_a_folder_that_has_changed_since_training(model, photos, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    run = trained(tmp_path / "run", model, folder)
+    names = image_folder.held_out_names(folder, image_folder.read(folder))
+    (run / "held_out.json").write_text(json.dumps(names))
+    for kind in CLASSES:
+        shutil.copy(folder / kind / "0.png", folder / kind / "00.png")
+    now = image_folder.held_out_names(folder, image_folder.read(folder))
+    assert {*now} - {*names, *(f"{kind}/00.png" for kind in CLASSES)}  # Trained on.
+    (folder / names[0]).unlink()
+    result = command("evaluate", run)
+    assert result.returncode == 0, result.stderr
+    said = ", what training held out but for 1 of 12, which are gone: 11 images\n"
+    assert said in result.stdout
+
+    # An older version wrote down only how many there were.
+    (run / "held_out.json").unlink()
+    config = json.loads((run / "config.json").read_text())
+    config["dataset"] |= {"train_images": 108, "validation_images": 12}
+    (run / "config.json").write_text(json.dumps(config))
+    result = command("evaluate", run)
+    assert result.returncode != 0
+    assert re.fullmatch(
+        rf"bireal-evaluate: {folder} has changed since training: .* 108 .* 110\. .*\n",
+        result.stderr,
+    )
+
+
 def test_held_out_are_those_that_training_holds_out(model, photos):
     folder = image_folder.read(photos)
     seen = evaluate._read(folder, runtime.read_metadata(model))

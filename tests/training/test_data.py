@@ -449,6 +449,15 @@ class TestHoldOut:
         with pytest.raises(ValueError, match=r"`held_out` must be a share .*Received: .* of 50"):
             data.hold_out(self.images(50), share)
 
+    def test_must_leave_every_class_an_image(self):
+        split = data.Split(
+            tf.data.Dataset.from_tensor_slices((list(range(10)), [0] * 9 + [1])), 10, None, 10
+        )
+        split = dataclasses.replace(split, class_sizes=(9, 1))
+        images = data.ImageDataset("numbers", ("a", "c"), split, split)
+        with pytest.raises(ValueError, match=r"leaves the class 'c' none\. .*held_out=0.1"):
+            data.hold_out(images, 0.1)
+
 
 class TestFake:
     def test_noise_of_any_size_and_number_of_classes(self):

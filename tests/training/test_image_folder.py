@@ -1,6 +1,7 @@
 """Folders of photos, those that cannot be used above all."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -40,6 +41,42 @@ def test_all_of_a_folder_is_its_folder_validation_where_it_has_one(tmp_path):
     # To evaluate, one class is enough.
     touch(tmp_path / "more", "a/1.jpg")
     assert held_out(image_folder.list_all(tmp_path / "more")) == ["a/1.jpg"]
+
+
+def test_what_was_held_out_is_found_in_a_folder_that_has_changed(tmp_path):
+    touch(tmp_path, *(f"{kind}/{i:02}.jpg" for kind in "abc" for i in range(20)))
+    names = image_folder.held_out_names(tmp_path, image_folder.read(tmp_path))
+    assert len(names) == 6
+    # One is removed, one is now of another class, and there are a new one and a new class.
+    (tmp_path / names[0]).unlink()
+    (tmp_path / names[1]).rename(tmp_path / "c" / "moved.jpg")
+    touch(tmp_path, "b/000.jpg", "d/1.jpg", "d/2.jpg")
+    folder = image_folder.read_listed(tmp_path, names)
+    assert folder.class_names == ("b", "c")
+    assert sorted(map(str, folder.paths)) == sorted(str(tmp_path / name) for name in names[2:])
+    assert held_out(folder) == sorted(names[2:])
+    assert [folder.class_names[label] for label in folder.labels] == [*"bbcc"]
+    with pytest.raises(ValueError, match=f"{tmp_path} holds none of the 1 images"):
+        image_folder.read_listed(tmp_path, names[:1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        # As Python reads a name in Latin-1.
+        ("caf\udce9", r"must be text in UTF-8\. Received: '.*caf\\udce9'\. Rename it"),
+        ("a\u2028b", r"must be one line, .*Received: '.*a\\u2028b'\. Rename it"),
+        ("a\x1cb", r"must be one line, .*Received: '.*a\\x1cb'\. Rename it"),
+        (" ", r"must be one line, not blank .*Received: '.*/ '\. Rename it"),
+        ("a\n", r"must be one line, .*Received: '.*a\\n'\. Rename it"),
+    ],
+)
+def test_a_class_that_cannot_be_a_line_of_a_text_is_refused(tmp_path, name, message):
+    touch(tmp_path, "bird/1.jpg", "bird/2.jpg", f"{name}/1.jpg", f"{name}/2.jpg")
+    with pytest.raises(ValueError, match=message) as error:
+        image_folder.read(tmp_path)
+    str(error.value).encode()  # It can be printed.
 
 
 @pytest.mark.parametrize(

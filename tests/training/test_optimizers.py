@@ -90,6 +90,8 @@ def test_sgd_takes_kerass_arguments():
         ({"name": "step", "milestones": (3,)}, {}, r"`schedule.milestones`.*\(0, 1\).*\(3,\)"),
         ({"name": "constant"}, {"name": "lion"}, r"`optimizer.name` must be one of .*'lion'"),
         ({"name": "constant"}, {"momentun": 0.9}, r"`optimizer`: .*momentun"),
+        # A run that is resumed would not end with the weights it would have had.
+        ({"name": "constant"}, {"use_ema": True}, r"`optimizer.use_ema` must be False.*resumed"),
     ],
 )
 def test_bad_fields_are_named(schedule, optimizer, message):

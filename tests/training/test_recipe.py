@@ -281,6 +281,45 @@ def test_a_default_is_no_stage_s_own():
     assert one_bit.optimizer.name == "adam"
 
 
+def test_a_number_that_need_not_be_whole_is_none(tmp_path):
+    """So that 0.5 can be set on the command line where a recipe says 0."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import ml_collections\n"
+        "def get_config():\n"
+        "    return ml_collections.ConfigDict({\n"
+        "        'label_smoothing': 0, 'epochs': 3, 'model': {'width': 4},\n"
+        "        'optimizer': {'learning_rate': 1, 'momentum': 0, 'nesterov': True},\n"
+        "        'schedule': {'name': 'cosine', 'warmup_epochs': 1},\n"
+        "        'stages': ({'name': 'one', 'schedule': {'warmup_epochs': 0}},),\n"
+        "    })\n"
+    )
+    config = recipes.load(path)
+    stage = config.stages[0]
+    assert (config.label_smoothing, stage.schedule.warmup_epochs) == (0, 0)
+    optimizer = {"learning_rate": 1, "momentum": 0, "nesterov": True, "l2": 0}
+    assert config.optimizer.to_dict() == optimizer
+    assert {type(config.optimizer[name]) for name in ("learning_rate", "momentum")} == {float}
+    assert [type(value) for value in (config.label_smoothing, config.epochs)] == [float, int]
+    assert (type(config.optimizer.nesterov), type(config.model.width)) == (bool, int)
+    assert config.schedule.warmup_epochs == 1
+    # As --config.schedule.warmup_epochs=0.5 does it.
+    config.schedule.warmup_epochs = stage.schedule.warmup_epochs = 0.5
+    assert recipes.load("mnist_5k").schedule.get_type("warmup_epochs") is float
+
+
+@pytest.mark.parametrize(
+    "name", ["model.padding", "optimizer.weight_decay", "stages[1].dataset.augmentation.lighting"]
+)
+def test_an_argument_that_the_recipe_does_not_know_has_to_be_in_its_file(name):
+    group = re.fullmatch(r"(?:stages\[1\]\.)?(.*)\.\w+", name)[1]
+    message = f"What else its `{group}` takes has to be in the recipe's file"
+    with pytest.raises(ValueError, match=message):
+        recipe.make_settable(recipes.load("cifar10_staged"), name)
+    with pytest.raises(ValueError, match=r"no field `nothing`\. Fields: .*[^e]\.$"):
+        recipe.make_settable(recipes.load("cifar10"), "nothing")
+
+
 @pytest.mark.parametrize(
     "name", ["stages[3].batch_size", "stages[1].seed", "stages[1].dataset.image_size", "nothing"]
 )

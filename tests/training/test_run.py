@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from bireal_keras import recipes, training, zoo
 from bireal_keras._keras import keras, tf
-from bireal_keras.training import checkpoints, data, run_folder
+from bireal_keras.training import checkpoints, data, image_folder, run_folder
 from bireal_keras.training import run as run_module
 
 CLASSES = ["blue", "green", "red"]
@@ -59,6 +59,7 @@ class TestAFinishedRun:
             "config.json",
             "confusion.png",
             "curve.png",
+            "held_out.json",
             "labels.txt",
             "log.csv",
             "metrics.json",
@@ -78,6 +79,11 @@ class TestAFinishedRun:
             "train_images": 108,
             "validation_images": 12,
         }
+
+    def test_lists_the_images_that_were_held_out(self, finished, photos):
+        folder = image_folder.read(photos)
+        expected = sorted(str(folder.paths[i].relative_to(photos)) for i in folder.validation)
+        assert json.loads((finished[0] / "held_out.json").read_text()) == expected
 
     def test_returns_and_writes_its_figures(self, finished):
         run_dir, metrics = finished
@@ -499,6 +505,56 @@ def test_another_number_of_classes_starts_with_a_new_head(
 
 
 @pytest.mark.slow
+def test_a_folder_that_has_changed_is_noticed(config, photos, tmp_path, monkeypatch):
+    """Neither a run that is resumed nor one that starts from it validates in silence with images
+    that the weights were trained on.
+    """
+    FakeFit(monkeypatch)
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    training.train_and_evaluate(config, dataset=folder, output_dir=tmp_path / "run")
+    first = json.loads((tmp_path / "run" / "held_out.json").read_text())[0]
+    # As many images as before.
+    (folder / first).rename((folder / first).with_name("0a.png"))
+    with pytest.raises(ValueError, match="cannot be resumed: the dataset's images have changed"):
+        training.train_and_evaluate(
+            config, dataset=folder, output_dir=tmp_path / "run", resume=True
+        )
+    config.start = str(tmp_path / "run")
+    seen = {*image_folder.held_out_names(folder, image_folder.read(folder))}
+    seen -= {*json.loads((tmp_path / "run" / "held_out.json").read_text())}
+    with pytest.warns(UserWarning, match=rf"trained on {len(seen)} of the 12 images that are held"):
+        training.train_and_evaluate(config, dataset=folder, output_dir=tmp_path / "next")
+
+
+@pytest.fixture(scope="module")
+def other_names(finished, tmp_path_factory):
+    """The finished run, as if of as many classes with other names."""
+    folder = tmp_path_factory.mktemp("other") / "run"
+    folder.mkdir()
+    shutil.copy(finished[0] / "model.keras", folder)
+    (folder / "labels.txt").write_text("blue\ngrey\nred\n")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["", "model.keras"])
+def test_as_many_other_classes_start_with_a_new_head(
+    other_names, config, photos, tmp_path, monkeypatch, capsys, file
+):
+    fake = FakeFit(monkeypatch)
+    config.start = str(other_names / file)
+    training.train_and_evaluate(config, dataset=photos, output_dir=tmp_path / "run")
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.endswith(" but for head_fc: the head is new, for 'green' in place of 'grey'")
+    source = by_name(keras.models.load_model(other_names / "model.keras"))
+    [started] = fake.started
+    for name, weight in started.items():
+        is_new = name == ("head_fc", 0)  # The bias is 0 at first, and hardly anything later.
+        if name[0] != "head_fc" or is_new:
+            assert np.array_equal(weight, source[name]) != is_new, name
+
+
+@pytest.mark.slow
 def test_published_weights_are_a_start(config, photos, tmp_path, monkeypatch, capsys):
     fake = FakeFit(monkeypatch)
     config.start = "BiRealNet18:cifar10"
@@ -722,6 +778,11 @@ class TestBeforeAnythingIsWritten:
         refused(r"`augmentation.name` must be one of")
 
     @pytest.mark.slow
+    def test_the_statistics_that_stay_are_checked(self, config, refused, finished):
+        config.start, config.freeze, config.reestimate_epochs = str(finished[0]), "body", 1
+        refused("`reestimate_epochs` must be 0 where `freeze` keeps BatchNorm's statistics")
+
+    @pytest.mark.slow
     def test_every_stage_is_checked(self, config, refused, finished, tmp_path):
         with_stages(config, {"name": "a", "epochs": 1}, {"name": "b", "epochs": 0})
         refused(r"`stages\[1\].epochs` must be a positive int")
@@ -760,6 +821,15 @@ class TestBeforeAnythingIsWritten:
         with config.unlocked():
             config.distillation = {"teacher": str(tmp_path / "teacher.keras")}
         refused(rf"The teacher {tmp_path / 'teacher.keras'} {message}")
+
+    @pytest.mark.slow
+    def test_the_teachers_classes_are_checked(self, config, refused, other_names):
+        with config.unlocked():
+            config.distillation = {"teacher": str(other_names)}
+        refused(
+            rf"The teacher {other_names} must have the classes of the dataset, in the same order\. "
+            r"It has 'grey' in place of 'green'\."
+        )
 
     def test_the_dataset_is_checked(self, refused, tmp_path):
         refused("Near: cifar10", dataset="cifar11")

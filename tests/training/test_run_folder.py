@@ -46,6 +46,26 @@ class TestOpenRun:
         ):
             run.tflite  # noqa: B018
 
+    def test_what_was_held_out(self, folder):
+        run = run_folder.open_run(folder)
+        assert (run.held_out, run.training_images) == (None, None)
+        # A name that is no UTF-8, as Python reads it from the folder.
+        names = ["a/1.png", "b/caf\udce9\n.png"]
+        (folder / "held_out.json").write_text(run_folder.to_json(names))
+        write_config(folder, {"dataset": {}}, {"train_images": 9, "validation_images": 1})
+        assert (run.held_out, run.training_images) == (names, 9)
+        run_folder.check_same_held_out(folder, tuple(names))
+        with pytest.raises(ValueError, match="the dataset's images have changed"):
+            run_folder.check_same_held_out(folder, names[:1])
+        # Parts of the training images validated.
+        config = {"dataset": {"held_out": 0.1}}
+        write_config(folder, config, {"train_images": 9, "validation_images": 1})
+        assert run.training_images == 10
+        for text in ("[", '{"a": 1}', "[1]"):
+            (folder / "held_out.json").write_text(text)
+            with pytest.raises(ValueError, match=r"held_out\.json is damaged: "):
+                run.held_out  # noqa: B018
+
     def test_a_recipe_without_the_field(self, folder):
         write_config(folder, {"dataset": {"image_size": 32}}, {"name": "photos"})
         assert run_folder.open_run(folder).center_crop == 1.0
@@ -74,6 +94,21 @@ class TestOpenRun:
         write_config(folder, {"dataset": {"center_crop": 7}}, {"name": "photos"})
         with pytest.raises(ValueError, match=r"config\.json is damaged: .*center_crop=7"):
             run_folder.open_run(folder).center_crop  # noqa: B018
+
+    @pytest.mark.parametrize(
+        ("text", "labels"),
+        [
+            ("blue\ngreen\n", ["blue", "green"]),
+            ("blue\ngreen", ["blue", "green"]),
+            # As an editor on Windows leaves it.
+            ("\ufeffblue\r\ngreen\r\n", ["blue", "green"]),
+            ("a\u2028b\x1cc\x85d\n\ne\n", ["a\u2028b\x1cc\x85d", "", "e"]),
+            ("", []),
+        ],
+    )
+    def test_lines_end_where_editors_show_it(self, folder, text, labels):
+        (folder / "labels.txt").write_bytes(text.encode())
+        assert run_folder.open_run(folder).labels == labels
 
     def test_labels_in_another_encoding(self, folder):
         (folder / "labels.txt").write_bytes("grün\n".encode("latin-1"))

@@ -53,6 +53,22 @@ def test_published_weights_are_loaded_for_the_range_of_training(tmp_path, monkey
                 np.testing.assert_array_equal(weight, expected)
 
 
+def test_how_a_models_classes_are_called(tmp_path, monkeypatch):
+    for name in ("run/model.keras", "other.keras"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert stages.class_names(str(tmp_path / "run")) is None
+    (tmp_path / "run" / "labels.txt").write_text("a\nb\n")
+    for name in ("run", "run/model.keras"):
+        assert stages.class_names(str(tmp_path / name)) == ("a", "b")
+    assert stages.class_names(str(tmp_path / "other.keras")) is None
+    # In whatever folder that is said.
+    monkeypatch.chdir(tmp_path / "run")
+    assert stages.class_names("BiRealNet18:cifar10") is None
+    assert stages.replaced_classes("abc", "axy") == "'b' in place of 'x', 'c' in place of 'y'"
+    assert stages.replaced_classes([*"abcdef"], [*"uvwxyz"]).endswith("'e' in place of 'y', ...")
+
+
 def stage(**fields):
     return ml_collections.ConfigDict({"start": "previous", **fields})
 
@@ -72,6 +88,15 @@ def test_what_is_frozen():
     dense = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     with pytest.raises(ValueError, match=r"`freeze` must not be 'stem': .* has none"):
         stages.frozen_layers(dense, stage(freeze="stem"))
+
+
+@pytest.mark.parametrize("part", ["body", "batch_norm"])
+def test_statistics_that_are_frozen_are_not_reestimated(part):
+    for fields in ({"freeze": part}, {"freeze": "stem", "reestimate_epochs": 2}):
+        stages.check_reestimation(stage(**fields))
+    message = rf"`reestimate_epochs` must be 0 .*freeze='{part}' and reestimate_epochs=2"
+    with pytest.raises(ValueError, match=message):
+        stages.check_reestimation(stage(freeze=part, reestimate_epochs=2))
 
 
 @pytest.mark.parametrize(
