@@ -291,10 +291,12 @@ def test_one_run_trains_in_a_folder(config, photos, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=SECOND_RUN):
             start(resume=True)
         assert contents(tmp_path) == started[-1]
+        raise KeyboardInterrupt  # What comes after training takes seconds.
 
     monkeypatch.setattr(run_module._Run, "_fit", fit)
-    start(resume=False)
-    start(resume=True)
+    for resume in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            start(resume)
     assert len(started) == 2
 
 
