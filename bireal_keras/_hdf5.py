@@ -48,6 +48,23 @@ def checked_bytes(file: h5py.File, size: int) -> int:
     return total
 
 
+def count_weights(file: h5py.File) -> int | None:
+    """How many arrays of weights a checked file has, an optimizer's and metrics' left out.
+
+    None of a file in Keras's older format, in which layers are listed by name.
+    """
+    if "layer_names" in file.attrs or "model_weights" in file:
+        return None
+    arrays: list[h5py.Dataset] = []
+
+    def append(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset) and name.split("/")[0] not in ("optimizer", "metrics"):
+            arrays.append(item)
+
+    file.visititems(append)
+    return len(arrays)
+
+
 def _datasets(file: h5py.File) -> Iterator[h5py.Dataset]:
     seen = {h5py.h5o.get_info(file["/"].id).addr}
     groups = [file["/"]]

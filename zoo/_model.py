@@ -4,11 +4,13 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+import h5py
 import numpy as np
 
-from bireal_keras import blocks
+from bireal_keras import _hdf5, blocks
 from bireal_keras._keras import keras, tf
 from bireal_keras._safe_load import checked_weights
 from bireal_keras.zoo import _registry
@@ -246,6 +248,7 @@ def load_weights(model: keras.Model, weights: str | os.PathLike[str]) -> None:
     try:
         with checked_weights(path) as (checked, stored):
             _check_size(stored, before)
+            _check_count(checked, before)
             model.load_weights(checked)
     except Exception as error:  # A damaged HDF5 file can raise nearly anything.
         model.set_weights(before)
@@ -255,6 +258,18 @@ def load_weights(model: keras.Model, weights: str | os.PathLike[str]) -> None:
             "num_classes, width, stem and include_top as the model that saved them. "
             f"Received: weights={path!r}. {reason}"
         ) from error
+
+
+def _check_count(path: Path, weights: list[np.ndarray]) -> None:
+    """Raises a ValueError if a file has more weights than the model, or fewer.
+
+    Keras looks for the weights of each layer by the name of its class and its place among those
+    of that class, and says nothing of what is left over: a ReActNet's, say, in a Bi-Real Net.
+    """
+    with h5py.File(path, "r") as file:
+        count = _hdf5.count_weights(file)
+    if count not in (None, len(weights)):
+        raise ValueError(f"It holds {count} arrays of weights; the model has {len(weights)}.")
 
 
 def _check_size(stored: int, weights: list[np.ndarray]) -> None:

@@ -394,6 +394,15 @@ class TestWeights:
         for a, b in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(a, b)
 
+    @pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras"])
+    def test_of_a_model_with_more_layers(self, suffix, tmp_path):
+        """Keras finds all that a Bi-Real Net has in a ReActNet's file, and leaves out the rest."""
+        path = tmp_path / f"react{suffix}"
+        other = slim("ReActBiRealNet18")
+        (other.save if suffix == ".keras" else other.save_weights)(path)
+        with pytest.raises(ValueError, match="`weights` must fit BiRealNet18"):
+            _model.load_weights(shared(), path)
+
     @pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras", ".tflite", ""])
     def test_corrupt_file(self, suffix, tmp_path):
         path = tmp_path / f"w{suffix}"
