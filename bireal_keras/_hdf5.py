@@ -55,14 +55,8 @@ def count_weights(file: h5py.File) -> int | None:
     """
     if "layer_names" in file.attrs or "model_weights" in file:
         return None
-    arrays: list[h5py.Dataset] = []
-
-    def append(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset) and name.split("/")[0] not in ("optimizer", "metrics"):
-            arrays.append(item)
-
-    file.visititems(append)
-    return len(arrays)
+    others = ("/optimizer/", "/metrics/")
+    return sum(not dataset.name.startswith(others) for dataset in _datasets(file))
 
 
 def _datasets(file: h5py.File) -> Iterator[h5py.Dataset]:

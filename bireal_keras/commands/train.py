@@ -24,9 +24,9 @@ that had other classes, the head is new and all else is carried; the first line 
 
 The output folder receives config.json, labels.txt, of a folder of images held_out.json (which of
 them validate), log.csv, tensorboard/, checkpoints/, model.keras, metrics.json, curve.png and
-confusion.png. A run that was stopped, or killed at any
-time, continues with the same command and --resume. On Ctrl-C and on SIGTERM it saves where it is,
-and exits with status 130 and 143. A second Ctrl-C stops at once.
+confusion.png. A run that was stopped, or killed at any time, continues with the same command and
+--resume. On Ctrl-C and on SIGTERM it saves where it is, and exits with status 130 and 143. A second
+Ctrl-C stops at once.
 
 With --pipeline_only the input pipeline runs alone, for ten seconds: it is the bottleneck where it
 delivers fewer images a second than training takes.

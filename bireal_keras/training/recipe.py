@@ -33,9 +33,9 @@ and of these, which a recipe may leave out. `load` gives it those with their def
                     the name of an earlier stage, published weights by the names of a model and
                     theirs ("BiRealNet18:cifar10"), or the path of a run's folder or of a Keras
                     model. One of other classes, by their number or by the names that a run's
-                    folder knows, gives all but the head. Of a run of
-                    several stages it is the first one's; the others have "previous" where they
-                    do not say. None is "scratch"
+                    folder knows, gives all but the head. Of a run of several stages it is the
+                    first one's; the others have "previous" where they do not say. None is
+                    "scratch"
     freeze          what keeps the weights that it starts with, BatchNorm's statistics
                     included: "nothing", the "stem", the "body", all but the head, or
                     "batch_norm", all BatchNorms; "nothing"
